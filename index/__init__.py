@@ -1,0 +1,1 @@
+"""Layouts in, the segments of the bank that fit them best out."""

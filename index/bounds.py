@@ -1,0 +1,74 @@
+"""Upper bounds of the score that cost a few operations a segment (score, "Bounds that are true").
+
+Every function here is compiled, releases the GIL and works on integers; the one division is that of the score itself,
+whose rounding is monotone, so that a bound is never below the score it bounds, to the last bit.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+
+@nb.njit(cache=True, nogil=True)
+def iou(common, one, other):  # type: ignore[no-untyped-def]
+    """Intersection over union from counts, float64; 0 where the union is empty."""
+    union = one + other - common
+    return common / union if union > 0 else 0.0
+
+
+@nb.njit(cache=True, nogil=True)
+def context_box(box, rows, cols):  # type: ignore[no-untyped-def]
+    """The box padded by 12.5 % on each side, rounded half up, clipped to the frame (score, section 5)."""
+    top, left, bottom, right = box
+    pad_rows, pad_cols = (bottom - top + 4) // 8, (right - left + 4) // 8
+    return (
+        max(top - pad_rows, 0),
+        max(left - pad_cols, 0),
+        min(bottom + pad_rows, rows),
+        min(right + pad_cols, cols),
+    )
+
+
+@nb.njit(cache=True, nogil=True)
+def box_overlap(a, b):  # type: ignore[no-untyped-def]
+    """Common pixels of two half-open boxes."""
+    rows = min(a[2], b[2]) - max(a[0], b[0])
+    cols = min(a[3], b[3]) - max(a[1], b[1])
+    return rows * cols if rows > 0 and cols > 0 else 0
+
+
+@nb.njit(cache=True, nogil=True)
+def box_sum(sums, box):  # type: ignore[no-untyped-def]
+    """Pixels counted inside a box by a summed-area table, int64."""
+    return np.int64(sums[box[2], box[3]] - sums[box[0], box[3]] - sums[box[2], box[1]] + sums[box[0], box[1]])
+
+
+@nb.njit(cache=True, nogil=True)
+def mask_bound(area, query_area, overlap):  # type: ignore[no-untyped-def]
+    """At least the mask IoU: the common pixels are at most either area and the overlap of the boxes."""
+    return iou(min(area, query_area, overlap), area, query_area)
+
+
+@nb.njit(cache=True, nogil=True)
+def context_bound(count, query_count, query_count_in_overlap):  # type: ignore[no-untyped-def]
+    """At least the context IoU: common pixels are at most either count, and the query's inside both context boxes."""
+    return iou(min(count, query_count, query_count_in_overlap), count, query_count)
+
+
+@nb.njit(cache=True, nogil=True)
+def cell_bound(cells, query_cells, area, query_area):  # type: ignore[no-untyped-def]
+    """At least the mask IoU: in no cell can more pixels be common than either mask has there."""
+    common = np.uint32(0)
+    for cell in range(len(cells)):
+        common += min(np.uint32(cells[cell]), query_cells[cell])
+    return iou(np.int64(common), area, query_area)
+
+
+@nb.njit(cache=True, nogil=True)
+def least_common(missing, weight, both):  # type: ignore[no-untyped-def]
+    """With fewer common pixels than this, `weight * iou` stays below `missing`; `both` is the sum of the two areas.
+
+    `w * c / (both - c) >= m` needs `c >= m * both / (w + m)`; one pixel is given away for rounding.
+    """
+    return np.int64(missing * both / (weight + missing)) - 1 if missing > 0 else np.int64(0)

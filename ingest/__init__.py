@@ -1,0 +1,1 @@
+"""Photographs with label maps in, segments out."""

@@ -1,0 +1,46 @@
+"""One file a data set; every one yields the same kind of source."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from ...storage.errors import DatasetError, sentence
+from .base import Dataset
+
+KINDS = {
+    "camvid": ".camvid:CamVid",
+    "folder": ".folder:Folder",
+    "nyu": ".nyu:open_nyu",
+    "scenes": ".scenes:Scenes",
+}
+"""Kind to `module:callable`, relative to this package; the callable takes the path. Imported when first opened."""
+
+
+def open_dataset(spec: str) -> Dataset:
+    """The data set that `kind:path` names, such as `nyu:../shared/data/nyu`.
+
+    Raises:
+        DatasetError: no colon, no such kind, no such path, or a class file that cannot be used.
+    """
+    kind, colon, path = spec.partition(":")
+    if not colon or not path:
+        raise DatasetError(
+            sentence(
+                f"data set {spec!r}",
+                expected="kind:path, such as folder:photographs",
+                found="no path after a colon" if colon else "no colon",
+                fix=f"put one of {', '.join(KINDS)} in front of the path",
+            )
+        )
+    if kind not in KINDS:
+        raise DatasetError(
+            sentence(
+                f"data set {spec!r}",
+                expected=f"one of the kinds {', '.join(KINDS)}",
+                found=repr(kind),
+                fix="use folder for data of your own",
+            )
+        )
+    module, _, name = KINDS[kind].partition(":")
+    dataset: Dataset = getattr(import_module(module, __package__), name)(path)
+    return dataset

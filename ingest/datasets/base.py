@@ -1,0 +1,255 @@
+"""What a data set is: it lists its sources, reads their bytes, and decodes them, all the same way."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ...storage.classes import VOID, Layout
+from ...storage.decoding import Decoding
+from ...storage.errors import DatasetError, SourceError, sentence
+from ...storage.images import Depth, Photograph, decode_photograph, depth_size, picture_size
+
+
+@dataclass(frozen=True)
+class SourceRef:
+    """One source of a data set before it is read; listing a data set opens no picture.
+
+    Attributes:
+        name: unique in the data set, readable, without suffix, such as `train/0001TP_006690`.
+        split: `train`, `val` or `test`.
+        group: sources that look alike share one (a video sequence, a room).
+        image, layout, depth: paths relative to the data set's root; `None` where there is none. A missing image or
+            layout is a reject, a missing depth is not.
+        fault: `(reason, sentence)` where the listing already shows that the source cannot be used, such as two images
+            of one name; reading it raises that.
+    """
+
+    name: str
+    split: str
+    group: str
+    image: str | None
+    layout: str | None
+    depth: str | None = None
+    fault: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something a data set holds that cannot be used, or is left out.
+
+    Attributes:
+        file: the file relative to the root, or the name of the source.
+        reason: one word, as in rejects.parquet.
+        sentence: the whole story for the user.
+    """
+
+    file: str
+    reason: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class EncodedSource:
+    """The bytes of one source as they came."""
+
+    image: bytes
+    layout: bytes
+    depth: bytes | None = None
+
+    @property
+    def source_id(self) -> str:
+        """32 hex digits of blake2b over image, layout and depth bytes, each preceded by its length."""
+        digest = hashlib.blake2b(digest_size=16)
+        for data in (self.image, self.layout, self.depth or b""):
+            digest.update(len(data).to_bytes(8, "little"))
+            digest.update(data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Source:
+    """One decoded source.
+
+    Attributes:
+        image: `(H, W, 3)` uint8 RGB.
+        layout: `(H, W)` uint16 native class ids, `VOID` where the data set says nothing.
+        depth: `(H, W)` float32 metres, 0 where unknown, or `None`.
+        split, group: as in `SourceRef`.
+    """
+
+    image: Photograph
+    layout: Layout
+    depth: Depth | None
+    split: str
+    group: str
+
+
+class Dataset(ABC):
+    """A data set on disk: a kind and a root. Cheap to make and to send to a worker."""
+
+    kind: ClassVar[str]
+    expects: ClassVar[str]
+    """One line: which files the root must hold."""
+    licence: str | None = None
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser().resolve()
+        if not self.root.exists():
+            raise DatasetError(
+                sentence(
+                    f"{self.kind}:{self.root}",
+                    expected=self.expects,
+                    found="no such file or folder",
+                    fix="check the path",
+                )
+            )
+
+    @property
+    def spec(self) -> str:
+        """`kind:root`, which `open_dataset` takes."""
+        return f"{self.kind}:{self.root}"
+
+    @property
+    @abstractmethod
+    def decoding(self) -> Decoding:
+        """Classes, void, palette and depth unit."""
+
+    @abstractmethod
+    def sources(self) -> Sequence[SourceRef]:
+        """Every source, sorted by name, those with a missing partner included.
+
+        Raises:
+            DatasetError: the root does not hold what `expects` says, or holds no source at all.
+        """
+
+    def ignored(self) -> Sequence[Problem]:
+        """Files that lie among the sources and belong to none: hidden files, texts, stray depth maps."""
+        return ()
+
+    def read(self, ref: SourceRef) -> EncodedSource:
+        """The bytes of one source.
+
+        Raises:
+            SourceError: `missing-image`, `missing-label`, `unreadable-file`, or the fault that `ref` carries.
+        """
+        if ref.fault is not None:
+            raise SourceError(*ref.fault)
+        if ref.image is None:
+            raise SourceError(
+                "missing-image",
+                sentence(
+                    self.root / str(ref.layout),
+                    expected="an image of the same name",
+                    found="none",
+                    fix="add the image or remove the label map",
+                ),
+            )
+        if ref.layout is None:
+            raise SourceError(
+                "missing-label",
+                sentence(
+                    self.root / ref.image,
+                    expected="a label map of the same name",
+                    found="none",
+                    fix="add the label map or remove the image",
+                ),
+            )
+        return EncodedSource(
+            self._bytes(ref.image), self._bytes(ref.layout), self._bytes(ref.depth) if ref.depth else None
+        )
+
+    def stamp(self, ref: SourceRef) -> str:
+        """Sizes and modification times of a source's files: equal stamps, unchanged files."""
+        paths = [self.root] if self.root.is_file() else [self.root / p for p in (ref.image, ref.layout, ref.depth) if p]
+        return " ".join(map(_stamp, paths))
+
+    def decode(self, ref: SourceRef, encoded: EncodedSource) -> Source:
+        """Image, layout and depth of one source, checked against each other.
+
+        Raises:
+            SourceError: `unreadable-*`, `size-mismatch`, `unknown-id`, `unknown-colour`, `rgb-without-palette` or
+                `all-void`.
+        """
+        image = decode_photograph(encoded.image, self.root / str(ref.image))
+        size = image.shape[0], image.shape[1]
+        layout = self._checked_layout(ref, encoded.layout, size)
+        depth = None
+        if encoded.depth is not None:
+            depth = self.decoding.depth(encoded.depth, self.root / str(ref.depth))
+            self._check_size("depth map", ref.depth, depth.shape, size)
+        return Source(image, layout, depth, ref.split, ref.group)
+
+    def survey(self, ref: SourceRef) -> Layout:
+        """The layout of one source, its photograph and depth map known by their headers alone: quick, less strict.
+
+        Raises:
+            SourceError: as `read` and `decode`, but a photograph whose header is whole passes.
+        """
+        encoded = self.read(ref)
+        size = picture_size(encoded.image, self.root / str(ref.image))
+        layout = self._checked_layout(ref, encoded.layout, size)
+        if encoded.depth is not None:
+            self._check_size("depth map", ref.depth, depth_size(encoded.depth, self.root / str(ref.depth)), size)
+        return layout
+
+    def _checked_layout(self, ref: SourceRef, labels: bytes | npt.NDArray[np.integer], size: tuple[int, int]) -> Layout:
+        """The layout, of the photograph's size and not all void."""
+        layout = self.decoding.layout(labels, self.root / str(ref.layout))
+        self._check_size("label map", ref.layout, layout.shape, size)
+        if not (layout != VOID).any():
+            raise SourceError(
+                "all-void",
+                sentence(
+                    self.root / str(ref.layout),
+                    expected="at least one pixel of a class",
+                    found="only void",
+                    fix="label it or remove it",
+                ),
+            )
+        return layout
+
+    def _bytes(self, relative: str) -> bytes:
+        try:
+            return (self.root / relative).read_bytes()
+        except OSError as error:
+            raise SourceError(
+                "unreadable-file",
+                sentence(
+                    self.root / relative,
+                    f"cannot be read ({error.strerror})",
+                    fix="check the file and its permissions",
+                ),
+            ) from error
+
+    def _check_size(self, what: str, relative: str | None, found: tuple[int, ...], image: tuple[int, ...]) -> None:
+        if tuple(found) != tuple(image):
+            raise SourceError(
+                "size-mismatch",
+                sentence(
+                    self.root / str(relative),
+                    expected=f"a {what} of the image's size {image[0]}x{image[1]}",
+                    found=f"{found[0]}x{found[1]}",
+                    fix="make the two the same size",
+                ),
+            )
+
+
+def group_name(dataset: str, group: str) -> str:
+    """A group's name in a bank: `dataset/group`, so that groups of two data sets never meet."""
+    return f"{dataset}/{group}"
+
+
+def _stamp(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "-"
+    return f"{status.st_size}:{status.st_mtime_ns}"

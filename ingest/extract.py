@@ -1,0 +1,201 @@
+"""One source in, everything the bank stores of it out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..storage.classes import ClassTable
+from ..storage.codec import encode_segment
+from ..storage.layouts import Geometry, sample_to_frame
+from ..storage.manifest import DatasetEntry
+from ..storage.records import OrderingRecord, PatchRecord, RejectRecord, SegmentRecord, SourceRecord
+from ..storage.shard import SourceBundle, blob_key, sealed_files
+from .datasets.base import EncodedSource, Source, SourceRef, group_name
+from .ordering import Rule, orderings
+from .patches import PatchSettings, key_patches
+from .segments import Segments, find_segments, void_share
+
+EXTRACTION = 1
+"""Raised whenever the same input and settings would give other rows or payloads."""
+
+
+@dataclass(frozen=True)
+class ExtractionSettings:
+    """What is extracted and how; the same for every source of a bank.
+
+    Attributes:
+        geometry: frame, minimum area, thin option.
+        depth_rule: what orders segments where there is no depth: `none` or `ground`.
+        keep_sources: the bank keeps the sources' files as they came.
+        patches: how key patches are found, or None for none.
+    """
+
+    geometry: Geometry
+    depth_rule: Rule = "none"
+    keep_sources: bool = True
+    patches: PatchSettings | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the manifest."""
+        return {**asdict(self), "geometry": {**asdict(self.geometry), "frame": list(self.geometry.frame)}}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> ExtractionSettings:
+        """The settings that `to_json` wrote."""
+        geometry = row["geometry"]
+        return cls(
+            Geometry((geometry["frame"][0], geometry["frame"][1]), geometry["min_area"], geometry["join_thin"]),
+            row["depth_rule"],
+            row["keep_sources"],
+            PatchSettings(**row["patches"]) if row["patches"] else None,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits: shards with another one cannot be reused."""
+        return hashlib.blake2b(f"{EXTRACTION} {sorted(self.to_json().items())}".encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """All a worker needs to know besides the sources: settings, class table, data set."""
+
+    settings: ExtractionSettings
+    classes: ClassTable
+    dataset: DatasetEntry
+
+
+def extract(ref: SourceRef, encoded: EncodedSource, source: Source, job: Extraction, stamp: str) -> SourceBundle:
+    """Everything that is stored of one decoded source.
+
+    Args:
+        ref, encoded, source: the source as it is listed, as bytes, and decoded (native class ids).
+        job: settings, classes and data set.
+        stamp: of its files, see `SourceRecord`.
+    """
+    source_id = encoded.source_id
+    layout = job.dataset.to_bank(source.layout)
+    segments = find_segments(layout, source_id, job.classes, job.settings.geometry)
+    name = source_name(job.dataset.name, ref)
+    common = {"source": name, "dataset": job.dataset.name, "split": ref.split}
+    common["group"] = group_name(job.dataset.name, ref.group)
+    bundle = SourceBundle(
+        SourceRecord(
+            **common,
+            source_id=source_id,
+            image=str(ref.image),
+            layout=str(ref.layout),
+            depth=ref.depth,
+            height=layout.shape[0],
+            width=layout.shape[1],
+            components=len(segments.framed.components),
+            segments=len(segments),
+            small=len(segments.framed.components) - len(segments),
+            void=void_share(layout),
+            content="",
+            stamp=stamp,
+        ),
+        _segment_records(segments, job.classes, common),
+        _ordering_records(segments, source, job, common),
+        _patch_records(source, job.settings.patches, common),
+        _blobs(segments, source, encoded, job.settings.keep_sources),
+        segments.tiled,
+        segments.columns,
+    )
+    return replace(bundle, source=replace(bundle.source, content=_content(bundle)))
+
+
+def source_name(dataset: str, ref: SourceRef) -> str:
+    """A source's name in a bank: `dataset/name`."""
+    return f"{dataset}/{ref.name}"
+
+
+def rejected(
+    ref: SourceRef, dataset: str, reason: str, message: str, source_id: str | None, stamp: str
+) -> RejectRecord:
+    """The row of an input that was not taken in."""
+    return RejectRecord(source_name(dataset, ref), dataset, ref.image, ref.layout, reason, message, source_id, stamp)
+
+
+def _segment_records(segments: Segments, classes: ClassTable, common: Mapping[str, str]) -> list[SegmentRecord]:
+    columns = segments.columns
+    rows = zip(
+        columns.segment_id.tolist(),
+        columns.class_id.tolist(),
+        columns.box.tolist(),
+        columns.area.tolist(),
+        columns.context_area.tolist(),
+        segments.crop_boxes.tolist(),
+        segments.pixels.tolist(),
+        strict=True,
+    )
+    return [
+        SegmentRecord(
+            segment_id=id, class_id=class_id, class_name=classes[class_id].name, area=area, context_area=context,
+            top=box[0], left=box[1], bottom=box[2], right=box[3],
+            crop_top=crop[0], crop_left=crop[1], crop_bottom=crop[2], crop_right=crop[3], pixels=pixels,
+            **common,
+        )
+        for id, class_id, box, area, context, crop, pixels in rows
+    ]  # fmt: skip
+
+
+def _ordering_records(
+    segments: Segments, source: Source, job: Extraction, common: Mapping[str, str]
+) -> list[OrderingRecord]:
+    framed = segments.framed
+    depth = None
+    if source.depth is not None:
+        depth = np.ascontiguousarray(sample_to_frame(source.depth, job.settings.geometry.frame))
+    sky = np.array([job.classes[int(id)].name == "sky" for id in framed.components.class_ids], bool)
+    pairs = orderings(
+        framed.labels, framed.boxes, framed.components.class_ids, framed.stored, depth, job.settings.depth_rule, sky
+    )
+    row = {int(component): number for number, component in enumerate(segments.stored)}
+    ids, class_ids = segments.columns.segment_id.tolist(), segments.columns.class_id.tolist()
+    return [
+        OrderingRecord(
+            segment_a=ids[row[pair.a]],
+            segment_b=ids[row[pair.b]],
+            class_a=class_ids[row[pair.a]],
+            class_b=class_ids[row[pair.b]],
+            front=None if pair.front is None else ids[row[pair.front]],
+            margin=pair.margin,
+            origin=pair.origin,
+            **common,
+        )
+        for pair in pairs
+    ]
+
+
+def _patch_records(source: Source, settings: PatchSettings | None, common: Mapping[str, str]) -> list[PatchRecord]:
+    if settings is None:
+        return []
+    return [
+        PatchRecord(rank=rank, top=top, left=left, bottom=bottom, right=right, score=patch.score, **common)
+        for rank, patch in enumerate(key_patches(source.image, settings))
+        for top, left, bottom, right in [patch.box]
+    ]
+
+
+def _blobs(segments: Segments, source: Source, encoded: EncodedSource, keep: bool) -> dict[bytes, bytes]:
+    blobs = sealed_files(encoded.source_id, encoded.image, encoded.layout, encoded.depth) if keep else {}
+    for id, (pixels, mask) in zip(segments.columns.segment_id.tolist(), segments.crops(source.image), strict=True):
+        blobs[blob_key("segment", id)] = encode_segment(pixels, mask)
+    return blobs
+
+
+def _content(bundle: SourceBundle) -> str:
+    """32 hex digits over rows and payloads, whatever shard they lie in and whenever the files were touched."""
+    digest = hashlib.blake2b(digest_size=16)
+    rows = [replace(bundle.source, stamp=""), *sorted(bundle.segments, key=lambda row: row.segment_id)]
+    for row in [*rows, *bundle.orderings, *bundle.patches]:
+        digest.update(repr(astuple(row)).encode())
+    for key, value in sorted(bundle.blobs.items()):
+        digest.update(key + hashlib.blake2b(value, digest_size=16).digest())
+    return digest.hexdigest()

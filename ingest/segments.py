@@ -1,0 +1,87 @@
+"""Components of a source become segments: ids, boxes, crops and search columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..storage.classes import VOID, ClassTable, Layout
+from ..storage.footprints import (
+    SegmentColumns,
+    TiledRegions,
+    cell_counts,
+    context_areas,
+    region_map,
+    tile_regions,
+    void_free_sums,
+)
+from ..storage.images import Photograph
+from ..storage.layouts import FramedLayout, Geometry, areas_and_boxes, context_boxes, frame_layout
+from ..storage.records import segment_id
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of one source; rows in the order of its stored components.
+
+    Attributes:
+        framed: the source's components, stored or not.
+        stored: `(s,)` int64, the components that are segments.
+        crop_boxes: `(s, 4)` int32, their boxes in the source; pixels: `(s,)` int64, their source pixels.
+        tiled, columns: what search reads.
+    """
+
+    framed: FramedLayout
+    stored: npt.NDArray[np.int64]
+    crop_boxes: npt.NDArray[np.int32]
+    pixels: npt.NDArray[np.int64]
+    tiled: TiledRegions
+    columns: SegmentColumns
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def crops(self, image: Photograph) -> Iterator[tuple[Photograph, npt.NDArray[np.bool_]]]:
+        """Each segment's crop of the photograph, `(h, w, 3)` uint8, and its mask, `(h, w)` bool."""
+        labels = self.framed.components.labels
+        for component, (top, left, bottom, right) in zip(self.stored, self.crop_boxes, strict=True):
+            window = np.s_[top:bottom, left:right]
+            yield image[window], labels[window] == component + 1
+
+
+def find_segments(layout: Layout, source_id: str, classes: ClassTable, geometry: Geometry) -> Segments:
+    """Cuts a source's layout into segments (score, sections 2 to 5; SIMS, section 4.1).
+
+    Args:
+        layout: `(H, W)` uint16 of the bank's class ids.
+        source_id: hash of the source, from which the segments' ids derive.
+        classes: the bank's class table.
+        geometry: of the bank.
+    """
+    framed = frame_layout(layout, geometry, classes.flags("thin"))
+    components, stored = framed.components, np.flatnonzero(framed.stored)
+    regions, region_class = region_map(framed.labels, components.class_ids, framed.stored)
+    pixels, crop_boxes = areas_and_boxes(components.labels, len(components))
+    class_ids = components.class_ids[stored]
+    ids = [
+        segment_id(source_id, classes[int(class_id)].name, int(first))
+        for class_id, first in zip(class_ids, components.first_pixels[stored], strict=True)
+    ]
+    boxes = framed.boxes[stored]
+    columns = SegmentColumns(
+        np.array(ids, np.uint64),
+        class_ids,
+        boxes.astype(np.uint16),
+        framed.areas[stored].astype(np.uint32),
+        context_areas(void_free_sums(regions), context_boxes(boxes, geometry.frame)),
+        cell_counts(regions, len(stored)),
+    )
+    return Segments(framed, stored, crop_boxes[stored], pixels[stored], tile_regions(regions, region_class), columns)
+
+
+def void_share(layout: Layout) -> float:
+    """The share of a layout's pixels that are void."""
+    return float((layout == VOID).mean())

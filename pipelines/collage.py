@@ -1,0 +1,89 @@
+"""`zeuxis collage`: a layout in, a picture of retrieved segments out, with the provenance of every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ..index.request import LayoutLike
+from ..index.result import Component, Hit, Retrieval
+from ..index.retriever import Retriever
+from ..storage.reader import Reader, Where
+from ..synth.canvas import Canvas, check_writable, compose, save
+from ..synth.ordering import ClassOrder
+from ..synth.transform import Origin, Piece, Target
+
+
+@dataclass(frozen=True, eq=False)
+class Collage:
+    """A painted layout.
+
+    Attributes:
+        canvas: picture, validity mask, provenance.
+        retrieval: what was retrieved, with the layout.
+        files: what was saved.
+    """
+
+    canvas: Canvas
+    retrieval: Retrieval
+    files: tuple[Path, ...] = ()
+
+
+def paint(
+    retriever: Retriever,
+    layout: LayoutLike,
+    *,
+    out: str | Path | None = None,
+    dataset: str | None = None,
+    where: Where = None,
+    exclude: str | Iterable[str] = (),
+    weights: tuple[float, float] = (1.0, 1.0),
+) -> Collage:
+    """Retrieves the best segment of each component, fits it, orders all, and composites them back to front.
+
+    Args:
+        retriever: of the bank; layout, dataset, where, exclude, weights: as in `Retriever.retrieve`.
+        out: where to save the picture, or None.
+
+    Raises:
+        as `Retriever.retrieve`; InputError: `out` cannot be written, found before anything is retrieved.
+    """
+    if out is not None:
+        check_writable(out)
+    retrieval = retriever.retrieve(layout, 1, dataset=dataset, where=where, exclude=exclude, weights=weights)
+    reader = retriever.reader
+    pieces = [piece_of(reader, component, component.hits[0]) for component in retrieval if component.hits]
+    canvas = compose(pieces, retrieval.layout.shape, class_order(reader))
+    return Collage(canvas, retrieval, tuple(save(canvas, out)) if out is not None else ())
+
+
+def piece_of(reader: Reader, component: Component, hit: Hit) -> Piece:
+    """A hit with its pixels, ready to be placed on a component."""
+    row = hit.record()
+    source = reader.table("sources", {"source": hit.source}).to_pylist()[0]
+    entry = reader.dataset(source["dataset"])
+    height, width = source["height"], source["width"]
+    place = (row["crop_top"] / height, row["crop_left"] / width, row["crop_bottom"] / height, row["crop_right"] / width)
+    return Piece(
+        hit.segment_id,
+        hit.class_id,
+        hit.class_name,
+        hit.pixels(),
+        hit.mask(),
+        place,
+        Target(*component.in_layout()),
+        Origin(hit.source, entry.name, source["image"], entry.licence, entry.root),
+    )
+
+
+@lru_cache(maxsize=8)
+def class_order(reader: Reader) -> ClassOrder:
+    """Which class stands in front of which, from the bank's orderings."""
+    import pyarrow.compute as pc
+
+    table = reader.table("orderings", ~pc.field("front").is_null())
+    a, b = table["class_a"].to_numpy(), table["class_b"].to_numpy()
+    a_in_front = table["front"].to_numpy() == table["segment_a"].to_numpy()
+    return ClassOrder.from_orderings(a * a_in_front + b * ~a_in_front, b * a_in_front + a * ~a_in_front)

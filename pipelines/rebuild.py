@@ -1,0 +1,424 @@
+"""`zeuxis rebuild`: photographs with label maps in, the next generation of a bank out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..ingest.datasets import open_dataset
+from ..ingest.datasets.base import Dataset
+from ..ingest.extract import Extraction, ExtractionSettings, source_name
+from ..ingest.ordering import Rule
+from ..ingest.patches import PatchSettings
+from ..ingest.plan import Plan, known_of, make_plan
+from ..storage import files
+from ..storage.classes import ClassTable
+from ..storage.errors import BankError, DatasetError, InputError, NotABankError, sentence
+from ..storage.layouts import Geometry
+from ..storage.manifest import DatasetEntry, Manifest, collect_garbage, generations, publish, shard_folder
+from ..storage.reader import Reader, content_of
+from ..storage.shard import LMDB_ENGINE, Shard, ShardEntry, finished_shard
+from .classmap import load_class_map
+from .cluster import cluster, run_tasks
+from .extraction import ShardJob, extract_shard, shard_inputs, shard_settings
+from .progress import Progress, silent
+
+MAX_VANISHED = 0.1
+"""A larger share of a data set's sources may not vanish without `allow_shrink`."""
+LONGER_SIDE = 512
+"""The longer side of the default frame, pixels."""
+
+
+@dataclass(frozen=True)
+class RebuildReport:
+    """What a rebuild did; `n_in = n_new + n_reused + n_rejected`.
+
+    Attributes:
+        bank: where; generation: the current one now; published: whether this run made it.
+        n_in, n_new, n_reused, n_rejected: sources listed, extracted now, kept as they were, not usable.
+        n_vanished: sources that left the bank because their files are gone.
+        segments: in the bank now; live segments only.
+        reasons: reject reason to count, of all that are not usable now.
+        rejects: up to 20 sentences.
+        ignored: files that belong to no source.
+        seconds: wall time.
+    """
+
+    bank: Path
+    generation: int
+    published: bool
+    n_in: int
+    n_new: int
+    n_reused: int
+    n_rejected: int
+    n_vanished: int
+    segments: int
+    reasons: Mapping[str, int]
+    rejects: Sequence[str]
+    ignored: int
+    seconds: float
+
+
+@dataclass
+class _Work:
+    """A rebuild as it goes along."""
+
+    bank: Path
+    current: Manifest | None
+    settings: ExtractionSettings
+    classes: ClassTable
+    datasets: list[Dataset] = field(default_factory=list)
+    entries: list[DatasetEntry] = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
+
+
+def rebuild(
+    dataset: str | Sequence[str],
+    bank: str | Path,
+    *,
+    frame: tuple[int, int] | None = None,
+    min_area: int | None = None,
+    join_thin: bool | None = None,
+    patches: bool | None = None,
+    edge_model: str | Path | None = None,
+    depth_rule: Rule | None = None,
+    keep_sources: bool | None = None,
+    classes: str | Path | None = None,
+    split: Sequence[str] = (),
+    shard_size: int = 128,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    rehash: bool = False,
+    allow_shrink: bool = False,
+    progress: Progress = silent,
+) -> RebuildReport:
+    """Brings a bank up to date with its data sets, or makes it; unchanged sources are not read again.
+
+    Args:
+        dataset: one or several `kind:path`.
+        bank: folder of the bank; made where there is none.
+        frame: `(rows, cols)` of the frame; default: the commonest source size, scaled to a longer side of 512.
+        min_area: components under this many frame pixels are counted, not stored; default 64.
+        join_thin: thin structures do not cut the region behind them (SIMS); default off.
+        patches: find key patches; default on.
+        edge_model: a structured-edge model file for the key patches; default: gradient edges.
+        depth_rule: `ground` orders touching segments where there is no depth; default `none`.
+        keep_sources: keep the sources' files in the bank as they came; default on.
+        classes: YAML file that renames classes (`load_class_map`).
+        split: take only sources of these splits; default all.
+        shard_size: sources a shard, at most.
+        scheduler: address of a Dask scheduler; default: a local cluster on 127.0.0.1.
+        workers: processes of the local cluster; default one a core.
+        rehash: read every file instead of trusting sizes and modification times.
+        allow_shrink: accept that more than 10 % of a data set's sources vanished.
+        progress: told how many sources are done.
+
+    Frame, minimum area, thin option, key patches, depth rule and kept sources are fixed when a bank is made; `None`
+    means what the bank has.
+
+    Raises:
+        DatasetError: a data set is unknown, missing, empty or has lost too many sources. BankError: the bank cannot be
+        used, or is being written. InputError: other arguments. Nothing is published then.
+    """
+    started = time.monotonic()
+    _check_arguments(frame, min_area, shard_size, workers)
+    specs = [dataset] if isinstance(dataset, str) else list(dataset)
+    datasets = [open_dataset(spec) for spec in specs]
+    listed = [len(each.sources()) for each in datasets]
+    if not datasets or len({each.spec for each in datasets}) < len(datasets):
+        raise InputError(
+            sentence("dataset", expected="at least one data set, each once", found=", ".join(specs) or "none")
+        )
+    renamed = load_class_map(classes) if classes else {}
+    path = Path(bank).expanduser()
+    _check_bank_folder(path)
+    files.make_folder(shard_folder(path))
+    wishes = {
+        "frame": frame, "min_area": min_area, "join_thin": join_thin, "depth_rule": depth_rule,
+        "keep_sources": keep_sources, "patches": patches, "edge_model": edge_model and str(Path(edge_model).resolve()),
+    }  # fmt: skip
+    with files.writer_lock(path):
+        reader = Reader(path) if generations(path) else None
+        work = _prepare(path, reader, datasets, renamed)
+        _plan(work, reader, split, rehash, allow_shrink, progress, sum(listed))
+        work.settings = _resolved(reader and reader.manifest, wishes, work.plans)
+        n_in = sum(plan.n_in for plan in work.plans)
+        shards = _adopt(work)
+        shards += _run(_jobs(work, shard_size), scheduler, workers, progress)
+        return _publish(work, reader, shards, n_in, started)
+
+
+def default_frame(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The commonest `(height, width)`, scaled to a longer side of 512 (score, section 3)."""
+    (height, width), _ = Counter(sorted(sizes)).most_common(1)[0]
+    scale = LONGER_SIDE / max(height, width)
+    return max(math.floor(height * scale + 0.5), 1), max(math.floor(width * scale + 0.5), 1)
+
+
+def _check_arguments(frame: tuple[int, int] | None, min_area: int | None, shard_size: int, workers: int | None) -> None:
+    if frame is not None and not (len(frame) == 2 and all(8 <= side <= 65535 for side in frame)):
+        raise InputError(sentence("frame", expected="rows x cols, each in 8..65535", found=str(frame)))
+    for name, value in (("min_area", min_area), ("shard_size", shard_size), ("workers", workers)):
+        if value is not None and value < 1:
+            raise InputError(sentence(name, expected="at least 1", found=str(value)))
+
+
+def _check_bank_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise NotABankError(sentence(path, expected="a folder", found="a file", fix="choose another path for the bank"))
+    strange = [p.name for p in path.iterdir() if p.name not in _OWN and p.name[:5] != ".tmp-"] if path.is_dir() else []
+    if strange and not generations(path):
+        raise NotABankError(
+            sentence(
+                path, expected="a bank or an empty folder", found=", ".join(sorted(strange)[:3]),
+                fix="choose another path for the bank",
+            )
+        )  # fmt: skip
+
+
+_OWN = {"shards", "WRITER.lock"}
+
+
+def _prepare(
+    path: Path, reader: Reader | None, datasets: Sequence[Dataset], renamed: Mapping[str, Mapping[str, str | None]]
+) -> _Work:
+    """Names the data sets and merges their classes into the bank's table."""
+    current = reader.manifest if reader else None
+    known = list(current.datasets) if current else []
+    work = _Work(path, current, ExtractionSettings(Geometry((8, 8))), current.classes if current else ClassTable())
+    for dataset in datasets:
+        entry = next((e for e in known if (e.kind, e.root) == (dataset.kind, str(dataset.root))), None)
+        name = entry.name if entry else _free_name(dataset.kind, [e.name for e in known])
+        decoding = dataset.decoding
+        if entry and not set(entry.decoding.classes) <= set(decoding.classes):
+            raise DatasetError(
+                sentence(dataset.spec, "its class list has changed since the bank took it in", fix="make a new bank")
+            )
+        work.classes, mapping = work.classes.merged(decoding.classes, renamed.get(name, renamed.get(dataset.kind)))
+        if entry:
+            mapping |= entry.mapping
+        entry = DatasetEntry(name, dataset.kind, str(dataset.root), dataset.licence, decoding, mapping)
+        known = [*(e for e in known if e.name != name), entry]
+        work.datasets.append(dataset)
+        work.entries.append(entry)
+    return work
+
+
+def _free_name(kind: str, taken: Sequence[str]) -> str:
+    number = 1
+    while (name := kind if number == 1 else f"{kind}-{number}") in taken:
+        number += 1
+    return name
+
+
+def _plan(
+    work: _Work,
+    reader: Reader | None,
+    split: Sequence[str],
+    rehash: bool,
+    allow_shrink: bool,
+    progress: Progress,
+    listed: int,
+) -> None:
+    """Finds out what is new, unchanged, unusable or gone; refuses where too much is gone."""
+    named = {entry.name for entry in work.entries}
+    taken: dict[str, str] = {}
+    for entry in work.current.datasets if work.current else ():
+        if entry.name not in named:
+            taken |= {known.source_id: name for name, known in known_of(reader, entry.name).sources.items()}
+    before = 0
+    for dataset, entry in zip(work.datasets, work.entries, strict=True):
+        known = known_of(reader, entry.name)
+
+        def looked(done: int, total: int, before: int = before) -> None:
+            progress(before + done, listed, "looking at the sources")
+
+        plan = make_plan(dataset, entry.name, known, taken, splits=split, rehash=rehash, progress=looked)
+        before += plan.n_in
+        gone = len(plan.vanished)
+        if gone > MAX_VANISHED * len(known.sources) and not allow_shrink:
+            raise DatasetError(
+                sentence(
+                    dataset.spec,
+                    expected=f"the {len(known.sources):,} sources that the bank has taken in from it",
+                    found=f"{gone:,} of them gone",
+                    fix="check that the disk is mounted, or give --allow-shrink",
+                )
+            )
+        work.plans.append(plan)
+    if not any(plan.new or plan.reused for plan in work.plans):
+        reasons = [record.message for plan in work.plans for record in plan.rejects[:1]]
+        raise DatasetError(
+            sentence(
+                " and ".join(d.spec for d in work.datasets),
+                "holds no usable source" + (f", for example {reasons[0]}" if reasons else ""),
+            )
+        )
+
+
+def _resolved(current: Manifest | None, wishes: Mapping[str, Any], plans: Sequence[Plan]) -> ExtractionSettings:
+    """The bank's settings, or those of a new bank; a wish that the bank does not meet is refused."""
+    if current:
+        settings = ExtractionSettings.from_json(current.settings)
+        has = {
+            "frame": settings.geometry.frame, "min_area": settings.geometry.min_area,
+            "join_thin": settings.geometry.join_thin, "depth_rule": settings.depth_rule,
+            "keep_sources": settings.keep_sources, "patches": settings.patches is not None,
+            "edge_model": settings.patches and settings.patches.edge_model,
+        }  # fmt: skip
+        for name, wish in wishes.items():
+            if wish is not None and wish != has[name]:
+                raise InputError(
+                    sentence(
+                        f"--{name.replace('_', '-')}", expected=f"{has[name]}, which the bank was made with",
+                        found=str(wish), fix="leave it out or make a new bank",
+                    )
+                )  # fmt: skip
+        return settings
+    wish = {name: value for name, value in wishes.items() if value is not None}
+    frame = wish.get("frame") or default_frame([source.size for plan in plans for source in plan.new])
+    return ExtractionSettings(
+        Geometry(frame, wish.get("min_area", 64), wish.get("join_thin", False)),
+        wish.get("depth_rule", "none"),
+        wish.get("keep_sources", True),
+        PatchSettings(edge_model=wish.get("edge_model")) if wish.get("patches", True) else None,
+    )
+
+
+def _adopt(work: _Work) -> list[ShardEntry]:
+    """Finished shards of an interrupted run whose inputs are all still to be done; those leave the plan."""
+    named = {entry.id for entry in work.current.shards} if work.current else set()
+    adopted = []
+    for entry, plan in zip(work.entries, work.plans, strict=True):
+        wanted = {source_name(entry.name, new.ref): new.source_id for new in plan.new}
+        wanted |= {record.source: record.source_id for record in plan.rejects}
+        for path in sorted(shard_folder(work.bank).iterdir()):
+            done = finished_shard(path) if path.name not in named else None
+            if done is None or done.settings != shard_settings(work.settings, entry):
+                continue
+            inputs = shard_inputs(Shard(path, done))
+            if inputs.items() <= wanted.items():
+                adopted.append(done)
+                wanted = {name: id for name, id in wanted.items() if name not in inputs}
+        plan.new = [new for new in plan.new if source_name(entry.name, new.ref) in wanted]
+        plan.rejects = [record for record in plan.rejects if record.source in wanted]
+    return adopted
+
+
+def _jobs(work: _Work, shard_size: int) -> list[ShardJob]:
+    """What is left, in batches of even size, one data set each."""
+    jobs = []
+    for dataset, entry, plan in zip(work.datasets, work.entries, work.plans, strict=True):
+        extraction = Extraction(work.settings, work.classes, entry)
+        count = max(math.ceil(len(plan.new) / shard_size), 1 if plan.rejects else 0)
+        for number in range(count):
+            first, last = (len(plan.new) * n // count for n in (number, number + 1))
+            rejects = plan.rejects if number == 0 else []
+            jobs.append(ShardJob(work.bank, dataset.spec, extraction, plan.new[first:last], rejects))
+    return jobs
+
+
+def _run(jobs: Sequence[ShardJob], scheduler: str | None, workers: int | None, progress: Progress) -> list[ShardEntry]:
+    """Extracts the shards on a Dask cluster."""
+    if not jobs:
+        return []
+    total = sum(len(job.sources) + len(job.rejects) for job in jobs)
+    counts: Counter[str] = Counter()
+
+    def report(told: Mapping[str, int]) -> None:
+        counts.update(told)
+        note = f"{counts['segments']:,} segments, {counts['rejects']:,} rejects"
+        progress(min(counts["done"], total), total, note)
+
+    progress(0, total, "starting workers")
+    with cluster(scheduler, workers) as client:
+        return [ShardEntry.from_json(row) for row in run_tasks(client, extract_shard, jobs, report)]
+
+
+def _publish(work: _Work, reader: Reader | None, new: Sequence[ShardEntry], n_in: int, started: float) -> RebuildReport:
+    """Accounts for every input, makes the next generation the current one if anything changed, and cleans up."""
+    counts = {
+        "n_in": n_in,
+        "n_new": sum(entry.rows["sources"] for entry in new),
+        "n_reused": sum(len(plan.reused) for plan in work.plans),
+        "n_rejected": sum(entry.rows["rejects"] for entry in new) + sum(len(p.still_rejected) for p in work.plans),
+    }
+    if counts["n_in"] != counts["n_new"] + counts["n_reused"] + counts["n_rejected"]:
+        raise BankError(
+            sentence(work.bank, f"not every input is accounted for ({counts})", fix="nothing was published")
+        )
+    shards = (*_masked(work), *new)
+    published = reader is None or shards != reader.manifest.shards
+    if published:
+        manifest = _next_manifest(work, shards)
+        reader = Reader(work.bank, manifest)
+        _check_unique(reader)
+        publish(work.bank, replace(manifest, content=content_of(reader)))
+    assert reader is not None
+    collect_garbage(work.bank)
+    rejects = reader.table("rejects", {"dataset": [entry.name for entry in work.entries]}, ["reason", "message"])
+    return RebuildReport(
+        bank=work.bank,
+        generation=reader.manifest.generation,
+        published=published,
+        **counts,
+        n_vanished=sum(len(plan.vanished) for plan in work.plans),
+        segments=reader.table("segments", columns=["segment_id"]).num_rows,
+        reasons=dict(Counter(rejects["reason"].to_pylist())),
+        rejects=rejects["message"].to_pylist()[:20],
+        ignored=sum(len(dataset.ignored()) for dataset in work.datasets),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _masked(work: _Work) -> list[ShardEntry]:
+    """The shards so far, less what leaves the bank; a shard with nothing left is dropped."""
+    gone: dict[str, set[str]] = {}
+    gone_rejects: dict[str, set[str]] = {}
+    for plan in work.plans:
+        for shard, source in plan.masked:
+            gone.setdefault(shard, set()).add(source)
+        for shard, source in plan.masked_rejects:
+            gone_rejects.setdefault(shard, set()).add(source)
+    kept = []
+    for entry in work.current.shards if work.current else ():
+        masked = tuple(sorted({*entry.masked, *gone.get(entry.id, ())}))
+        masked_rejects = tuple(sorted({*entry.masked_rejects, *gone_rejects.get(entry.id, ())}))
+        if len(masked) + len(masked_rejects) < entry.rows["sources"] + entry.rows["rejects"]:
+            kept.append(replace(entry, masked=masked, masked_rejects=masked_rejects))
+    return kept
+
+
+def _next_manifest(work: _Work, shards: Sequence[ShardEntry]) -> Manifest:
+    named = {entry.name: entry for entry in work.entries}
+    before = work.current.datasets if work.current else ()
+    datasets = [named.pop(entry.name, entry) for entry in before]
+    return Manifest(
+        work.current.generation + 1 if work.current else 1,
+        work.settings.geometry,
+        work.settings.to_json(),
+        work.classes,
+        (*datasets, *named.values()),
+        tuple(shards),
+        "",
+        {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "lmdb_engine": str(LMDB_ENGINE),
+            **{name: importlib.metadata.version(name) for name in ("zeuxis", "lmdb", "pyarrow", "numpy", "pillow")},
+        },
+    )
+
+
+def _check_unique(reader: Reader) -> None:
+    ids = reader.table("segments", columns=["segment_id"])["segment_id"].to_numpy()
+    if len(np.unique(ids)) < len(ids):
+        raise BankError(sentence(reader.path, "two segments share an id", fix="nothing was published; report this"))

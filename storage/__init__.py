@@ -1,0 +1,1 @@
+"""The bank on disk: words, codecs, shards, manifests; nothing else touches its files."""

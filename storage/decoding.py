@@ -1,0 +1,76 @@
+"""How the bytes of one data set's label and depth maps become layouts and metres.
+
+A data set carries one; the bank's manifest stores it, so that a bank can decode its sources and read queries in
+native ids without the data set at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .classes import VOID, ClassTable, Colour, Layout, SemanticClass
+from .images import Depth, decode_depth, decode_labels
+from .layouts import labels_to_layout
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """The conventions of one data set.
+
+    Attributes:
+        classes: native ids, names and colours.
+        void: native ids that mean void.
+        palette: RGB to native id where label maps are RGB pictures; void colours map to a void id.
+        metres_per_unit: what one unit of a stored depth value is worth, metres.
+    """
+
+    classes: tuple[SemanticClass, ...]
+    void: frozenset[int] = frozenset({255})
+    palette: Mapping[Colour, int] | None = None
+    metres_per_unit: float = 1.0
+    _known: npt.NDArray[np.bool_] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        known = np.zeros(VOID + 1, bool)
+        known[[entry.id for entry in self.classes]] = True
+        object.__setattr__(self, "_known", known)
+
+    def layout(self, labels: bytes | npt.NDArray[np.integer], name: str | Path) -> Layout:
+        """A label map, encoded or as an array, as a layout of native ids with `VOID`.
+
+        Raises:
+            SourceError: see `decode_labels` and `labels_to_layout`.
+        """
+        array = decode_labels(labels, name) if isinstance(labels, bytes) else labels
+        return labels_to_layout(array, name, known=self._known, void=self.void, palette=self.palette)
+
+    def depth(self, data: bytes, name: str | Path) -> Depth:
+        """An encoded depth map in metres, 0 where unknown."""
+        return decode_depth(data, name, self.metres_per_unit)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the manifest."""
+        palette = self.palette and [[*colour, id] for colour, id in sorted(self.palette.items())]
+        return {
+            "classes": ClassTable(self.classes).to_json(),
+            "void": sorted(self.void),
+            "palette": palette,
+            "metres_per_unit": self.metres_per_unit,
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Decoding:
+        """The conventions that `to_json` wrote."""
+        palette = row["palette"] and {(red, green, blue): id for red, green, blue, id in row["palette"]}
+        return cls(
+            tuple(ClassTable.from_json(row["classes"])),
+            frozenset(row["void"]),
+            palette,
+            row["metres_per_unit"],
+        )

@@ -1,0 +1,141 @@
+"""Every write, fsync, rename and link of the bank goes through here, so that faults can be injected.
+
+`ZEUXIS_FAULT=n:MODE` makes the n-th operation of the process fail: `kill` (SIGKILL), `EIO`, `ENOSPC`, or `short` (half
+of the bytes are written, then EIO). LMDB writes by itself; `fault_point` stands around its transactions.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import BankBusyError, BankError, InstallationError, sentence
+
+operations = 0
+"""How many operations this process has begun: what a fault test counts first."""
+
+
+def fault_point(path: Path) -> bool:
+    """Counts one operation, and fails it where `ZEUXIS_FAULT` says so. True: write only half of the bytes."""
+    global operations
+    operations += 1
+    number, _, mode = os.environ.get("ZEUXIS_FAULT", "").partition(":")
+    if not number or int(number) != operations:
+        return False
+    if mode == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "short":
+        return True
+    raise OSError(getattr(errno, mode), os.strerror(getattr(errno, mode)), str(path))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """A new file with these bytes, on the disk when this returns."""
+    short = fault_point(path)
+    with open(path, "xb") as file:
+        file.write(data[: len(data) // 2] if short else data)
+        file.flush()
+        if short:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        fault_point(path)
+        os.fsync(file.fileno())
+
+
+def fsync_file(path: Path) -> None:
+    """What a library wrote to this file is on the disk when this returns."""
+    _fsync(path, os.O_RDWR)
+
+
+def fsync_folder(path: Path) -> None:
+    """The names in this folder are on the disk when this returns."""
+    _fsync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Moves a finished folder to its name, which must be free, and makes the name durable."""
+    fault_point(target)
+    os.rename(source, target)
+    fsync_folder(target.parent)
+
+
+def link_new(source: Path, target: Path) -> bool:
+    """Gives a file a second name; False if that name is already taken, which is how one of two writers wins."""
+    fault_point(target)
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise InstallationError(
+            sentence(
+                target,
+                f"hard links cannot be made here ({error.strerror})",
+                fix="put the bank on a local POSIX disk",
+            )
+        ) from error
+    fsync_folder(target.parent)
+    return True
+
+
+def make_folder(path: Path) -> None:
+    """A folder and its parents; existing ones are left alone."""
+    fault_point(path)
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Removes an unpublished folder or file."""
+    fault_point(path)
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def writer_lock(bank: Path) -> Iterator[None]:
+    """Holds the bank's one writer lock.
+
+    Raises:
+        BankBusyError: another process holds it.
+    """
+    with _opened_lock(bank / "WRITER.lock") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(file, 64, 0).decode(errors="replace").strip() or "another process"
+            raise BankBusyError(
+                sentence(bank, f"is being written by {holder}", fix="wait until it is done, then run this again")
+            ) from error
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"process {os.getpid()}".encode(), 0)
+        yield
+
+
+@contextmanager
+def _opened_lock(path: Path) -> Iterator[int]:
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise BankError(
+            sentence(path.parent, f"cannot be written ({error.strerror})", fix="choose a folder you may write to")
+        ) from error
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _fsync(path: Path, flags: int) -> None:
+    fault_point(path)
+    file = os.open(path, flags)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

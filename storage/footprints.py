@@ -1,0 +1,313 @@
+"""Footprints and contexts as 8x8 bit tiles: one tiled region map a source serves both.
+
+A region map marks each frame pixel of a source with the region it belongs to: 0 is void, 1..s are the stored
+segments, and one more region a class gathers what was too small to store. Cut into 8x8 tiles aligned to the frame,
+most tiles are uniform and cost one number; the rest list (region, 64-bit mask) entries. A segment's footprint is the
+window of its box where the region is its own; its context map is the window of its context box, by the regions'
+classes. Bit `8 * row + column` of a mask is one pixel of the tile.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+
+from .classes import VOID
+
+TILE = 8
+"""Side of a tile, pixels."""
+CELLS = 8
+"""The frame is cut into CELLS x CELLS equal cells, whose counts bound a mask's overlap."""
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TiledRegions:
+    """The tiled region map of one frame.
+
+    Attributes:
+        tiles: `(TR, TC)` uint32, the region of a uniform tile, else `MIXED`.
+        row_start: `(TR,)` uint32, how many mixed tiles come before each row of tiles.
+        mixed_start: `(M + 1,)` uint32, where the entries of each mixed tile begin.
+        entry_region: `(E,)` uint32, and entry_bits: `(E,)` uint64.
+        region_class: `(G,)` uint16, the class of each region, `VOID` for region 0.
+    """
+
+    tiles: npt.NDArray[np.uint32]
+    row_start: npt.NDArray[np.uint32]
+    mixed_start: npt.NDArray[np.uint32]
+    entry_region: npt.NDArray[np.uint32]
+    entry_bits: npt.NDArray[np.uint64]
+    region_class: npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class SegmentColumns:
+    """What bounds and kernels need of the stored segments of one source, in the order of their regions 1..s.
+
+    Attributes:
+        segment_id: `(s,)` uint64.
+        class_id: `(s,)` uint16.
+        box: `(s, 4)` uint16 frame boxes; area, context_area: `(s,)` uint32 frame pixels.
+        cells: `(s, 64)` uint32, footprint pixels in each cell of the frame (`cell_counts`).
+    """
+
+    segment_id: npt.NDArray[np.uint64]
+    class_id: npt.NDArray[np.uint16]
+    box: npt.NDArray[np.uint16]
+    area: npt.NDArray[np.uint32]
+    context_area: npt.NDArray[np.uint32]
+    cells: npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Footprints:
+    """The search columns of one shard, as they lie memory-mapped on disk; segments sorted by class, then id.
+
+    Attributes:
+        tiles: `(S, TR, TC)` uint16 or uint32 (its largest value marks a mixed tile), one plane a source.
+        row_start: `(S, TR)` uint32 into mixed_start: `(M + 1,)` uint32 into entry_region, entry_bits: `(E,)`.
+        region_start: `(S + 1,)` uint32 into region_class: `(G,)` uint16.
+        segment_id: `(N,)` uint64; class_id: `(N,)` uint16.
+        box: `(N, 4)` uint16; area, context_area: `(N,)` uint32; cells: `(N, 64)` uint16, or uint32 for huge frames.
+        source: `(N,)` uint32, the row of its source; region: `(N,)`, which region of it.
+    """
+
+    tiles: Array
+    row_start: npt.NDArray[np.uint32]
+    mixed_start: npt.NDArray[np.uint32]
+    entry_region: Array
+    entry_bits: npt.NDArray[np.uint64]
+    region_start: npt.NDArray[np.uint32]
+    region_class: npt.NDArray[np.uint16]
+    segment_id: npt.NDArray[np.uint64]
+    class_id: npt.NDArray[np.uint16]
+    box: npt.NDArray[np.uint16]
+    area: npt.NDArray[np.uint32]
+    context_area: npt.NDArray[np.uint32]
+    cells: Array
+    source: npt.NDArray[np.uint32]
+    region: Array
+
+    def __len__(self) -> int:
+        return len(self.segment_id)
+
+    def class_rows(self) -> dict[int, tuple[int, int]]:
+        """Class id to the half-open range of its rows."""
+        ids, starts = np.unique(self.class_id, return_index=True)
+        stops = [*starts[1:], len(self)]
+        return {int(id): (int(start), int(stop)) for id, start, stop in zip(ids, starts, stops, strict=True)}
+
+    def to_bytes(self) -> bytes:
+        """A safetensors file: no code, a JSON header, aligned plain arrays."""
+        from safetensors.numpy import save
+
+        return save({field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)})
+
+    @classmethod
+    def map(cls, path: Path) -> Footprints:
+        """The columns of a file that `to_bytes` made, memory-mapped read-only.
+
+        The file's size and hash must have been checked: the kernels trust what they are given.
+        """
+        data = np.memmap(path, np.uint8, "r")
+        start = 8 + int(data[:8].view(np.uint64)[0])
+        header = json.loads(bytes(data[8:start]))
+        arrays = {}
+        for field in fields(cls):
+            entry = header[field.name]
+            begin, end = entry["data_offsets"]
+            flat = data[start + begin : start + end].view(f"<u{int(entry['dtype'][1:]) // 8}")
+            arrays[field.name] = np.asarray(flat.reshape(entry["shape"]))
+        return cls(**arrays)
+
+
+def tile_regions(regions: npt.NDArray[np.uint32], region_class: npt.NDArray[np.uint16]) -> TiledRegions:
+    """Cuts a region map into tiles.
+
+    Args:
+        regions: `(R, C)` uint32, 0 void.
+        region_class: `(G,)` uint16 by region.
+    """
+    rows, cols = -(-regions.shape[0] // TILE), -(-regions.shape[1] // TILE)
+    tiles = np.empty((rows, cols), np.uint32)
+    counts = np.empty(rows * cols, np.uint32)
+    _classify_tiles(regions, tiles, counts)
+    mixed = tiles == MIXED
+    per_row = mixed.sum(axis=1, dtype=np.uint32)
+    row_start = np.concatenate([[0], np.cumsum(per_row)[:-1]]).astype(np.uint32)
+    mixed_start = np.concatenate([[0], np.cumsum(counts[mixed.ravel()])]).astype(np.uint32)
+    entry_region = np.empty(int(mixed_start[-1]), np.uint32)
+    entry_bits = np.empty(int(mixed_start[-1]), np.uint64)
+    _fill_entries(regions, tiles, entry_region, entry_bits)
+    return TiledRegions(tiles, row_start, mixed_start, entry_region, entry_bits, region_class)
+
+
+def void_free_sums(regions: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
+    """`(R + 1, C + 1)` int32 summed-area table: how many pixels above and left of each corner are not void."""
+    sums: npt.NDArray[np.int32] = cv2.integral((regions > 0).view(np.uint8))
+    return sums
+
+
+def context_areas(sums: npt.NDArray[np.int32], boxes: npt.NDArray[np.int32]) -> npt.NDArray[np.uint32]:
+    """The pixels that are not void inside each context box: `(n, 4)` boxes to `(n,)` uint32."""
+    top, left, bottom, right = boxes.T
+    return (sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]).astype(np.uint32)
+
+
+def cell_counts(regions: npt.NDArray[np.uint32], segments: int) -> npt.NDArray[np.uint32]:
+    """How many pixels of regions 1..s lie in each of the CELLS x CELLS equal parts of the frame: `(s, 64)` uint32."""
+    counts = np.zeros((segments, CELLS * CELLS), np.uint32)
+    _count_cells(regions, counts)
+    return counts
+
+
+def join_sources(sources: Sequence[tuple[TiledRegions, SegmentColumns]], frame: tuple[int, int]) -> Footprints:
+    """The sources of a shard as one set of columns, segments sorted by class, then id."""
+    maps = [tiled for tiled, _ in sources]
+    columns = [column for _, column in sources]
+    counts = np.array([len(column.segment_id) for column in columns], np.int64)
+    small = all(len(tiled.region_class) < np.iinfo(np.uint16).max for tiled in maps)
+    region_type = np.uint16 if small else np.uint32
+    mixed_offsets = _offsets([len(tiled.mixed_start) - 1 for tiled in maps])
+    entry_offsets = _offsets([len(tiled.entry_bits) for tiled in maps])
+    joined = {name: _joined([getattr(c, name) for c in columns], *kind) for name, kind in _COLUMN_TYPES.items()}
+    if joined["cells"].max(initial=0) <= np.iinfo(np.uint16).max:
+        joined["cells"] = joined["cells"].astype(np.uint16)
+    order = np.lexsort((joined["segment_id"], joined["class_id"]))
+    source = np.repeat(np.arange(len(counts), dtype=np.uint32), counts)
+    region = np.concatenate([np.arange(1, count + 1) for count in counts] or [np.zeros(0)]).astype(region_type)
+    rows, cols = frame_tiles(frame)
+    return Footprints(
+        tiles=np.stack([tiled.tiles for tiled in maps]).astype(region_type)
+        if maps
+        else np.zeros((0, rows, cols), region_type),
+        row_start=np.stack([tiled.row_start + offset for tiled, offset in zip(maps, mixed_offsets, strict=False)])
+        if maps
+        else np.zeros((0, rows), np.uint32),
+        mixed_start=np.append(
+            _joined([t.mixed_start[:-1] + o for t, o in zip(maps, entry_offsets, strict=False)], np.uint32),
+            np.uint32(entry_offsets[-1]),
+        ),
+        entry_region=_joined([tiled.entry_region for tiled in maps], region_type),
+        entry_bits=_joined([tiled.entry_bits for tiled in maps], np.uint64),
+        region_start=_offsets([len(tiled.region_class) for tiled in maps]),
+        region_class=_joined([tiled.region_class for tiled in maps], np.uint16),
+        source=source[order],
+        region=region[order],
+        **{name: column[order] for name, column in joined.items()},
+    )
+
+
+_COLUMN_TYPES: dict[str, tuple[Any, ...]] = {
+    "segment_id": (np.uint64,),
+    "class_id": (np.uint16,),
+    "box": (np.uint16, (0, 4)),
+    "area": (np.uint32,),
+    "context_area": (np.uint32,),
+    "cells": (np.uint32, (0, CELLS * CELLS)),
+}
+
+
+def _joined(parts: Sequence[Array], dtype: Any, empty: tuple[int, ...] = (0,)) -> Array:
+    return np.concatenate(parts).astype(dtype) if parts else np.zeros(empty, dtype)
+
+
+def _offsets(counts: Sequence[int]) -> npt.NDArray[np.uint32]:
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32)
+
+
+MIXED = np.uint32(0xFFFFFFFF)
+_NONE = np.uint64(0)
+
+
+@nb.njit(cache=True, nogil=True)
+def _tile_entries(regions, top, left, found, bits):  # type: ignore[no-untyped-def]
+    """Distinct regions of one tile, void included, with their bits; returns how many."""
+    n = 0
+    for row in range(top, min(top + TILE, regions.shape[0])):
+        for col in range(left, min(left + TILE, regions.shape[1])):
+            region = regions[row, col]
+            i = 0
+            while i < n and found[i] != region:
+                i += 1
+            if i == n:
+                found[n] = region
+                bits[n] = _NONE
+                n += 1
+            bits[i] |= np.uint64(1) << np.uint64(TILE * (row - top) + col - left)
+    return n
+
+
+@nb.njit(cache=True, nogil=True)
+def _count_cells(regions, counts):  # type: ignore[no-untyped-def]
+    rows, cols = -(-regions.shape[0] // CELLS), -(-regions.shape[1] // CELLS)
+    for row in range(regions.shape[0]):
+        for col in range(regions.shape[1]):
+            region = regions[row, col]
+            if 0 < region <= counts.shape[0]:
+                counts[region - 1, CELLS * (row // rows) + col // cols] += 1
+
+
+@nb.njit(cache=True, nogil=True)
+def _classify_tiles(regions, tiles, counts):  # type: ignore[no-untyped-def]
+    """The region of each uniform tile or MIXED, and how many entries each tile needs."""
+    found, bits = np.empty(TILE * TILE, np.uint32), np.empty(TILE * TILE, np.uint64)
+    for row in range(tiles.shape[0]):
+        for col in range(tiles.shape[1]):
+            n = _tile_entries(regions, row * TILE, col * TILE, found, bits)
+            tiles[row, col] = found[0] if n == 1 else MIXED
+            entries = 0
+            for i in range(n):
+                entries += found[i] > 0
+            counts[row * tiles.shape[1] + col] = entries
+
+
+@nb.njit(cache=True, nogil=True)
+def _fill_entries(regions, tiles, entry_region, entry_bits):  # type: ignore[no-untyped-def]
+    found, bits = np.empty(TILE * TILE, np.uint32), np.empty(TILE * TILE, np.uint64)
+    at = 0
+    for row in range(tiles.shape[0]):
+        for col in range(tiles.shape[1]):
+            if tiles[row, col] == MIXED:
+                n = _tile_entries(regions, row * TILE, col * TILE, found, bits)
+                for i in range(n):
+                    if found[i] > 0:
+                        entry_region[at] = found[i]
+                        entry_bits[at] = bits[i]
+                        at += 1
+
+
+def frame_tiles(frame: tuple[int, int]) -> tuple[int, int]:
+    """How many tiles cover a frame: `(rows, cols)`."""
+    return -(-frame[0] // TILE), -(-frame[1] // TILE)
+
+
+def region_map(
+    labels: npt.NDArray[np.uint32], class_ids: npt.NDArray[np.uint16], stored: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint16]]:
+    """Frame labels as regions: stored components 1..s in their order, then one region a class for the rest.
+
+    Args:
+        labels: `(R, C)` uint32, 0 void, component `i` marked `i + 1`.
+        class_ids: `(n,)` uint16 by component.
+        stored: `(n,)` bool, which components are segments.
+
+    Returns:
+        `(R, C)` uint32 regions, and `(G,)` uint16 the class of each region.
+    """
+    rest_classes, rest = np.unique(class_ids[~stored], return_inverse=True)
+    region_of = np.zeros(len(class_ids) + 1, np.uint32)
+    region_of[1:][stored] = np.arange(1, stored.sum() + 1)
+    region_of[1:][~stored] = 1 + stored.sum() + rest
+    region_class = np.concatenate([[VOID], class_ids[stored], rest_classes]).astype(np.uint16)
+    return region_of[labels], region_class

@@ -1,0 +1,268 @@
+"""Layouts: reading label maps, sampling them to the frame, cutting them into components.
+
+One code for the bank's sources and for queries, so that both are treated alike (score, sections 1 to 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cc3d
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .classes import VOID, Colour, Layout
+from .errors import SourceError, sentence
+
+Box = tuple[int, int, int, int]
+"""`(top, left, bottom, right)`, half-open, pixels."""
+
+Labels = npt.NDArray[np.uint32]
+"""`(H, W)` uint32: 0 is void, 1..n the components."""
+
+
+def labels_to_layout(
+    labels: npt.NDArray[np.integer],
+    name: str | Path,
+    *,
+    known: npt.NDArray[np.bool_],
+    void: frozenset[int],
+    palette: Mapping[Colour, int] | None = None,
+) -> Layout:
+    """A decoded label map as a layout of native ids, `VOID` where the data set says nothing.
+
+    Args:
+        labels: `(H, W)` integer indices, or `(H, W, 3)` uint8 RGB.
+        name: the file, for messages.
+        known: `(65536,)` bool, True for the ids the class list holds.
+        void: native ids that mean void.
+        palette: RGB to native id, for RGB label maps.
+
+    Raises:
+        SourceError: `rgb-without-palette`, `unknown-colour` or `unknown-id`.
+    """
+    if labels.ndim == 3:
+        labels = _indexed(labels, name, palette)
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    if low < 0 or high > VOID:
+        raise SourceError(
+            "unknown-id",
+            sentence(
+                name,
+                expected=f"class ids in 0..{VOID}",
+                found=f"ids from {low} to {high}",
+                fix="save class indices, not other numbers",
+            ),
+        )
+    layout = labels.astype(np.uint16)
+    counts = np.bincount(layout.ravel(), minlength=VOID + 1)
+    for native in void:
+        if counts[native]:
+            layout[layout == native] = VOID
+            counts[native] = 0
+    strange = np.flatnonzero((counts[:VOID] > 0) & ~known[:VOID])
+    if strange.size:
+        listed = ", ".join(f"{id} ({counts[id]} pixels)" for id in strange[:5])
+        more = f" and {strange.size - 5} more" if strange.size > 5 else ""
+        raise SourceError(
+            "unknown-id",
+            sentence(
+                name,
+                expected="only ids of the class list",
+                found=f"unknown ids {listed}{more}",
+                fix="add them to the class list or correct the label map",
+            ),
+        )
+    return layout
+
+
+def sample_to_frame(image: npt.NDArray[np.generic], frame: tuple[int, int]) -> npt.NDArray[np.generic]:
+    """An `(H, W, ...)` array at the frame's `(rows, cols)`, each axis by `cv2.INTER_NEAREST_EXACT`."""
+    if image.shape[:2] == frame:
+        return image
+    return image[np.ix_(_nearest_exact(image.shape[0], frame[0]), _nearest_exact(image.shape[1], frame[1]))]
+
+
+@dataclass(frozen=True)
+class Components:
+    """The components of a layout, in raster order of their first pixel.
+
+    Attributes:
+        labels: `(H, W)` uint32 at the layout's own resolution, 0 for void, component `i` marked `i + 1`.
+        class_ids: `(n,)` uint16.
+        first_pixels: `(n,)` int64, the flat index of each component's first pixel in raster order.
+    """
+
+    labels: Labels
+    class_ids: npt.NDArray[np.uint16]
+    first_pixels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.class_ids)
+
+
+def find_components(layout: Layout, thin: npt.NDArray[np.bool_] | None = None) -> Components:
+    """The maximal 8-connected regions of equal class, void excluded, in one multi-label pass.
+
+    Args:
+        layout: `(H, W)` uint16.
+        thin: `(65536,)` bool by class id. Where given, structures of thin classes (pole, sign, light) do not
+            cut the region behind them (SIMS, section 4.1 as published): thin pixels count as their nearest
+            other class while regions are connected, and belong to their own class again afterwards. A region
+            in which thin pixels match or outnumber its own is left cut.
+    """
+    labels: Labels = cc3d.connected_components((layout.astype(np.uint32) + 1) & 0xFFFF).astype(np.uint32)
+    if thin is not None:
+        labels = _joined_behind_thin(layout, labels, thin)
+    flat = labels.ravel()
+    starts = np.flatnonzero(np.diff(flat, prepend=0))[::-1]  # a component's first pixel differs from the one before
+    first = np.zeros(int(flat.max(initial=0)) + 1, np.int64)
+    first[flat[starts]] = starts  # of several, the last one written stays: the smallest
+    order = np.argsort(first[1:], kind="stable")
+    rank = np.zeros(first.size, np.uint32)
+    rank[1:][order] = np.arange(1, first.size, dtype=np.uint32)
+    first_pixels = first[1:][order]
+    return Components(rank[labels], layout.ravel()[first_pixels], first_pixels)
+
+
+def areas_and_boxes(labels: Labels, n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Pixel counts `(n,)` and tight boxes `(n, 4)` of the components 1..n of a label map; zeros where absent."""
+    areas, boxes = np.zeros(n, np.int64), np.zeros((n, 4), np.int32)
+    statistics = cc3d.statistics(labels, no_slice_conversion=True)
+    counts = statistics["voxel_counts"][1 : n + 1]
+    extents = statistics["bounding_boxes"][1 : n + 1].astype(np.int64)  # top, bottom, left, right, inclusive
+    found = counts > 0
+    areas[: counts.size] = counts
+    boxes[: counts.size][found] = (extents[:, [0, 2, 1, 3]] + (0, 0, 1, 1))[found]
+    return areas, boxes
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How layouts become components in the frame; fixed for a bank, the same for its queries.
+
+    Attributes:
+        frame: `(rows, cols)`, the working resolution at which footprints and contexts are compared.
+        min_area: components under this many frame pixels are counted, not stored.
+        join_thin: thin structures do not cut the region behind them (see `find_components`).
+    """
+
+    frame: tuple[int, int]
+    min_area: int = 64
+    join_thin: bool = False
+
+
+@dataclass(frozen=True)
+class FramedLayout:
+    """A layout's components, at its own resolution and in the frame.
+
+    Attributes:
+        components: at the layout's own resolution.
+        labels: `(R, C)` uint32 in the frame, 0 for void, component `i` marked `i + 1`.
+        areas: `(n,)` int64 frame pixels; boxes: `(n, 4)` int32 in the frame, zeros where nothing is left.
+        stored: `(n,)` bool, at least `min_area`.
+    """
+
+    components: Components
+    labels: Labels
+    areas: npt.NDArray[np.int64]
+    boxes: npt.NDArray[np.int32]
+    stored: npt.NDArray[np.bool_]
+
+
+def frame_layout(layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_]) -> FramedLayout:
+    """Components of a layout of any size, sampled to the frame (score, sections 2 to 4)."""
+    components = find_components(layout, thin if geometry.join_thin else None)
+    labels = np.ascontiguousarray(sample_to_frame(components.labels, geometry.frame))
+    areas, boxes = areas_and_boxes(labels, len(components))
+    return FramedLayout(components, labels, areas, boxes, (areas >= geometry.min_area) & (areas > 0))
+
+
+def context_box(box: Box, frame: tuple[int, int]) -> Box:
+    """The box padded by 12.5 % on each side, rounded half up, clipped to the frame (score, section 5)."""
+    top, left, bottom, right = box
+    rows, cols = (bottom - top + 4) // 8, (right - left + 4) // 8
+    return max(top - rows, 0), max(left - cols, 0), min(bottom + rows, frame[0]), min(right + cols, frame[1])
+
+
+def context_boxes(boxes: npt.NDArray[np.int32], frame: tuple[int, int]) -> npt.NDArray[np.int32]:
+    """`context_box` of many boxes, `(n, 4)` to `(n, 4)`."""
+    pad = (boxes[:, 2:] - boxes[:, :2] + 4) // 8
+    return np.concatenate(
+        [np.maximum(boxes[:, :2] - pad, 0), np.minimum(boxes[:, 2:] + pad, np.array(frame, np.int32))], axis=1
+    ).astype(np.int32)
+
+
+@lru_cache(maxsize=256)
+def _nearest_exact(size: int, target: int) -> npt.NDArray[np.intp]:
+    ramp = np.arange(size, dtype=np.float64).reshape(-1, 1)
+    return cv2.resize(ramp, (1, target), interpolation=cv2.INTER_NEAREST_EXACT).ravel().astype(np.intp)
+
+
+def _indexed(
+    colours: npt.NDArray[np.integer], name: str | Path, palette: Mapping[Colour, int] | None
+) -> npt.NDArray[np.uint16]:
+    """RGB to native ids by the palette; unknown colours are named with their count."""
+    if not palette:
+        raise SourceError(
+            "rgb-without-palette",
+            sentence(
+                name,
+                expected="class indices",
+                found="an RGB picture and no palette",
+                fix="give the data set a class file with colours, or save indices",
+            ),
+        )
+    packed = colours.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
+    values, inverse, counts = np.unique(packed, return_inverse=True, return_counts=True)
+    ids = np.array([palette.get(_unpacked(value), -1) for value in values])
+    if (ids < 0).any():
+        strange = sorted(zip(counts[ids < 0].tolist(), values[ids < 0].tolist(), strict=True), reverse=True)
+        listed = ", ".join(f"{_unpacked(value)} ({count} pixels)" for count, value in strange[:5])
+        more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
+        raise SourceError(
+            "unknown-colour",
+            sentence(
+                name,
+                expected="only colours of the palette",
+                found=f"unknown colours {listed}{more}",
+                fix="add them to the class file or correct the label map",
+            ),
+        )
+    return ids.astype(np.uint16)[inverse].reshape(packed.shape)
+
+
+def _unpacked(value: int) -> Colour:
+    return int(value) >> 16, int(value) >> 8 & 255, int(value) & 255
+
+
+def _joined_behind_thin(layout: Layout, plain: Labels, thin: npt.NDArray[np.bool_]) -> Labels:
+    """Components of the layout with thin structures filled in, on the pixels that are not thin."""
+    is_thin = thin[layout]
+    others = ~is_thin & (layout != VOID)
+    if not is_thin.any() or not others.any():
+        return plain
+    _, nearest = cv2.distanceTransformWithLabels(
+        (~others).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    class_at = np.zeros(int(nearest.max()) + 1, np.uint16)
+    class_at[nearest[others]] = layout[others]
+    filled = np.where(is_thin, class_at[nearest], layout)
+    joined: Labels = cc3d.connected_components((filled.astype(np.uint32) + 1) & 0xFFFF).astype(np.uint32)
+    own = np.bincount(joined[others], minlength=int(joined.max()) + 1)
+    borrowed = np.bincount(joined[is_thin], minlength=own.size)
+    whole = (borrowed < own)[joined] & others
+    labels = plain.copy()
+    labels[whole] = joined[whole] + np.uint32(plain.max(initial=0))
+    return _compact(labels)
+
+
+def _compact(labels: Labels) -> Labels:
+    """The same regions, numbered 1..n without gaps."""
+    present = np.bincount(labels.ravel()) > 0
+    present[0] = False
+    return np.cumsum(present, dtype=np.uint32)[labels] * (labels > 0)

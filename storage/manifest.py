@@ -1,0 +1,266 @@
+"""Generations: one immutable manifest each, published by a hard link that fails if the number is taken."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import files
+from .classes import VOID, ClassTable, lookup_table
+from .codec import check_value
+from .decoding import Decoding
+from .errors import BankBusyError, DamagedBankError, NotABankError, ZeuxisError, sentence
+from .layouts import Geometry
+from .shard import SCHEMA, Shard, ShardEntry, check_schema, size_and_hash
+
+FORMAT = "zeuxis-bank"
+_NAME = re.compile(r"MANIFEST-(\d{6})\.json")
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A data set that went into a bank.
+
+    Attributes:
+        name: its name in the bank: its kind, or `kind-2` and so on for further roots of that kind.
+        kind, root: what it is and where; together they are its identity.
+        licence: what may be done with it, where it says so.
+        decoding: its native classes, void, palette and depth unit.
+        mapping: native id to the bank's id.
+    """
+
+    name: str
+    kind: str
+    root: str
+    licence: str | None
+    decoding: Decoding
+    mapping: Mapping[int, int]
+
+    def to_bank(self, layout: Any) -> Any:
+        """A layout of native ids in the bank's ids."""
+        return lookup_table(self.mapping)[layout]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the manifest."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "root": self.root,
+            "licence": self.licence,
+            "decoding": self.decoding.to_json(),
+            "mapping": {str(native): id for native, id in sorted(self.mapping.items())},
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> DatasetEntry:
+        """The entry that `to_json` wrote."""
+        mapping = {int(native): id for native, id in row["mapping"].items()}
+        decoding = Decoding.from_json(row["decoding"])
+        return cls(row["name"], row["kind"], row["root"], row["licence"], decoding, mapping)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One published state of a bank.
+
+    Attributes:
+        generation: its number, from 1.
+        geometry: frame, minimum area, thin option.
+        settings: the extraction settings, as they were resolved.
+        classes: the bank's class table.
+        datasets, shards: what it is made of.
+        content: 32 hex digits over all that was extracted: equal for equal banks, however they were made.
+        made: time and versions, for people.
+    """
+
+    generation: int
+    geometry: Geometry
+    settings: Mapping[str, Any]
+    classes: ClassTable
+    datasets: tuple[DatasetEntry, ...]
+    shards: tuple[ShardEntry, ...]
+    content: str
+    made: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `from_bytes` reads them back."""
+        return {
+            "format": FORMAT,
+            "schema": SCHEMA,
+            "generation": self.generation,
+            "frame": list(self.geometry.frame),
+            "min_area": self.geometry.min_area,
+            "join_thin": self.geometry.join_thin,
+            "void": VOID,
+            "settings": dict(self.settings),
+            "classes": self.classes.to_json(),
+            "datasets": [entry.to_json() for entry in self.datasets],
+            "shards": [entry.to_json() for entry in self.shards],
+            "content": self.content,
+            "made": dict(self.made),
+        }
+
+    def to_bytes(self) -> bytes:
+        """The manifest file: JSON that carries its own SHA-256."""
+        row = self.to_json()
+        return json.dumps({**row, "sha256": _digest(row)}, indent=1).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, path: Path) -> Manifest:
+        """The manifest of a file.
+
+        Raises:
+            NotABankError, SchemaError, DamagedBankError.
+        """
+        try:
+            row = json.loads(data)
+        except ValueError as error:
+            raise _damaged(path, f"is not readable JSON ({error})") from error
+        if not isinstance(row, dict) or row.get("format") != FORMAT:
+            raise NotABankError(sentence(path, expected=f'"format": "{FORMAT}"', found="another file"))
+        check_schema(path, row)
+        digest = row.pop("sha256", None)
+        if digest != _digest(row):
+            raise _damaged(path, "does not match its own SHA-256")
+        return cls(
+            row["generation"],
+            Geometry((row["frame"][0], row["frame"][1]), row["min_area"], row["join_thin"]),
+            row["settings"],
+            ClassTable.from_json(row["classes"]),
+            tuple(DatasetEntry.from_json(entry) for entry in row["datasets"]),
+            tuple(ShardEntry.from_json(entry) for entry in row["shards"]),
+            row["content"],
+            row["made"],
+        )
+
+
+def manifest_path(bank: Path, generation: int) -> Path:
+    """Where a generation's manifest lies."""
+    return bank / f"MANIFEST-{generation:06d}.json"
+
+
+def shard_folder(bank: Path) -> Path:
+    """Where the shards lie."""
+    return bank / "shards"
+
+
+def generations(bank: Path) -> list[int]:
+    """The published generations, oldest first."""
+    names = (_NAME.fullmatch(path.name) for path in (bank.iterdir() if bank.is_dir() else ()))
+    return sorted(int(match[1]) for match in names if match)
+
+
+def load_current(bank: Path) -> Manifest:
+    """The manifest of the latest generation.
+
+    Raises:
+        NotABankError: there is none. SchemaError, DamagedBankError: it cannot be used.
+    """
+    numbers = generations(bank)
+    if not numbers:
+        raise NotABankError(
+            sentence(
+                bank,
+                expected="a bank (a folder with MANIFEST-*.json)",
+                found="no manifest" if bank.is_dir() else "no such folder",
+                fix="build one with `zeuxis rebuild --dataset KIND:PATH --bank BANK`",
+            )
+        )
+    path = manifest_path(bank, numbers[-1])
+    try:
+        return Manifest.from_bytes(path.read_bytes(), path)
+    except OSError as error:
+        raise _damaged(path, f"cannot be read ({error.strerror})") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, f"lacks a part ({error!r})") from error
+
+
+def publish(bank: Path, manifest: Manifest) -> None:
+    """Makes a manifest the current one; the shards it names are already in place.
+
+    Raises:
+        BankBusyError: somebody else has published that generation.
+    """
+    temporary = bank / f".tmp-{os.getpid()}-{uuid.uuid4().hex[:12]}.json"
+    try:
+        files.write_bytes(temporary, manifest.to_bytes())
+        if not files.link_new(temporary, manifest_path(bank, manifest.generation)):
+            raise BankBusyError(
+                sentence(bank, f"generation {manifest.generation} was published by someone else", fix="run this again")
+            )
+    finally:
+        files.remove_tree(temporary)
+
+
+def collect_garbage(bank: Path) -> list[str]:
+    """Removes what killed writers left: temporary names, and shards that no generation names. Call as the writer."""
+    named = {
+        entry.id
+        for number in generations(bank)
+        for entry in Manifest.from_bytes(manifest_path(bank, number).read_bytes(), manifest_path(bank, number)).shards
+    }
+    leftovers = [path for path in bank.iterdir() if path.name.startswith(".tmp-")]
+    if shard_folder(bank).is_dir():
+        leftovers += [path for path in shard_folder(bank).iterdir() if path.name not in named]
+    for path in leftovers:
+        files.remove_tree(path)
+    return [path.name for path in leftovers]
+
+
+def verify(bank: Path, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> Iterator[str]:
+    """Every damage of the current generation, one sentence each: sizes and hashes; `deep`: every payload too.
+
+    Raises:
+        BankError: the manifest itself cannot be used.
+    """
+    manifest = load_current(bank)
+    jobs = [(entry, name) for entry in manifest.shards for name in sorted(entry.files)]
+    for done, (entry, name) in enumerate(jobs, start=1):
+        path = shard_folder(bank) / entry.id / name
+        try:
+            found = size_and_hash(path)
+            if found != tuple(entry.files[name]):
+                size, digest = entry.files[name]
+                yield sentence(
+                    path,
+                    expected=f"{size:,} bytes, SHA-256 {digest[:12]}…",
+                    found=f"{found[0]:,} bytes, {found[1][:12]}…",
+                )
+        except DamagedBankError as error:
+            yield str(error)
+        if progress:
+            progress(done, len(jobs))
+    if deep:
+        yield from _deep(bank, manifest)
+
+
+def _deep(bank: Path, manifest: Manifest) -> Iterator[str]:
+    for entry in manifest.shards:
+        try:
+            shard = Shard(shard_folder(bank) / entry.id, entry)
+            for name in shard.entry.files:
+                shard.check_hash(name)
+        except ZeuxisError:
+            continue  # named above; what lies inside cannot be trusted
+        for key, value in shard.blobs():
+            try:
+                check_value(value, f"value {key.hex()} of {shard.path}")
+            except DamagedBankError as error:
+                yield str(error)
+
+
+def _digest(row: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(path: Path, what: str) -> DamagedBankError:
+    return DamagedBankError(
+        sentence(path, what, fix="restore it from a copy, or remove it to use the generation before")
+    )

@@ -1,0 +1,259 @@
+"""Reads one generation of a bank, and stays on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from .classes import ClassTable, Layout
+from .codec import Mask, decode_mask, decode_pixels
+from .errors import BankError, FilterError, InputError, sentence
+from .images import Depth, Photograph, decode_photograph
+from .layouts import Geometry
+from .manifest import DatasetEntry, Manifest, load_current, shard_folder
+from .records import TABLES, hex_id, schema_of
+from .shard import Shard, blob_key
+
+Where = Mapping[str, Any] | pc.Expression | None
+"""A filter on columns: an Arrow expression, or column to value (or list of values), all of which must hold."""
+
+_SCAN = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+
+
+class ShardSources(NamedTuple):
+    """The sources of a shard by row: names, groups, and whether they are still in the bank."""
+
+    names: npt.NDArray[np.str_]
+    groups: npt.NDArray[np.str_]
+    live: npt.NDArray[np.bool_]
+
+
+class Reader:
+    """One generation of a bank.
+
+    Args:
+        path: the bank's folder.
+        manifest: the generation to read; default the current one.
+
+    Raises:
+        NotABankError, SchemaError, DamagedBankError: the bank cannot be used; the sentence names the file.
+    """
+
+    def __init__(self, path: str | Path, manifest: Manifest | None = None) -> None:
+        self.path = Path(path).expanduser()
+        self.manifest: Manifest = manifest or load_current(self.path)
+        folder = shard_folder(self.path)
+        self.shards = [Shard(folder / entry.id, entry) for entry in self.manifest.shards]
+
+    @property
+    def geometry(self) -> Geometry:
+        """Frame, minimum area, thin option."""
+        return self.manifest.geometry
+
+    @property
+    def classes(self) -> ClassTable:
+        """The bank's class table."""
+        return self.manifest.classes
+
+    def dataset(self, name: str) -> DatasetEntry:
+        """A data set of the bank, by name, or by kind where only one has it.
+
+        Raises:
+            InputError: there is no such data set, or several.
+        """
+        entries = self.manifest.datasets
+        found = [e for e in entries if e.name == name or f"{e.kind}:{e.root}" == name] or [
+            e for e in entries if e.kind == name
+        ]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(entry.name for entry in entries)
+        raise InputError(
+            sentence(f"data set {name!r}", expected=f"one of the bank's: {known}", found=f"{len(found)} of that name")
+        )
+
+    def table(self, name: str, where: Where = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """One of `TABLES` over all shards, filters pushed down to Parquet.
+
+        Args:
+            name: `sources`, `segments`, `orderings`, `patches` or `rejects`.
+            where: which rows.
+            columns: which columns; default all.
+
+        Raises:
+            FilterError: the filter names no column of the table, or compares unlike types.
+        """
+        schema = schema_of(TABLES[name])
+        expression = as_expression(where, schema)
+        chosen = list(columns) if columns is not None else schema.names
+        for column in chosen:
+            _check_column(column, schema)
+        parts = []
+        for shard in self.shards:
+            masked = shard.entry.masked_rejects if name == "rejects" else shard.entry.masked
+            live = ~pc.field("source").isin(list(masked)) if masked else None
+            both = [part for part in (expression, live) if part is not None]
+            parts.append(self._scan(shard, name, schema, chosen, both[0] if len(both) == 1 else _all(both)))
+        subset = pa.schema([schema.field(column) for column in chosen])
+        table = pa.concat_tables([part.cast(subset) for part in parts]) if parts else subset.empty_table()
+        return table.unify_dictionaries()
+
+    def row_mask(self, shard: int, where: Where) -> npt.NDArray[np.bool_]:
+        """Which segments of a shard a filter keeps: `(N,)` bool in the order of its search columns."""
+        schema = schema_of(TABLES["segments"])
+        expression = as_expression(where, schema)
+        table = self._scan(self.shards[shard], "segments", schema, {"keep": expression}, None)
+        keep: npt.NDArray[np.bool_] = table["keep"].fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
+        return keep
+
+    @cached_property
+    def shard_sources(self) -> list[ShardSources]:
+        """Names and groups of the sources of each shard, in the order its search columns count them."""
+        found = []
+        for shard in self.shards:
+            table = shard.table("sources", ["source", "group"])
+            names = np.array(table["source"].to_pylist(), dtype=str)
+            groups = np.array(table["group"].to_pylist(), dtype=str)
+            found.append(ShardSources(names, groups, ~np.isin(names, list(shard.entry.masked))))
+        return found
+
+    def find_segment(self, segment_id: int) -> tuple[int, int]:
+        """The shard of a segment, and its row there.
+
+        Raises:
+            InputError: the bank has no such segment.
+        """
+        for number, shard in enumerate(self.shards):
+            rows = np.flatnonzero(shard.footprints.segment_id == np.uint64(segment_id))
+            if rows.size:
+                return number, int(rows[0])
+        raise InputError(sentence(f"segment {hex_id(segment_id)}", f"is not in {self.path}"))
+
+    def segment_pixels(self, shard: int, segment_id: int) -> Photograph:
+        """A segment's crop, `(h, w, 3)` uint8 at its source's own resolution, 0 outside its mask."""
+        return decode_pixels(*self._segment_value(shard, segment_id))
+
+    def segment_mask(self, shard: int, segment_id: int) -> Mask:
+        """A segment's mask, `(h, w)` bool at its source's own resolution."""
+        return decode_mask(*self._segment_value(shard, segment_id))
+
+    def segment_row(self, shard: int, segment_id: int) -> dict[str, Any]:
+        """A segment's row of the table `segments`."""
+        schema = schema_of(TABLES["segments"])
+        expression = pc.field("segment_id") == pa.scalar(segment_id, pa.uint64())
+        row: dict[str, Any] = self._scan(self.shards[shard], "segments", schema, None, expression).to_pylist()[0]
+        return row
+
+    def photograph(self, source: str) -> Photograph:
+        """A source's photograph, `(H, W, 3)` uint8 RGB.
+
+        Raises:
+            InputError: no such source. BankError: the bank keeps no sources.
+        """
+        data, _ = self._source_file(source, "image")
+        return decode_photograph(data, source)
+
+    def layout(self, source: str) -> Layout:
+        """A source's layout at its own resolution, in the bank's ids."""
+        data, row = self._source_file(source, "layout")
+        entry = self.dataset(row["dataset"])
+        bank_layout: Layout = entry.to_bank(entry.decoding.layout(data, source))
+        return bank_layout
+
+    def depth(self, source: str) -> Depth | None:
+        """A source's depth in metres, 0 where unknown; None where it has none."""
+        data, row = self._source_file(source, "depth")
+        return self.dataset(row["dataset"]).decoding.depth(data, source) if data else None
+
+    def _source_file(self, source: str, kind: str) -> tuple[bytes, dict[str, Any]]:
+        for shard, sources in zip(self.shards, self.shard_sources, strict=True):
+            rows = np.flatnonzero((sources.names == source) & sources.live)
+            if rows.size:
+                row: dict[str, Any] = shard.table("sources").slice(int(rows[0]), 1).to_pylist()[0]
+                if row[kind] is None:
+                    return b"", row
+                try:
+                    return shard.raw(kind, row["source_id"]), row
+                except KeyError:
+                    raise BankError(
+                        sentence(self.path, "keeps no sources", fix="rebuild it without --no-keep-sources")
+                    ) from None
+        raise InputError(sentence(f"source {source!r}", f"is not in {self.path}"))
+
+    def _segment_value(self, shard: int, segment_id: int) -> tuple[bytes, str]:
+        name = f"segment {hex_id(segment_id)} of {self.path}"
+        try:
+            return self.shards[shard].blob(blob_key("segment", segment_id)), name
+        except KeyError:
+            raise InputError(sentence(name, "is not in the shard it was looked up in")) from None
+
+    def _scan(self, shard: Shard, name: str, schema: pa.Schema, columns: Any, filter: Any) -> pa.Table:
+        source = ds.dataset(shard.table_path(name), schema=schema, format="parquet")
+        try:
+            return source.to_table(columns=columns, filter=filter, fragment_scan_options=_SCAN)
+        except pa.ArrowNotImplementedError as error:
+            raise FilterError(sentence("where", f"cannot be applied to {name} ({error})")) from error
+        except (OSError, pa.ArrowException) as error:
+            shard.check_hash(f"{name}.parquet")
+            raise FilterError(sentence("where", f"cannot be applied to {name} ({error})")) from error
+
+
+def content_of(reader: Reader) -> str:
+    """32 hex digits over everything in a bank, however it is cut into shards: equal banks have equal ones."""
+    sources = reader.table("sources", columns=["source", "content"]).to_pylist()
+    rejects = reader.table("rejects", columns=["source", "reason"]).to_pylist()
+    rows = sorted(json.dumps(row, sort_keys=True) for row in [*sources, *rejects])
+    return hashlib.blake2b("\n".join(rows).encode(), digest_size=16).hexdigest()
+
+
+def as_expression(where: Where, schema: pa.Schema) -> pc.Expression | None:
+    """A filter as an Arrow expression over a table.
+
+    Raises:
+        FilterError: a column that the table does not have, or values of another type than the column's.
+    """
+    if where is None or isinstance(where, pc.Expression):
+        return where
+    if not isinstance(where, Mapping):
+        raise FilterError(
+            sentence("where", expected="an Arrow expression or a mapping column -> value", found=repr(where))
+        )
+    parts = []
+    for column, value in where.items():
+        field = _check_column(column, schema)
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        values = value if isinstance(value, (list, tuple, set, frozenset)) else [value]
+        try:
+            parts.append(pc.field(column).isin(pa.array(list(values), kind)))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise FilterError(
+                sentence(f"where {column!r}", expected=f"values of type {kind}", found=repr(value))
+            ) from error
+    return _all(parts)
+
+
+def _check_column(column: str, schema: pa.Schema) -> pa.Field:
+    if column not in schema.names:
+        raise FilterError(
+            sentence(f"column {column!r}", expected=f"one of {', '.join(schema.names)}", found="no such column")
+        )
+    return schema.field(column)
+
+
+def _all(parts: Sequence[pc.Expression]) -> pc.Expression | None:
+    if not parts:
+        return None
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole & part
+    return whole

@@ -1,0 +1,207 @@
+"""What a source, a segment, an ordering, a key patch and a reject are: one row each, and their Arrow schemas."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from functools import cache
+from typing import Annotated, Any, get_type_hints
+
+import pyarrow as pa
+
+_NAME = pa.dictionary(pa.int32(), pa.string())
+
+U16 = Annotated[int, pa.uint16()]
+I32 = Annotated[int, pa.int32()]
+U64 = Annotated[int, pa.uint64()]
+F32 = Annotated[float, pa.float32()]
+Text = Annotated[str, pa.string()]
+Name = Annotated[str, _NAME]
+"""Text that repeats from row to row."""
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """One photograph with its label map, taken in.
+
+    Attributes:
+        source: its name in the bank, `dataset/name`; what `exclude=` takes.
+        source_id: 32 hex digits, blake2b over its image, layout and depth bytes.
+        dataset: the data set's name in the bank.
+        split: `train`, `val` or `test`.
+        group: `dataset/group`; sources that look alike share one.
+        image, layout, depth: its files, relative to the data set's root.
+        height, width: its own resolution, pixels.
+        components: its components; `segments`: those stored; `small`: those under the minimum area.
+        void: the share of its pixels that are void.
+        content: 32 hex digits over all that was extracted from it.
+        stamp: sizes and modification times of its files, by which the next rebuild sees that nothing changed.
+    """
+
+    source: Text
+    source_id: Text
+    dataset: Name
+    split: Name
+    group: Name
+    image: Text
+    layout: Text
+    depth: Text | None
+    height: I32
+    width: I32
+    components: I32
+    segments: I32
+    small: I32
+    void: F32
+    content: Text
+    stamp: Text
+
+
+@dataclass(frozen=True)
+class SegmentRecord:
+    """One component of a source, stored.
+
+    Attributes:
+        segment_id: 63 bits, derived from content (score, "Segment id").
+        source, dataset, split, group: as in `SourceRecord`.
+        class_id, class_name: in the bank's class table.
+        top, left, bottom, right: its box in the frame, half-open.
+        area: its footprint, frame pixels.
+        context_area: the pixels of its context box that are not void, frame pixels (`n` in the score).
+        crop_top, crop_left, crop_bottom, crop_right: its box in the source, source pixels.
+        pixels: its source pixels.
+    """
+
+    segment_id: U64
+    source: Text
+    dataset: Name
+    split: Name
+    group: Name
+    class_id: U16
+    class_name: Name
+    top: I32
+    left: I32
+    bottom: I32
+    right: I32
+    area: I32
+    context_area: I32
+    crop_top: I32
+    crop_left: I32
+    crop_bottom: I32
+    crop_right: I32
+    pixels: I32
+
+
+@dataclass(frozen=True)
+class OrderingRecord:
+    """Two touching segments of one source, and which is in front.
+
+    Attributes:
+        segment_a, segment_b: their ids; class_a, class_b: their classes.
+        front: the id of the one in front, or None where it is unknown.
+        margin: relative difference of their median depths, or None.
+        origin: `depth`, `ground` (the rule: what reaches lower stands in front) or `none`.
+    """
+
+    source: Text
+    dataset: Name
+    split: Name
+    group: Name
+    segment_a: U64
+    segment_b: U64
+    class_a: U16
+    class_b: U16
+    front: U64 | None
+    margin: F32 | None
+    origin: Name
+
+
+@dataclass(frozen=True)
+class PatchRecord:
+    """One key patch: `rank` from 0, its box in source pixels, and its objectness score."""
+
+    source: Text
+    dataset: Name
+    split: Name
+    group: Name
+    rank: I32
+    top: I32
+    left: I32
+    bottom: I32
+    right: I32
+    score: F32
+
+
+@dataclass(frozen=True)
+class RejectRecord:
+    """One input that was not taken in, and why.
+
+    Attributes:
+        source: the name it would have had.
+        dataset: the data set's name in the bank.
+        image, layout: its files, relative to the data set's root, where they exist.
+        reason: one word; message: one sentence.
+        source_id: the hash of its bytes, where they could be read.
+        stamp: as in `SourceRecord`.
+    """
+
+    source: Text
+    dataset: Name
+    image: Text | None
+    layout: Text | None
+    reason: Name
+    message: Text
+    source_id: Text | None
+    stamp: Text
+
+
+Record = SourceRecord | SegmentRecord | OrderingRecord | PatchRecord | RejectRecord
+
+TABLES: dict[str, type[Record]] = {
+    "sources": SourceRecord,
+    "segments": SegmentRecord,
+    "orderings": OrderingRecord,
+    "patches": PatchRecord,
+    "rejects": RejectRecord,
+}
+"""The Parquet files of a shard."""
+
+
+@cache
+def schema_of(record: type[Record]) -> pa.Schema:
+    """The Arrow schema of a record: column order and types of its fields, nullable where `None` is allowed."""
+    hints = get_type_hints(record, include_extras=True)
+    return pa.schema([_column(field.name, hints[field.name]) for field in fields(record)])
+
+
+def to_table(record: type[Record], rows: Iterable[Record]) -> pa.Table:
+    """Rows as an Arrow table of the record's schema."""
+    schema = schema_of(record)
+    columns: list[Any] = list(zip(*(astuple(row) for row in rows), strict=True)) or [()] * len(schema)
+    arrays = [
+        pa.array(column, field.type.value_type).dictionary_encode().cast(field.type)
+        if pa.types.is_dictionary(field.type)
+        else pa.array(column, field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def segment_id(source_id: str, class_name: str, first_pixel: int) -> int:
+    """63 bits of blake2b over source hash, class name and the component's first pixel in raster order."""
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(bytes.fromhex(source_id))
+    digest.update(len(class_name.encode()).to_bytes(4, "little") + class_name.encode())
+    digest.update(first_pixel.to_bytes(8, "little"))
+    return int.from_bytes(digest.digest(), "little") >> 1
+
+
+def hex_id(segment_id: int) -> str:
+    """A segment id as JSON and file names hold it: 16 hex digits."""
+    return f"{segment_id:016x}"
+
+
+def _column(name: str, hint: Any) -> pa.Field:
+    options = [part for part in getattr(hint, "__args__", ()) if part is not type(None)]
+    nullable = not hasattr(hint, "__metadata__")
+    return pa.field(name, (options[0] if nullable else hint).__metadata__[0], nullable=nullable)

@@ -1,0 +1,369 @@
+"""A shard: one batch of sources, written once by one writer, immutable afterwards.
+
+`blobs/` (LMDB: encoded sources and segment crops), one Parquet file a table, `footprints.safetensors` (search
+columns) and, written last, `shard.json`: sizes, hashes and counts of all the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import lmdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from . import files
+from .codec import Codec, seal, unseal
+from .errors import DamagedBankError, SchemaError, sentence
+from .footprints import Footprints, SegmentColumns, TiledRegions, join_sources
+from .records import (
+    TABLES,
+    OrderingRecord,
+    PatchRecord,
+    Record,
+    RejectRecord,
+    SegmentRecord,
+    SourceRecord,
+    schema_of,
+    to_table,
+)
+
+SCHEMA = 1
+"""Version of everything under a bank; a reader refuses a newer one."""
+LMDB_ENGINE = 0
+"""The 0.9 engine, whose files the 1.0 engine cannot read."""
+MARKER = "shard.json"
+FOOTPRINTS = "footprints.safetensors"
+BLOBS = "blobs/data.mdb"
+_MAP_SIZE = 1 << 40  # address space, not disk
+_OPEN_ENVIRONMENTS = 64
+
+
+@dataclass(frozen=True)
+class SourceBundle:
+    """All that one source becomes.
+
+    Attributes:
+        source, segments, orderings, patches: its rows.
+        blobs: LMDB key to sealed value (`blob_key`).
+        tiled, columns: its region map and the search columns of its segments.
+    """
+
+    source: SourceRecord
+    segments: list[SegmentRecord]
+    orderings: list[OrderingRecord]
+    patches: list[PatchRecord]
+    blobs: Mapping[bytes, bytes]
+    tiled: TiledRegions
+    columns: SegmentColumns
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """What the manifest knows of a shard.
+
+    Attributes:
+        id: content-derived, the name of its folder.
+        settings: fingerprint of the extraction settings it was made with.
+        files: relative path to `[bytes, SHA-256]`.
+        rows: table to number of rows.
+        classes: class id to the half-open range of its rows, in `segments.parquet` and the search columns alike.
+        masked: names of sources that are in the shard and no longer in the bank.
+        masked_rejects: names of rejects that are no longer so.
+    """
+
+    id: str
+    settings: str
+    files: Mapping[str, tuple[int, str]]
+    rows: Mapping[str, int]
+    classes: Mapping[int, tuple[int, int]]
+    masked: tuple[str, ...] = ()
+    masked_rejects: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `shard.json` and the manifest."""
+        return {
+            "schema": SCHEMA,
+            "lmdb_engine": LMDB_ENGINE,
+            "id": self.id,
+            "settings": self.settings,
+            "files": {name: list(entry) for name, entry in sorted(self.files.items())},
+            "rows": dict(self.rows),
+            "classes": {str(id): list(rows) for id, rows in sorted(self.classes.items())},
+            "masked": sorted(self.masked),
+            "masked_rejects": sorted(self.masked_rejects),
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> ShardEntry:
+        """The entry that `to_json` wrote."""
+        return cls(
+            row["id"],
+            row["settings"],
+            {name: (size, digest) for name, (size, digest) in row["files"].items()},
+            row["rows"],
+            {int(id): (start, stop) for id, (start, stop) in row["classes"].items()},
+            tuple(row["masked"]),
+            tuple(row["masked_rejects"]),
+        )
+
+
+def blob_key(kind: str, id: str | int) -> bytes:
+    """The LMDB key of a source's `image`, `layout` or `depth` (by source id) or of a `segment` (by its id)."""
+    return kind[0].encode() + (bytes.fromhex(id) if isinstance(id, str) else id.to_bytes(8, "big"))
+
+
+@dataclass
+class ShardWriter:
+    """Writes one shard under a temporary name and gives it its own when all of it is on the disk.
+
+    Use as a context manager; leaving it without `publish` removes what was written.
+    """
+
+    folder: Path
+    settings: str
+    frame: tuple[int, int]
+    _bundles: list[SourceBundle] = field(default_factory=list)
+    _rejects: list[RejectRecord] = field(default_factory=list)
+
+    def __enter__(self) -> ShardWriter:
+        self._path = self.folder / f".tmp-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        files.make_folder(self._path / "blobs")
+        self._env = lmdb.open(
+            str(self._path / "blobs"), map_size=_MAP_SIZE, lock=False, sync=False, lib_version=LMDB_ENGINE
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._env.close()
+        if self._path.exists():
+            files.remove_tree(self._path)
+
+    def add(self, bundle: SourceBundle) -> None:
+        """Takes in one source: its bytes go to LMDB in one transaction, its rows are kept until `publish`."""
+        files.fault_point(self._path)
+        with self._env.begin(write=True) as transaction:
+            for key, value in bundle.blobs.items():
+                transaction.put(key, value)
+        self._bundles.append(_without_blobs(bundle))
+
+    def reject(self, record: RejectRecord) -> None:
+        """Takes in one input that could not be used."""
+        self._rejects.append(record)
+
+    def publish(self) -> ShardEntry:
+        """Writes tables and search columns, makes all durable, and renames the folder to the shard's id."""
+        id = self._id()
+        files.fault_point(self._path)
+        self._env.sync(True)
+        self._env.close()
+        files.fsync_folder(self._path / "blobs")
+        footprints = join_sources([(b.tiled, b.columns) for b in self._bundles], self.frame)
+        tables = self._tables()
+        for name, table in tables.items():
+            files.write_bytes(self._path / f"{name}.parquet", _parquet(table))
+        files.write_bytes(self._path / FOOTPRINTS, footprints.to_bytes())
+        names = [BLOBS, FOOTPRINTS, *(f"{name}.parquet" for name in TABLES)]
+        entry = ShardEntry(
+            id,
+            self.settings,
+            {name: size_and_hash(self._path / name) for name in names},
+            {name: table.num_rows for name, table in tables.items()},
+            footprints.class_rows(),
+        )
+        files.write_bytes(self._path / MARKER, json.dumps(entry.to_json(), indent=1).encode())
+        files.fsync_folder(self._path)
+        target = self.folder / id
+        if (done := finished_shard(target)) is not None:
+            return done  # the same task ran before, or twice
+        if target.exists():
+            files.remove_tree(target)
+        files.rename(self._path, target)
+        return entry
+
+    def _id(self) -> str:
+        names = sorted(bundle.source.content + bundle.source.source for bundle in self._bundles)
+        names += sorted(f"{record.source} {record.reason} {record.stamp}" for record in self._rejects)
+        return hashlib.blake2b("\n".join([self.settings, *names]).encode(), digest_size=8).hexdigest()
+
+    def _tables(self) -> dict[str, pa.Table]:
+        bundles = self._bundles
+        rows: dict[str, Iterable[Record]] = {
+            "sources": [bundle.source for bundle in bundles],
+            "segments": sorted(
+                (row for bundle in bundles for row in bundle.segments), key=lambda row: (row.class_id, row.segment_id)
+            ),
+            "orderings": [row for bundle in bundles for row in bundle.orderings],
+            "patches": [row for bundle in bundles for row in bundle.patches],
+            "rejects": self._rejects,
+        }
+        return {name: to_table(record, rows[name]) for name, record in TABLES.items()}
+
+
+class Shard:
+    """Reads one published shard; files are opened when first needed and never written.
+
+    Raises:
+        DamagedBankError: at once where a file is missing or has another size; on first use where its hash differs.
+    """
+
+    def __init__(self, path: Path, entry: ShardEntry) -> None:
+        self.path = path
+        self.entry = entry
+        for name, (size, _) in entry.files.items():
+            check_size(path / name, size)
+
+    @cached_property
+    def footprints(self) -> Footprints:
+        """The search columns, memory-mapped after their hash was checked."""
+        self.check_hash(FOOTPRINTS)
+        return Footprints.map(self.path / FOOTPRINTS)
+
+    def table_path(self, table: str) -> Path:
+        """The Parquet file of one of `TABLES`."""
+        return self.path / f"{table}.parquet"
+
+    def table(self, table: str, columns: list[str] | None = None) -> pa.Table:
+        """One table with everything in it, masked sources included."""
+        try:
+            return pq.read_table(
+                self.table_path(table), columns=columns, page_checksum_verification=True, partitioning=None
+            ).cast(_subset(schema_of(TABLES[table]), columns))
+        except (OSError, pa.ArrowException) as error:
+            raise DamagedBankError(
+                sentence(self.table_path(table), f"cannot be read ({error})", fix="run `zeuxis verify`")
+            ) from error
+
+    def blob(self, key: bytes) -> bytes:
+        """The sealed value of an LMDB key.
+
+        Raises:
+            KeyError: there is none.
+        """
+        with _environment(self.path / "blobs").begin() as transaction:
+            value = transaction.get(key)
+        if value is None:
+            raise KeyError(key)
+        return bytes(value)
+
+    def raw(self, kind: str, source_id: str) -> bytes:
+        """A source's file as it came: `kind` is `image`, `layout` or `depth`."""
+        _, payload = unseal(self.blob(blob_key(kind, source_id)), f"{kind} of source {source_id} in {self.path}")
+        return bytes(payload)
+
+    def blobs(self) -> Iterable[tuple[bytes, bytes]]:
+        """All keys with their sealed values."""
+        with _environment(self.path / "blobs").begin() as transaction:
+            yield from ((bytes(key), bytes(value)) for key, value in transaction.cursor())
+
+    def check_hash(self, name: str) -> None:
+        """Raises DamagedBankError where a file's bytes are not those that were published."""
+        found = size_and_hash(self.path / name)
+        if found != tuple(self.entry.files[name]):
+            raise DamagedBankError(
+                sentence(
+                    self.path / name,
+                    expected=f"SHA-256 {self.entry.files[name][1][:12]}…",
+                    found=f"{found[1][:12]}…",
+                    fix="restore the file from a copy or rebuild the bank",
+                )
+            )
+
+
+def finished_shard(path: Path) -> ShardEntry | None:
+    """What a shard's own marker says, if it is complete on the disk; files are checked by size."""
+    try:
+        row = json.loads((path / MARKER).read_bytes())
+        entry = ShardEntry.from_json(row)
+        sound = row["schema"] == SCHEMA and all((path / n).stat().st_size == s for n, (s, _) in entry.files.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return entry if sound else None
+
+
+def size_and_hash(path: Path) -> tuple[int, str]:
+    """Bytes and SHA-256 of a file.
+
+    Raises:
+        DamagedBankError: there is no such file.
+    """
+    try:
+        with open(path, "rb") as file:
+            return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DamagedBankError(
+            sentence(path, f"cannot be read ({error.strerror})", fix="restore the file from a copy or rebuild the bank")
+        ) from error
+
+
+def check_size(path: Path, size: int) -> None:
+    """Raises DamagedBankError where a file is missing or has another size: before anything maps it."""
+    found = path.stat().st_size if path.is_file() else None
+    if found != size:
+        raise DamagedBankError(
+            sentence(
+                path,
+                expected=f"{size:,} bytes",
+                found="no file" if found is None else f"{found:,} bytes",
+                fix="restore the file from a copy or rebuild the bank",
+            )
+        )
+
+
+def check_schema(path: Path, row: Mapping[str, Any]) -> None:
+    """Raises SchemaError where a file was written by a newer zeuxis."""
+    if row.get("schema", 0) > SCHEMA:
+        raise SchemaError(
+            sentence(path, expected=f"schema {SCHEMA} or older", found=f"schema {row['schema']}", fix="update zeuxis")
+        )
+
+
+def sealed_files(source_id: str, image: bytes, layout: bytes, depth: bytes | None) -> dict[bytes, bytes]:
+    """A source's files as LMDB values, as they came."""
+    kinds = {"image": image, "layout": layout, "depth": depth}
+    return {blob_key(kind, source_id): seal(Codec.RAW, data) for kind, data in kinds.items() if data is not None}
+
+
+_environments: OrderedDict[tuple[int, str], Any] = OrderedDict()
+
+
+def _environment(path: Path) -> Any:
+    """An open read-only environment; never one that was opened before a fork."""
+    key = (os.getpid(), str(path.resolve()))
+    if key not in _environments:
+        for stale in [known for known in _environments if known[0] != key[0]]:
+            del _environments[stale]
+        _environments[key] = lmdb.open(key[1], readonly=True, lock=False, readahead=False, lib_version=LMDB_ENGINE)
+        if len(_environments) > _OPEN_ENVIRONMENTS:
+            _environments.popitem(last=False)
+    _environments.move_to_end(key)
+    return _environments[key]
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, row_group_size=1 << 16)
+    return sink.getvalue()
+
+
+def _subset(schema: pa.Schema, columns: list[str] | None) -> pa.Schema:
+    return schema if columns is None else pa.schema([schema.field(name) for name in columns])
+
+
+def _without_blobs(bundle: SourceBundle) -> SourceBundle:
+    return SourceBundle(
+        bundle.source, bundle.segments, bundle.orderings, bundle.patches, {}, bundle.tiled, bundle.columns
+    )

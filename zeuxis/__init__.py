@@ -1,0 +1,78 @@
+"""zeuxis: a bank of image segments; retrieve by semantic layout, paint photographs from what was retrieved.
+
+    import zeuxis
+
+    zeuxis.rebuild("nyu:PATH", "BANK")
+    bank = zeuxis.open("BANK")
+    for component in bank.retrieve("layout.png", k=5):
+        for hit in component.hits:
+            hit.pixels(), hit.mask(), hit.score
+
+Everything is imported when it is first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bank import Bank, collage, open, retrieve
+    from .index.result import Component, Hit, Retrieval
+    from .pipelines.check import check
+    from .pipelines.demo import demo
+    from .pipelines.info import info, verify
+    from .pipelines.rebuild import rebuild
+    from .pipelines.scenes import scenes
+    from .storage.classes import VOID
+    from .storage.errors import ZeuxisError
+
+_HOME = {
+    "Bank": ".bank",
+    "collage": ".bank",
+    "open": ".bank",
+    "retrieve": ".bank",
+    "Component": ".index.result",
+    "Hit": ".index.result",
+    "Retrieval": ".index.result",
+    "check": ".pipelines.check",
+    "demo": ".pipelines.demo",
+    "info": ".pipelines.info",
+    "rebuild": ".pipelines.rebuild",
+    "scenes": ".pipelines.scenes",
+    "verify": ".pipelines.info",
+    "VOID": ".storage.classes",
+    "ZeuxisError": ".storage.errors",
+}
+
+__all__ = [
+    "VOID",
+    "Bank",
+    "Component",
+    "Hit",
+    "Retrieval",
+    "ZeuxisError",
+    "check",
+    "collage",
+    "demo",
+    "info",
+    "open",
+    "rebuild",
+    "retrieve",
+    "scenes",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(__name__)
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
