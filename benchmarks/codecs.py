@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -273,20 +272,3 @@ def _cut_out(image: Array, layout: Array, jpeg: bytes) -> Iterator[Segment]:
         top, left, bottom, right = boxes[i].tolist()
         place = np.s_[top:bottom, left:right]
         yield Segment(np.ascontiguousarray(image[place]), labels[place] == i + 1, jpeg, place)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few generated segments only")
-    parser.add_argument("--data", type=Path, help="the folder that holds nyu/ and camvid/")
-    arguments = parser.parse_args()
-    print(f"{'segments':10} {'codec':42} {'size':>7} {'encode':>10} {'decode':>10}")
-    for row in run(arguments.quick, arguments.data):
-        print(
-            f"{row['segments']:10} {row['codec']:42} {row['share']:7.1%} "
-            f"{row['encode_ms']:7.3f} ms {row['decode_ms']:7.3f} ms"
-        )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,15 +1,13 @@
 """Key patches: seconds an image on one core, and agreement with a slow, dense, full-size search.
 
-`python benchmarks/key_patches.py [--data ../shared/data/nyu] [--images 100] [--quick]` prints one table. The
-agreement matches each patch of the reference to the closest patch of the setting: the mean of these intersections
+The agreement matches each patch of the reference to the closest patch of the setting: the mean of these intersections
 over unions, and the share above one half, also for the reference's best patch alone. Random boxes within the same
 limits show what chance reaches, and the reference on a picture one pixel smaller at each side what is reachable.
-Without photographs, or with `--quick`, generated pictures stand in.
+Without photographs, or in quick mode, generated pictures stand in.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import sqrt
@@ -22,7 +20,6 @@ import numpy as np
 from zeuxis.ingest.patches import KeyPatch, PatchSettings, box_iou, key_patches
 from zeuxis.storage.images import Photograph, decode_photograph
 
-NYU = Path(__file__).resolve().parents[1] / "../shared/data/nyu"
 REFERENCE_IMAGES = 30
 """Images the agreement is measured on: the reference takes about a second each."""
 
@@ -30,8 +27,10 @@ Find = Callable[[Photograph], list[KeyPatch]]
 
 
 def run(quick: bool, data: Path | None = None, images: int = 100) -> list[dict[str, object]]:
-    """One row a setting; quick takes under a few seconds and needs no data."""
-    pictures = photographs(data, images) if data and not quick else [scene(seed) for seed in range(2 if quick else 8)]
+    """One row a setting; `data` is the folder that holds `nyu/`; quick takes a few seconds and needs none."""
+    pictures = (
+        photographs(data / "nyu", images) if data and not quick else [scene(seed) for seed in range(2 if quick else 8)]
+    )
     full = min(960, round(sqrt(pictures[0].shape[0] * pictures[0].shape[1])))
     default, full = PatchSettings(), min(full, 192) if quick else full
     reference = replace(default, working_side=full, alpha=0.8, beta=0.9)
@@ -134,21 +133,3 @@ def scene(seed: int, height: int = 240, width: int = 320) -> Photograph:
             cv2.rectangle(mask, centre, (centre[0] + 2 * size, centre[1] + size), 1, -1)
         picture[mask > 0] = texture[mask > 0]
     return picture
-
-
-def main(argv: Sequence[str] | None = None) -> list[dict[str, object]]:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=NYU if NYU.exists() else None, help="folder with images/*.jpg")
-    parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--quick", action="store_true", help="a few generated pictures")
-    given = parser.parse_args(argv)
-    table = run(given.quick, given.data, given.images)
-    lines = [list(table[0]), *([str(value) for value in line.values()] for line in table)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)))
-    return table
-
-
-if __name__ == "__main__":
-    main()

@@ -19,6 +19,7 @@ from ..storage.records import hex_id
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,21 @@ class Retrieval(Sequence[Component]):
             for rank, hit in enumerate(component.hits)
         ]
         return pd.DataFrame(rows, columns=_COLUMNS)
+
+    def render(self) -> Table:
+        """The hits for a terminal, as a rich renderable: one line a hit."""
+        from rich.table import Table
+
+        table = Table("component", "box", "rank", "segment", "score", "mask", "context", "source", box=None)
+        for number, component in enumerate(self.components):
+            name, box = f"{number} {component.class_name}", " ".join(map(str, component.box))
+            for rank, hit in enumerate(component.hits):
+                scores = (f"{value:.4f}" for value in (hit.score, hit.mask_iou, hit.context_iou))
+                table.add_row(name, box, str(rank), hex_id(hit.segment_id), *scores, hit.source)
+            if not component.hits:
+                table.add_row(name, box, "-", "no candidate")
+        table.caption = f"{len(self.components)} components, {len(self.skipped)} under the minimum area"
+        return table
 
     def figure(self, most: int = 12) -> Figure:
         """The layout and, for its largest components, the hits with their scores, as a matplotlib figure."""

@@ -132,9 +132,9 @@ def _box(boxes, row):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def mask_intersection(
+def mask_intersection(  # type: ignore[no-untyped-def]
     tiles, row_start, mixed_start, entry_region, entry_bits, source, own, box, q_box, at, bits, counts
-):  # type: ignore[no-untyped-def]
+):
     """Common footprint pixels of a segment and a component.
 
     A footprint lies inside its box, so whole tiles can be compared: no window is needed.

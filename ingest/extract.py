@@ -13,7 +13,7 @@ from ..storage.classes import ClassTable
 from ..storage.codec import encode_segment
 from ..storage.layouts import Geometry, sample_to_frame
 from ..storage.manifest import DatasetEntry
-from ..storage.records import OrderingRecord, PatchRecord, RejectRecord, SegmentRecord, SourceRecord
+from ..storage.records import OrderingRecord, PatchRecord, Record, RejectRecord, SegmentRecord, SourceRecord
 from ..storage.shard import SourceBundle, blob_key, sealed_files
 from .datasets.base import EncodedSource, Source, SourceRef, group_name
 from .ordering import Rule, orderings
@@ -193,8 +193,9 @@ def _blobs(segments: Segments, source: Source, encoded: EncodedSource, keep: boo
 def _content(bundle: SourceBundle) -> str:
     """32 hex digits over rows and payloads, whatever shard they lie in and whenever the files were touched."""
     digest = hashlib.blake2b(digest_size=16)
-    rows = [replace(bundle.source, stamp=""), *sorted(bundle.segments, key=lambda row: row.segment_id)]
-    for row in [*rows, *bundle.orderings, *bundle.patches]:
+    segments = sorted(bundle.segments, key=lambda row: row.segment_id)
+    rows: list[Record] = [replace(bundle.source, stamp=""), *segments, *bundle.orderings, *bundle.patches]
+    for row in rows:
         digest.update(repr(astuple(row)).encode())
     for key, value in sorted(bundle.blobs.items()):
         digest.update(key + hashlib.blake2b(value, digest_size=16).digest())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from ..ingest.datasets import open_dataset
 from ..ingest.datasets.base import Dataset, Problem, SourceRef
 from ..storage.classes import VOID, SemanticClass
 from ..storage.errors import SourceError
+from .progress import Progress, silent
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -26,9 +27,6 @@ BATCH = 16
 """Sources a thread takes at a time."""
 SHOWN = 20
 """Rows of problems and sizes that `render` shows."""
-
-Progress = Callable[[int, int], None]
-"""Called with the number of sources looked at and their total."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class CheckReport:
         ]
 
 
-def check(dataset: str, progress: Progress | None = None) -> CheckReport:
+def check(dataset: str, progress: Progress = silent) -> CheckReport:
     """What the data set `kind:path` holds, and what of it cannot be used.
 
     Label maps are decoded; of photographs and depth maps only the header is read, so that a photograph cut short in
@@ -139,8 +137,7 @@ def check(dataset: str, progress: Progress | None = None) -> CheckReport:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for tally in pool.map(lambda batch: _survey(opened, batch), batches):
             total.add(tally)
-            if progress is not None:
-                progress(total.seen, len(refs))
+            progress(total.seen, len(refs))
     return _report(opened, refs, total)
 
 

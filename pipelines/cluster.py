@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from ..storage.errors import InputError, sentence
+from ..storage.errors import InputError, InstallationError, sentence
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _TOPIC = "zeuxis"
-_WINDOW_A_WORKER = 3  # tasks submitted ahead, so that the graph stays small however many there are
+_WINDOW_A_THREAD = 3  # tasks submitted ahead, so that the graph stays small however many there are
+REPORT_SECONDS = 0.2
+"""How often what the tasks tell is passed on, at least."""
+ANSWER_SECONDS = 10
+"""How long a scheduler may take to answer."""
+WORKERS_SECONDS = 30
+"""How long a scheduler may be without any worker."""
 
 
 @contextmanager
@@ -24,17 +31,18 @@ def cluster(scheduler: str | None = None, workers: int | None = None) -> Iterato
     Args:
         scheduler: address of a scheduler, `tcp://HOST:PORT`; by default a cluster of processes is started on
             127.0.0.1 and stopped again.
-        workers: processes of the local cluster; default one a core.
+        workers: processes of the local cluster; default one a core that this process may use.
 
     Raises:
-        InputError: nothing answers at that address.
+        InputError: nothing answers at that address, or no worker has joined it.
     """
+    from dask.system import CPU_COUNT
     from distributed import Client, LocalCluster
 
     logging.getLogger("distributed").setLevel(logging.ERROR)
     if scheduler:
         try:
-            client = Client(scheduler, timeout="10s")
+            client = Client(scheduler, timeout=ANSWER_SECONDS)
         except (OSError, ValueError, TypeError) as error:
             raise InputError(
                 sentence(
@@ -42,15 +50,16 @@ def cluster(scheduler: str | None = None, workers: int | None = None) -> Iterato
                 )
             ) from error
         with client:
+            _expect_workers(client, scheduler)
             yield client
         return
     with (
         LocalCluster(
-            n_workers=workers or os.cpu_count() or 1,
+            n_workers=workers or CPU_COUNT,
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             memory_limit="auto",
             silence_logs=logging.CRITICAL,
         ) as local,
@@ -63,7 +72,7 @@ def run_tasks(
     client: Any,
     task: Callable[[Job], Result],
     jobs: Sequence[Job],
-    report: Callable[[dict[str, int]], None],
+    report: Callable[[Mapping[str, int]], None],
 ) -> list[Result]:
     """Runs `task` on every job, a few a worker at a time; results in the order of the jobs.
 
@@ -71,35 +80,46 @@ def run_tasks(
         client: of `cluster`.
         task: safe to run twice; it may call `tell` to report.
         jobs: small, since they travel.
-        report: called with what the tasks tell, from another thread.
+        report: called with what the tasks tell, in the caller's thread.
+
+    Raises:
+        InstallationError: workers died again and again. Whatever a task raises. The other tasks are cancelled.
     """
-    from distributed import as_completed
+    from distributed import KilledWorker, wait
 
-    client.subscribe_topic(_TOPIC, lambda event: report(event[1]))
-    results: dict[int, Result] = {}
+    told: SimpleQueue[tuple[str, dict[str, int]]] = SimpleQueue()
+    client.subscribe_topic(_TOPIC, lambda event: told.put(event[1]))
     waiting = iter(enumerate(jobs))
-    window = _WINDOW_A_WORKER * max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
-    numbers: dict[str, int] = {}
-
-    def submit() -> Any | None:
-        for number, job in waiting:
-            future = client.submit(task, job, pure=False)
-            numbers[future.key] = number
-            return future
-        return None
-
-    running = as_completed([future for _ in range(window) if (future := submit()) is not None])
+    results: dict[int, Result] = {}
+    running: dict[Any, int] = {}
+    keys: set[str] = set()
+    window = _WINDOW_A_THREAD * sum(client.nthreads().values())
     try:
-        for future in running:
-            results[numbers.pop(future.key)] = future.result()
-            if (following := submit()) is not None:
-                running.add(following)
-    except BaseException:
-        client.cancel(list(running.futures), force=True)
-        raise
+        while True:
+            for number, job in islice(waiting, window - len(running)):
+                running[future := client.submit(task, job, pure=False)] = number
+                keys.add(future.key)
+            if not running:
+                return [results[number] for number in range(len(jobs))]
+            with suppress(TimeoutError):
+                wait(list(running), timeout=REPORT_SECONDS, return_when="FIRST_COMPLETED")
+            _pass_on(told, keys, report)
+            for future in [future for future in running if future.done()]:
+                results[running.pop(future)] = future.result()
+    except KilledWorker as error:
+        said = sentence("workers", f"died again and again ({error})", fix="use fewer, so that each has more memory")
+        raise InstallationError(said) from error
     finally:
+        client.cancel(list(running), force=True)
         client.unsubscribe_topic(_TOPIC)
-    return [results[number] for number in range(len(jobs))]
+
+
+def _expect_workers(client: Any, scheduler: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=WORKERS_SECONDS)
+    except TimeoutError as error:
+        said = f"has had no worker for {WORKERS_SECONDS} seconds"
+        raise InputError(sentence(f"scheduler {scheduler}", said, fix="start workers there")) from error
 
 
 def tell(**counts: int) -> None:
@@ -110,4 +130,14 @@ def tell(**counts: int) -> None:
         worker = get_worker()
     except ValueError:
         return
-    worker.log_event(_TOPIC, counts)
+    worker.log_event(_TOPIC, (worker.get_current_task(), counts))
+
+
+def _pass_on(
+    told: SimpleQueue[tuple[str, dict[str, int]]], keys: set[str], report: Callable[[Mapping[str, int]], None]
+) -> None:
+    """Hands over what has been told; others may use the same scheduler, so only by tasks of these keys."""
+    while not told.empty():
+        key, counts = told.get()
+        if key in keys:
+            report(counts)

@@ -10,30 +10,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from ..ingest.datasets import open_dataset
+from ..ingest.datasets import KINDS, open_dataset
 from ..ingest.datasets.base import Dataset
 from ..ingest.extract import Extraction, ExtractionSettings, source_name
 from ..ingest.ordering import Rule
 from ..ingest.patches import PatchSettings
-from ..ingest.plan import Plan, known_of, make_plan
+from ..ingest.plan import Plan, Survey, known_of, make_plan, survey_sources
 from ..storage import files
 from ..storage.classes import ClassTable
+from ..storage.decoding import Decoding
 from ..storage.errors import BankError, DatasetError, InputError, NotABankError, sentence
 from ..storage.layouts import Geometry
 from ..storage.manifest import DatasetEntry, Manifest, collect_garbage, generations, publish, shard_folder
 from ..storage.reader import Reader, content_of
-from ..storage.shard import LMDB_ENGINE, Shard, ShardEntry, finished_shard
-from .classmap import load_class_map
+from ..storage.shard import LMDB_ENGINE, ShardEntry
+from .classmap import ClassMap, check_class_map, load_class_map
 from .cluster import cluster, run_tasks
-from .extraction import ShardJob, extract_shard, shard_inputs, shard_settings
+from .extraction import ShardJob, adopt_shards, extract_shard, planned_inputs
 from .progress import Progress, silent
 
 MAX_VANISHED = 0.1
-"""A larger share of a data set's sources may not vanish without `allow_shrink`."""
+"""A larger share of a data set's sources may not vanish or lose a file without `allow_shrink`."""
 LONGER_SIDE = 512
 """The longer side of the default frame, pixels."""
 
@@ -70,7 +71,7 @@ class RebuildReport:
 
 @dataclass
 class _Work:
-    """A rebuild as it goes along."""
+    """A rebuild as it goes along; `retried` are the data sets whose rejects get another try."""
 
     bank: Path
     current: Manifest | None
@@ -78,6 +79,7 @@ class _Work:
     classes: ClassTable
     datasets: list[Dataset] = field(default_factory=list)
     entries: list[DatasetEntry] = field(default_factory=list)
+    retried: set[str] = field(default_factory=set)
     plans: list[Plan] = field(default_factory=list)
 
 
@@ -114,12 +116,12 @@ def rebuild(
         depth_rule: `ground` orders touching segments where there is no depth; default `none`.
         keep_sources: keep the sources' files in the bank as they came; default on.
         classes: YAML file that renames classes (`load_class_map`).
-        split: take only sources of these splits; default all.
+        split: take only sources of these splits, and leave those of others as they are; default all.
         shard_size: sources a shard, at most.
         scheduler: address of a Dask scheduler; default: a local cluster on 127.0.0.1.
         workers: processes of the local cluster; default one a core.
         rehash: read every file instead of trusting sizes and modification times.
-        allow_shrink: accept that more than 10 % of a data set's sources vanished.
+        allow_shrink: accept that more than 10 % of a data set's sources vanished, or lost their image or label map.
         progress: told how many sources are done.
 
     Frame, minimum area, thin option, key patches, depth rule and kept sources are fixed when a bank is made; `None`
@@ -130,10 +132,10 @@ def rebuild(
         used, or is being written. InputError: other arguments. Nothing is published then.
     """
     started = time.monotonic()
-    _check_arguments(frame, min_area, shard_size, workers)
+    _check_arguments(frame, min_area, shard_size, workers, depth_rule)
     specs = [dataset] if isinstance(dataset, str) else list(dataset)
     datasets = [open_dataset(spec) for spec in specs]
-    listed = [len(each.sources()) for each in datasets]
+    listed = sum(len(each.sources()) for each in datasets)
     if not datasets or len({each.spec for each in datasets}) < len(datasets):
         raise InputError(
             sentence("dataset", expected="at least one data set, each once", found=", ".join(specs) or "none")
@@ -141,16 +143,18 @@ def rebuild(
     renamed = load_class_map(classes) if classes else {}
     path = Path(bank).expanduser()
     _check_bank_folder(path)
-    files.make_folder(shard_folder(path))
+    _make_bank_folder(path)
     wishes = {
-        "frame": frame, "min_area": min_area, "join_thin": join_thin, "depth_rule": depth_rule,
-        "keep_sources": keep_sources, "patches": patches, "edge_model": edge_model and str(Path(edge_model).resolve()),
+        "frame": frame and tuple(frame), "min_area": min_area, "join_thin": join_thin, "depth_rule": depth_rule,
+        "keep_sources": keep_sources, "patches": patches,
+        "edge_model": edge_model and str(Path(edge_model).expanduser().resolve()),
     }  # fmt: skip
     with files.writer_lock(path):
         reader = Reader(path) if generations(path) else None
         work = _prepare(path, reader, datasets, renamed)
-        _plan(work, reader, split, rehash, allow_shrink, progress, sum(listed))
-        work.settings = _resolved(reader and reader.manifest, wishes, work.plans)
+        surveys = _survey(work, reader, split, rehash, progress, listed)
+        _plan(work, reader, surveys, allow_shrink)
+        work.settings = _resolved(work.current, wishes, work.plans)
         n_in = sum(plan.n_in for plan in work.plans)
         shards = _adopt(work)
         shards += _run(_jobs(work, shard_size), scheduler, workers, progress)
@@ -164,12 +168,16 @@ def default_frame(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     return max(math.floor(height * scale + 0.5), 1), max(math.floor(width * scale + 0.5), 1)
 
 
-def _check_arguments(frame: tuple[int, int] | None, min_area: int | None, shard_size: int, workers: int | None) -> None:
+def _check_arguments(
+    frame: tuple[int, int] | None, min_area: int | None, shard_size: int, workers: int | None, depth_rule: str | None
+) -> None:
     if frame is not None and not (len(frame) == 2 and all(8 <= side <= 65535 for side in frame)):
         raise InputError(sentence("frame", expected="rows x cols, each in 8..65535", found=str(frame)))
     for name, value in (("min_area", min_area), ("shard_size", shard_size), ("workers", workers)):
         if value is not None and value < 1:
             raise InputError(sentence(name, expected="at least 1", found=str(value)))
+    if depth_rule not in (None, *get_args(Rule)):
+        raise InputError(sentence("depth_rule", expected=" or ".join(get_args(Rule)), found=repr(depth_rule)))
 
 
 def _check_bank_folder(path: Path) -> None:
@@ -188,29 +196,54 @@ def _check_bank_folder(path: Path) -> None:
 _OWN = {"shards", "WRITER.lock"}
 
 
-def _prepare(
-    path: Path, reader: Reader | None, datasets: Sequence[Dataset], renamed: Mapping[str, Mapping[str, str | None]]
-) -> _Work:
+def _make_bank_folder(path: Path) -> None:
+    try:
+        files.make_folder(shard_folder(path))
+    except OSError as error:
+        raise BankError(
+            sentence(path, f"cannot be made ({error.strerror})", fix="choose a folder you may write to")
+        ) from error
+
+
+def _prepare(path: Path, reader: Reader | None, datasets: Sequence[Dataset], renamed: ClassMap) -> _Work:
     """Names the data sets and merges their classes into the bank's table."""
     current = reader.manifest if reader else None
     known = list(current.datasets) if current else []
     work = _Work(path, current, ExtractionSettings(Geometry((8, 8))), current.classes if current else ClassTable())
     for dataset in datasets:
-        entry = next((e for e in known if (e.kind, e.root) == (dataset.kind, str(dataset.root))), None)
-        name = entry.name if entry else _free_name(dataset.kind, [e.name for e in known])
+        old = next((e for e in known if (e.kind, e.root) == (dataset.kind, str(dataset.root))), None)
+        name = old.name if old else _free_name(dataset.kind, [e.name for e in known])
         decoding = dataset.decoding
-        if entry and not set(entry.decoding.classes) <= set(decoding.classes):
+        if old and not _continues(old.decoding, decoding):
             raise DatasetError(
-                sentence(dataset.spec, "its class list has changed since the bank took it in", fix="make a new bank")
-            )
-        work.classes, mapping = work.classes.merged(decoding.classes, renamed.get(name, renamed.get(dataset.kind)))
-        if entry:
-            mapping |= entry.mapping
-        entry = DatasetEntry(name, dataset.kind, str(dataset.root), dataset.licence, decoding, mapping)
+                sentence(
+                    dataset.spec, "its classes, void ids or colours have changed since the bank took it in",
+                    fix="make a new bank",
+                )
+            )  # fmt: skip
+        names = renamed.get(name, renamed.get(dataset.kind, {}))
+        before = old.mapping if old else {}
+        check_class_map(names, decoding.classes, before, work.classes, dataset.spec)
+        fresh = [entry for entry in decoding.classes if entry.id not in before]
+        work.classes, mapping = work.classes.merged(fresh, names)
+        entry = DatasetEntry(name, dataset.kind, str(dataset.root), dataset.licence, decoding, {**before, **mapping})
+        if old and old.decoding != decoding:
+            work.retried.add(name)
         known = [*(e for e in known if e.name != name), entry]
         work.datasets.append(dataset)
         work.entries.append(entry)
+    strange = sorted(set(renamed) - set(KINDS) - {entry.name for entry in known})
+    if strange:
+        raise InputError(
+            sentence("--classes", expected=f"data sets, {', '.join(e.name for e in known)}", found=", ".join(strange))
+        )
     return work
+
+
+def _continues(old: Decoding, new: Decoding) -> bool:
+    """Whether what was decoded by the old conventions reads the same by the new ones."""
+    colours = (old.palette or {}).items() <= (new.palette or {}).items()
+    return set(old.classes) <= set(new.classes) and old.void <= new.void and colours
 
 
 def _free_name(kind: str, taken: Sequence[str]) -> str:
@@ -220,49 +253,58 @@ def _free_name(kind: str, taken: Sequence[str]) -> str:
     return name
 
 
-def _plan(
-    work: _Work,
-    reader: Reader | None,
-    split: Sequence[str],
-    rehash: bool,
-    allow_shrink: bool,
-    progress: Progress,
-    listed: int,
-) -> None:
+def _survey(
+    work: _Work, reader: Reader | None, split: Sequence[str], rehash: bool, progress: Progress, listed: int
+) -> list[Survey]:
+    """Looks at every data set before anything is decided: what one keeps, another may hold a second time."""
+    surveys: list[Survey] = []
+    for dataset, entry in zip(work.datasets, work.entries, strict=True):
+        before = sum(len(survey.looks) for survey in surveys)
+
+        def looked(done: int, total: int, before: int = before) -> None:
+            progress(before + done, listed, "looking at the sources")
+
+        known = known_of(reader, entry.name)
+        surveys.append(survey_sources(dataset, entry.name, known, splits=split, rehash=rehash, progress=looked))
+    return surveys
+
+
+def _plan(work: _Work, reader: Reader | None, surveys: Sequence[Survey], allow_shrink: bool) -> None:
     """Finds out what is new, unchanged, unusable or gone; refuses where too much is gone."""
     named = {entry.name for entry in work.entries}
     taken: dict[str, str] = {}
     for entry in work.current.datasets if work.current else ():
         if entry.name not in named:
             taken |= {known.source_id: name for name, known in known_of(reader, entry.name).sources.items()}
-    before = 0
-    for dataset, entry in zip(work.datasets, work.entries, strict=True):
-        known = known_of(reader, entry.name)
-
-        def looked(done: int, total: int, before: int = before) -> None:
-            progress(before + done, listed, "looking at the sources")
-
-        plan = make_plan(dataset, entry.name, known, taken, splits=split, rehash=rehash, progress=looked)
-        before += plan.n_in
-        gone = len(plan.vanished)
-        if gone > MAX_VANISHED * len(known.sources) and not allow_shrink:
-            raise DatasetError(
-                sentence(
-                    dataset.spec,
-                    expected=f"the {len(known.sources):,} sources that the bank has taken in from it",
-                    found=f"{gone:,} of them gone",
-                    fix="check that the disk is mounted, or give --allow-shrink",
-                )
-            )
+    for survey in surveys:
+        taken |= survey.staying
+    for dataset, survey in zip(work.datasets, surveys, strict=True):
+        plan = make_plan(survey, taken, retry=survey.name in work.retried)
+        if not allow_shrink:
+            _refuse_losses(dataset, survey, plan)
         work.plans.append(plan)
     if not any(plan.new or plan.reused for plan in work.plans):
-        reasons = [record.message for plan in work.plans for record in plan.rejects[:1]]
+        raise _nothing_usable(work, [record.message for plan in work.plans for record in plan.rejects])
+
+
+def _refuse_losses(dataset: Dataset, survey: Survey, plan: Plan) -> None:
+    """A disk that is not mounted takes sources away, or only their label maps."""
+    held = survey.known.sources
+    gone = plan.vanished + [row.source for row in plan.rejects if row.source in held and row.source_id is None]
+    if len(gone) > MAX_VANISHED * len(held):
         raise DatasetError(
             sentence(
-                " and ".join(d.spec for d in work.datasets),
-                "holds no usable source" + (f", for example {reasons[0]}" if reasons else ""),
+                dataset.spec,
+                expected=f"the {len(held):,} sources that the bank has taken in from it",
+                found=f"{len(gone):,} of them gone, such as {gone[0]}",
+                fix="check that the disk is mounted, or give --allow-shrink",
             )
         )
+
+
+def _nothing_usable(work: _Work, messages: Sequence[str]) -> DatasetError:
+    what = " and ".join(dataset.spec for dataset in work.datasets)
+    return DatasetError(sentence(what, "holds no usable source" + "".join(f", for example {m}" for m in messages[:1])))
 
 
 def _resolved(current: Manifest | None, wishes: Mapping[str, Any], plans: Sequence[Plan]) -> ExtractionSettings:
@@ -299,16 +341,8 @@ def _adopt(work: _Work) -> list[ShardEntry]:
     named = {entry.id for entry in work.current.shards} if work.current else set()
     adopted = []
     for entry, plan in zip(work.entries, work.plans, strict=True):
-        wanted = {source_name(entry.name, new.ref): new.source_id for new in plan.new}
-        wanted |= {record.source: record.source_id for record in plan.rejects}
-        for path in sorted(shard_folder(work.bank).iterdir()):
-            done = finished_shard(path) if path.name not in named else None
-            if done is None or done.settings != shard_settings(work.settings, entry):
-                continue
-            inputs = shard_inputs(Shard(path, done))
-            if inputs.items() <= wanted.items():
-                adopted.append(done)
-                wanted = {name: id for name, id in wanted.items() if name not in inputs}
+        wanted = planned_inputs(entry.name, plan)
+        adopted += adopt_shards(work.bank, Extraction(work.settings, work.classes, entry), wanted, named)
         plan.new = [new for new in plan.new if source_name(entry.name, new.ref) in wanted]
         plan.rejects = [record for record in plan.rejects if record.source in wanted]
     return adopted
@@ -336,12 +370,14 @@ def _run(jobs: Sequence[ShardJob], scheduler: str | None, workers: int | None, p
 
     def report(told: Mapping[str, int]) -> None:
         counts.update(told)
-        note = f"{counts['segments']:,} segments, {counts['rejects']:,} rejects"
-        progress(min(counts["done"], total), total, note)
+        progress(min(counts["done"], total), total, f"{counts['segments']:,} segments, {counts['rejects']:,} rejects")
 
     progress(0, total, "starting workers")
     with cluster(scheduler, workers) as client:
-        return [ShardEntry.from_json(row) for row in run_tasks(client, extract_shard, jobs, report)]
+        entries = [ShardEntry.from_json(row) for row in run_tasks(client, extract_shard, jobs, report)]
+    segments, rejects = (sum(entry.rows[table] for entry in entries) for table in ("segments", "rejects"))
+    report({"done": total, "segments": segments - counts["segments"], "rejects": rejects - counts["rejects"]})
+    return entries
 
 
 def _publish(work: _Work, reader: Reader | None, new: Sequence[ShardEntry], n_in: int, started: float) -> RebuildReport:
@@ -356,12 +392,11 @@ def _publish(work: _Work, reader: Reader | None, new: Sequence[ShardEntry], n_in
         raise BankError(
             sentence(work.bank, f"not every input is accounted for ({counts})", fix="nothing was published")
         )
-    shards = (*_masked(work), *new)
-    published = reader is None or shards != reader.manifest.shards
+    manifest = _next_manifest(work, (*_masked(work), *new))
+    published = not work.current or _described(manifest) != _described(work.current)
     if published:
-        manifest = _next_manifest(work, shards)
         reader = Reader(work.bank, manifest)
-        _check_unique(reader)
+        _check_usable(work, reader, counts)
         publish(work.bank, replace(manifest, content=content_of(reader)))
     assert reader is not None
     collect_garbage(work.bank)
@@ -413,12 +448,24 @@ def _next_manifest(work: _Work, shards: Sequence[ShardEntry]) -> Manifest:
         {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "lmdb_engine": str(LMDB_ENGINE),
-            **{name: importlib.metadata.version(name) for name in ("zeuxis", "lmdb", "pyarrow", "numpy", "pillow")},
+            **{name: importlib.metadata.version(name) for name in _VERSIONS},
         },
     )
 
 
-def _check_unique(reader: Reader) -> None:
+_VERSIONS = ("zeuxis", "lmdb", "pyarrow", "numpy", "pillow")
+
+
+def _described(manifest: Manifest) -> Any:
+    """All of a manifest that makes another generation worth while."""
+    return manifest.shards, manifest.datasets, manifest.classes
+
+
+def _check_usable(work: _Work, reader: Reader, counts: Mapping[str, int]) -> None:
+    """Refuses to publish a bank without a source of this run, or with two segments of one id."""
+    if not counts["n_new"] + counts["n_reused"]:
+        messages = reader.table("rejects", {"dataset": [entry.name for entry in work.entries]}, ["message"])
+        raise _nothing_usable(work, messages["message"].to_pylist())
     ids = reader.table("segments", columns=["segment_id"])["segment_id"].to_numpy()
     if len(np.unique(ids)) < len(ids):
         raise BankError(sentence(reader.path, "two segments share an id", fix="nothing was published; report this"))

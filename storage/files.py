@@ -20,6 +20,8 @@ from .errors import BankBusyError, BankError, InstallationError, sentence
 operations = 0
 """How many operations this process has begun: what a fault test counts first."""
 
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK})
+
 
 def fault_point(path: Path) -> bool:
     """Counts one operation, and fails it where `ZEUXIS_FAULT` says so. True: write only half of the bytes."""
@@ -72,6 +74,8 @@ def link_new(source: Path, target: Path) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
         raise InstallationError(
             sentence(
                 target,
@@ -84,15 +88,18 @@ def link_new(source: Path, target: Path) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """A folder and its parents; existing ones are left alone."""
+    """A folder and its parents, their names on the disk when this returns; existing ones are left alone."""
     fault_point(path)
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        fsync_folder(folder.parent)
 
 
 def remove_tree(path: Path) -> None:
     """Removes an unpublished folder or file."""
     fault_point(path)
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -108,7 +115,7 @@ def writer_lock(bank: Path) -> Iterator[None]:
     with _opened_lock(bank / "WRITER.lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             holder = os.pread(file, 64, 0).decode(errors="replace").strip() or "another process"
             raise BankBusyError(
                 sentence(bank, f"is being written by {holder}", fix="wait until it is done, then run this again")

@@ -104,14 +104,15 @@ class Footprints:
     def class_rows(self) -> dict[int, tuple[int, int]]:
         """Class id to the half-open range of its rows."""
         ids, starts = np.unique(self.class_id, return_index=True)
-        stops = [*starts[1:], len(self)]
+        stops = np.append(starts, len(self))[1:]
         return {int(id): (int(start), int(stop)) for id, start, stop in zip(ids, starts, stops, strict=True)}
 
     def to_bytes(self) -> bytes:
         """A safetensors file: no code, a JSON header, aligned plain arrays."""
         from safetensors.numpy import save
 
-        return save({field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)})
+        data: bytes = save({field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)})
+        return data
 
     @classmethod
     def map(cls, path: Path) -> Footprints:
@@ -161,7 +162,8 @@ def void_free_sums(regions: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
 def context_areas(sums: npt.NDArray[np.int32], boxes: npt.NDArray[np.int32]) -> npt.NDArray[np.uint32]:
     """The pixels that are not void inside each context box: `(n, 4)` boxes to `(n,)` uint32."""
     top, left, bottom, right = boxes.T
-    return (sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]).astype(np.uint32)
+    areas: npt.NDArray[np.int32] = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+    return areas.astype(np.uint32)
 
 
 def cell_counts(regions: npt.NDArray[np.uint32], segments: int) -> npt.NDArray[np.uint32]:
@@ -223,7 +225,8 @@ def _joined(parts: Sequence[Array], dtype: Any, empty: tuple[int, ...] = (0,)) -
 
 
 def _offsets(counts: Sequence[int]) -> npt.NDArray[np.uint32]:
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32)
+    offsets: npt.NDArray[np.uint32] = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32)
+    return offsets
 
 
 MIXED = np.uint32(0xFFFFFFFF)
@@ -252,10 +255,12 @@ def _tile_entries(regions, top, left, found, bits):  # type: ignore[no-untyped-d
 def _count_cells(regions, counts):  # type: ignore[no-untyped-def]
     rows, cols = -(-regions.shape[0] // CELLS), -(-regions.shape[1] // CELLS)
     for row in range(regions.shape[0]):
-        for col in range(regions.shape[1]):
-            region = regions[row, col]
-            if 0 < region <= counts.shape[0]:
-                counts[region - 1, CELLS * (row // rows) + col // cols] += 1
+        for cell in range(CELLS):
+            at = CELLS * (row // rows) + cell
+            for col in range(cell * cols, min((cell + 1) * cols, regions.shape[1])):
+                region = regions[row, col]
+                if 0 < region <= counts.shape[0]:
+                    counts[region - 1, at] += 1
 
 
 @nb.njit(cache=True, nogil=True)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .classes import VOID, Colour, Layout
+from .cutting import number_in_raster_order, sample_labels
 from .errors import SourceError, sentence
 
 Box = tuple[int, int, int, int]
@@ -115,29 +116,18 @@ def find_components(layout: Layout, thin: npt.NDArray[np.bool_] | None = None) -
             other class while regions are connected, and belong to their own class again afterwards. A region
             in which thin pixels match or outnumber its own is left cut.
     """
-    labels: Labels = cc3d.connected_components((layout.astype(np.uint32) + 1) & 0xFFFF).astype(np.uint32)
+    labels = _connected(layout)
     if thin is not None:
         labels = _joined_behind_thin(layout, labels, thin)
-    flat = labels.ravel()
-    starts = np.flatnonzero(np.diff(flat, prepend=0))[::-1]  # a component's first pixel differs from the one before
-    first = np.zeros(int(flat.max(initial=0)) + 1, np.int64)
-    first[flat[starts]] = starts  # of several, the last one written stays: the smallest
-    order = np.argsort(first[1:], kind="stable")
-    rank = np.zeros(first.size, np.uint32)
-    rank[1:][order] = np.arange(1, first.size, dtype=np.uint32)
-    first_pixels = first[1:][order]
-    return Components(rank[labels], layout.ravel()[first_pixels], first_pixels)
+    regions = int(labels.max(initial=0))
+    first_pixels = np.empty(regions, np.int64)
+    n = number_in_raster_order(labels.reshape(-1), np.zeros(regions + 1, np.uint32), first_pixels)
+    return Components(labels, layout.ravel()[first_pixels[:n]], first_pixels[:n])
 
 
 def areas_and_boxes(labels: Labels, n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """Pixel counts `(n,)` and tight boxes `(n, 4)` of the components 1..n of a label map; zeros where absent."""
-    areas, boxes = np.zeros(n, np.int64), np.zeros((n, 4), np.int32)
-    statistics = cc3d.statistics(labels, no_slice_conversion=True)
-    counts = statistics["voxel_counts"][1 : n + 1]
-    extents = statistics["bounding_boxes"][1 : n + 1].astype(np.int64)  # top, bottom, left, right, inclusive
-    found = counts > 0
-    areas[: counts.size] = counts
-    boxes[: counts.size][found] = (extents[:, [0, 2, 1, 3]] + (0, 0, 1, 1))[found]
+    _, areas, boxes = _sampled_labels(labels, (labels.shape[0], labels.shape[1]), n)
     return areas, boxes
 
 
@@ -177,8 +167,7 @@ class FramedLayout:
 def frame_layout(layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_]) -> FramedLayout:
     """Components of a layout of any size, sampled to the frame (score, sections 2 to 4)."""
     components = find_components(layout, thin if geometry.join_thin else None)
-    labels = np.ascontiguousarray(sample_to_frame(components.labels, geometry.frame))
-    areas, boxes = areas_and_boxes(labels, len(components))
+    labels, areas, boxes = _sampled_labels(components.labels, geometry.frame, len(components))
     return FramedLayout(components, labels, areas, boxes, (areas >= geometry.min_area) & (areas > 0))
 
 
@@ -197,10 +186,21 @@ def context_boxes(boxes: npt.NDArray[np.int32], frame: tuple[int, int]) -> npt.N
     ).astype(np.int32)
 
 
+def _sampled_labels(
+    labels: Labels, frame: tuple[int, int], n: int
+) -> tuple[Labels, npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """`sample_to_frame` of a label map, with the areas and boxes of its regions 1..n, in one pass."""
+    rows, cols = _nearest_exact(labels.shape[0], frame[0]), _nearest_exact(labels.shape[1], frame[1])
+    sampled, areas, boxes = np.empty(frame, np.uint32), np.zeros(n, np.int64), np.zeros((n, 4), np.int32)
+    sample_labels(labels, rows, cols, sampled, areas, boxes)
+    return sampled, areas, boxes
+
+
 @lru_cache(maxsize=256)
 def _nearest_exact(size: int, target: int) -> npt.NDArray[np.intp]:
     ramp = np.arange(size, dtype=np.float64).reshape(-1, 1)
-    return cv2.resize(ramp, (1, target), interpolation=cv2.INTER_NEAREST_EXACT).ravel().astype(np.intp)
+    sampled: npt.NDArray[np.float64] = cv2.resize(ramp, (1, target), interpolation=cv2.INTER_NEAREST_EXACT)
+    return sampled.ravel().astype(np.intp)
 
 
 def _indexed(
@@ -252,17 +252,16 @@ def _joined_behind_thin(layout: Layout, plain: Labels, thin: npt.NDArray[np.bool
     class_at = np.zeros(int(nearest.max()) + 1, np.uint16)
     class_at[nearest[others]] = layout[others]
     filled = np.where(is_thin, class_at[nearest], layout)
-    joined: Labels = cc3d.connected_components((filled.astype(np.uint32) + 1) & 0xFFFF).astype(np.uint32)
+    joined = _connected(filled)
     own = np.bincount(joined[others], minlength=int(joined.max()) + 1)
     borrowed = np.bincount(joined[is_thin], minlength=own.size)
     whole = (borrowed < own)[joined] & others
     labels = plain.copy()
     labels[whole] = joined[whole] + np.uint32(plain.max(initial=0))
-    return _compact(labels)
+    return labels
 
 
-def _compact(labels: Labels) -> Labels:
-    """The same regions, numbered 1..n without gaps."""
-    present = np.bincount(labels.ravel()) > 0
-    present[0] = False
-    return np.cumsum(present, dtype=np.uint32)[labels] * (labels > 0)
+def _connected(layout: Layout) -> Labels:
+    """8-connected regions of equal class; `VOID + 1` wraps to 0, which cc3d takes for background."""
+    labels: Labels = cc3d.connected_components(layout + np.uint16(1), out_dtype=np.uint32)
+    return labels

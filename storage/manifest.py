@@ -8,6 +8,7 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from . import files
 from .classes import VOID, ClassTable, lookup_table
 from .codec import check_value
 from .decoding import Decoding
-from .errors import BankBusyError, DamagedBankError, NotABankError, ZeuxisError, sentence
+from .errors import BankBusyError, BankError, DamagedBankError, NotABankError, ZeuxisError, sentence
 from .layouts import Geometry
 from .shard import SCHEMA, Shard, ShardEntry, check_schema, size_and_hash
 
@@ -108,9 +109,9 @@ class Manifest:
         }
 
     def to_bytes(self) -> bytes:
-        """The manifest file: JSON that carries its own SHA-256."""
-        row = self.to_json()
-        return json.dumps({**row, "sha256": _digest(row)}, indent=1).encode()
+        """The manifest file: JSON whose last member is the SHA-256 of all bytes before it."""
+        body = json.dumps(self.to_json(), indent=1).removesuffix("\n}") + ",\n "
+        return _signed(body.encode())
 
     @classmethod
     def from_bytes(cls, data: bytes, path: Path) -> Manifest:
@@ -120,14 +121,20 @@ class Manifest:
             NotABankError, SchemaError, DamagedBankError.
         """
         try:
+            return cls._from_bytes(data, path)
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise _damaged(path, f"lacks a part ({error!r})") from error
+
+    @classmethod
+    def _from_bytes(cls, data: bytes, path: Path) -> Manifest:
+        try:
             row = json.loads(data)
         except ValueError as error:
             raise _damaged(path, f"is not readable JSON ({error})") from error
         if not isinstance(row, dict) or row.get("format") != FORMAT:
             raise NotABankError(sentence(path, expected=f'"format": "{FORMAT}"', found="another file"))
         check_schema(path, row)
-        digest = row.pop("sha256", None)
-        if digest != _digest(row):
+        if data != _signed(data[:-_SIGNATURE_BYTES]):
             raise _damaged(path, "does not match its own SHA-256")
         return cls(
             row["generation"],
@@ -173,13 +180,7 @@ def load_current(bank: Path) -> Manifest:
                 fix="build one with `zeuxis rebuild --dataset KIND:PATH --bank BANK`",
             )
         )
-    path = manifest_path(bank, numbers[-1])
-    try:
-        return Manifest.from_bytes(path.read_bytes(), path)
-    except OSError as error:
-        raise _damaged(path, f"cannot be read ({error.strerror})") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, f"lacks a part ({error!r})") from error
+    return _load(manifest_path(bank, numbers[-1]))
 
 
 def publish(bank: Path, manifest: Manifest) -> None:
@@ -191,24 +192,31 @@ def publish(bank: Path, manifest: Manifest) -> None:
     temporary = bank / f".tmp-{os.getpid()}-{uuid.uuid4().hex[:12]}.json"
     try:
         files.write_bytes(temporary, manifest.to_bytes())
+        if manifest.shards:
+            files.fsync_folder(shard_folder(bank))  # names that a killed writer gave last may not be on the disk yet
         if not files.link_new(temporary, manifest_path(bank, manifest.generation)):
             raise BankBusyError(
                 sentence(bank, f"generation {manifest.generation} was published by someone else", fix="run this again")
             )
     finally:
-        files.remove_tree(temporary)
+        with suppress(OSError):  # what is left is garbage, and collected as such
+            files.remove_tree(temporary)
 
 
 def collect_garbage(bank: Path) -> list[str]:
-    """Removes what killed writers left: temporary names, and shards that no generation names. Call as the writer."""
-    named = {
-        entry.id
-        for number in generations(bank)
-        for entry in Manifest.from_bytes(manifest_path(bank, number).read_bytes(), manifest_path(bank, number)).shards
-    }
-    leftovers = [path for path in bank.iterdir() if path.name.startswith(".tmp-")]
-    if shard_folder(bank).is_dir():
-        leftovers += [path for path in shard_folder(bank).iterdir() if path.name not in named]
+    """Removes what killed writers left: temporary names, and shards that no generation names. Call as the writer.
+
+    While a manifest cannot be read, no shard is removed: it may be one of those that it names.
+    """
+    folder = shard_folder(bank)
+    candidates = [*bank.iterdir(), *(folder.iterdir() if folder.is_dir() else ())]
+    leftovers = [path for path in candidates if path.name.startswith(".tmp-")]
+    try:
+        named = {entry.id for n in generations(bank) for entry in _load(manifest_path(bank, n)).shards}
+        leftovers += [path for path in candidates if path.parent == folder and path.name not in named]
+    except BankError:
+        pass
+    leftovers = list(dict.fromkeys(leftovers))
     for path in leftovers:
         files.remove_tree(path)
     return [path.name for path in leftovers]
@@ -256,8 +264,19 @@ def _deep(bank: Path, manifest: Manifest) -> Iterator[str]:
                 yield str(error)
 
 
-def _digest(row: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
+def _load(path: Path) -> Manifest:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, f"cannot be read ({error.strerror})") from error
+    return Manifest.from_bytes(data, path)
+
+
+def _signed(body: bytes) -> bytes:
+    return body + b'"sha256": "' + hashlib.sha256(body).hexdigest().encode() + b'"\n}'
+
+
+_SIGNATURE_BYTES = len(_signed(b""))
 
 
 def _damaged(path: Path, what: str) -> DamagedBankError:

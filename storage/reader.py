@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +17,14 @@ import pyarrow.dataset as ds
 
 from .classes import ClassTable, Layout
 from .codec import Mask, decode_mask, decode_pixels
-from .errors import BankError, FilterError, InputError, sentence
+from .errors import BankError, DamagedBankError, FilterError, InputError, sentence
 from .images import Depth, Photograph, decode_photograph
 from .layouts import Geometry
 from .manifest import DatasetEntry, Manifest, load_current, shard_folder
 from .records import TABLES, hex_id, schema_of
 from .shard import Shard, blob_key
 
-Where = Mapping[str, Any] | pc.Expression | None
+Where: TypeAlias = Mapping[str, Any] | pc.Expression | None
 """A filter on columns: an Arrow expression, or column to value (or list of values), all of which must hold."""
 
 _SCAN = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
@@ -102,8 +102,8 @@ class Reader:
         for shard in self.shards:
             masked = shard.entry.masked_rejects if name == "rejects" else shard.entry.masked
             live = ~pc.field("source").isin(list(masked)) if masked else None
-            both = [part for part in (expression, live) if part is not None]
-            parts.append(self._scan(shard, name, schema, chosen, both[0] if len(both) == 1 else _all(both)))
+            both = _all([part for part in (expression, live) if part is not None])
+            parts.append(self._scan(shard, name, schema, chosen, both))
         subset = pa.schema([schema.field(column) for column in chosen])
         table = pa.concat_tables([part.cast(subset) for part in parts]) if parts else subset.empty_table()
         return table.unify_dictionaries()
@@ -112,6 +112,8 @@ class Reader:
         """Which segments of a shard a filter keeps: `(N,)` bool in the order of its search columns."""
         schema = schema_of(TABLES["segments"])
         expression = as_expression(where, schema)
+        if expression is None:
+            return np.ones(self.shards[shard].entry.rows["segments"], bool)
         table = self._scan(self.shards[shard], "segments", schema, {"keep": expression}, None)
         keep: npt.NDArray[np.bool_] = table["keep"].fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
         return keep
@@ -134,9 +136,10 @@ class Reader:
             InputError: the bank has no such segment.
         """
         for number, shard in enumerate(self.shards):
-            rows = np.flatnonzero(shard.footprints.segment_id == np.uint64(segment_id))
-            if rows.size:
-                return number, int(rows[0])
+            columns = shard.footprints
+            for row in np.flatnonzero(columns.segment_id == np.uint64(segment_id)):
+                if self.shard_sources[number].live[columns.source[row]]:
+                    return number, int(row)
         raise InputError(sentence(f"segment {hex_id(segment_id)}", f"is not in {self.path}"))
 
     def segment_pixels(self, shard: int, segment_id: int) -> Photograph:
@@ -201,9 +204,10 @@ class Reader:
         source = ds.dataset(shard.table_path(name), schema=schema, format="parquet")
         try:
             return source.to_table(columns=columns, filter=filter, fragment_scan_options=_SCAN)
-        except pa.ArrowNotImplementedError as error:
-            raise FilterError(sentence("where", f"cannot be applied to {name} ({error})")) from error
-        except (OSError, pa.ArrowException) as error:
+        except OSError as error:
+            shard.check_hash(f"{name}.parquet")  # it was sound when it was first read
+            raise DamagedBankError(sentence(shard.path, f"{name}.parquet cannot be read ({error})")) from error
+        except pa.ArrowException as error:
             shard.check_hash(f"{name}.parquet")
             raise FilterError(sentence("where", f"cannot be applied to {name} ({error})")) from error
 
@@ -240,6 +244,27 @@ def as_expression(where: Where, schema: pa.Schema) -> pc.Expression | None:
                 sentence(f"where {column!r}", expected=f"values of type {kind}", found=repr(value))
             ) from error
     return _all(parts)
+
+
+def parse_where(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """`column=value` texts as a filter of segments; several values of one column are alternatives.
+
+    Raises:
+        FilterError: no `=`, no such column, or a value that is none of the column's type.
+    """
+    schema = schema_of(TABLES["segments"])
+    where: dict[str, list[Any]] = {}
+    for text in texts:
+        column, equals, value = text.partition("=")
+        if not equals:
+            raise FilterError(sentence(f"where {text!r}", expected="column=value", found="no ="))
+        kind = _check_column(column, schema).type
+        try:
+            parsed = value if pa.types.is_dictionary(kind) else pa.scalar(value).cast(kind).as_py()
+        except pa.ArrowInvalid as error:
+            raise FilterError(sentence(f"where {column!r}", expected=f"a value of type {kind}", found=value)) from error
+        where.setdefault(column, []).append(parsed)
+    return where
 
 
 def _check_column(column: str, schema: pa.Schema) -> pa.Field:

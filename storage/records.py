@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
-from functools import cache
 from typing import Annotated, Any, get_type_hints
 
 import pyarrow as pa
@@ -167,11 +166,9 @@ TABLES: dict[str, type[Record]] = {
 """The Parquet files of a shard."""
 
 
-@cache
 def schema_of(record: type[Record]) -> pa.Schema:
     """The Arrow schema of a record: column order and types of its fields, nullable where `None` is allowed."""
-    hints = get_type_hints(record, include_extras=True)
-    return pa.schema([_column(field.name, hints[field.name]) for field in fields(record)])
+    return _SCHEMAS[record]
 
 
 def to_table(record: type[Record], rows: Iterable[Record]) -> pa.Table:
@@ -205,3 +202,11 @@ def _column(name: str, hint: Any) -> pa.Field:
     options = [part for part in getattr(hint, "__args__", ()) if part is not type(None)]
     nullable = not hasattr(hint, "__metadata__")
     return pa.field(name, (options[0] if nullable else hint).__metadata__[0], nullable=nullable)
+
+
+def _schema(record: type[Record]) -> pa.Schema:
+    hints = get_type_hints(record, include_extras=True)
+    return pa.schema([_column(field.name, hints[field.name]) for field in fields(record)])
+
+
+_SCHEMAS = {record: _schema(record) for record in TABLES.values()}

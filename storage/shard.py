@@ -6,14 +6,17 @@ columns) and, written last, `shard.json`: sizes, hashes and counts of all the ot
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import os
+import threading
 import uuid
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +28,7 @@ import pyarrow.parquet as pq
 
 from . import files
 from .codec import Codec, seal, unseal
-from .errors import DamagedBankError, SchemaError, sentence
+from .errors import BankError, DamagedBankError, SchemaError, sentence
 from .footprints import Footprints, SegmentColumns, TiledRegions, join_sources
 from .records import (
     TABLES,
@@ -150,14 +153,24 @@ class ShardWriter:
     ) -> None:
         self._env.close()
         if self._path.exists():
-            files.remove_tree(self._path)
+            with suppress(OSError):  # what is left is garbage, and collected as such
+                files.remove_tree(self._path)
 
     def add(self, bundle: SourceBundle) -> None:
-        """Takes in one source: its bytes go to LMDB in one transaction, its rows are kept until `publish`."""
+        """Takes in one source: its bytes go to LMDB in one transaction, its rows are kept until `publish`.
+
+        Raises:
+            BankError: LMDB cannot write.
+        """
         files.fault_point(self._path)
-        with self._env.begin(write=True) as transaction:
-            for key, value in bundle.blobs.items():
-                transaction.put(key, value)
+        try:
+            with self._env.begin(write=True) as transaction:
+                for key, value in bundle.blobs.items():
+                    transaction.put(key, value)
+        except lmdb.Error as error:
+            raise BankError(
+                sentence(self.folder, f"cannot be written ({error})", fix="make room on its disk")
+            ) from error
         self._bundles.append(_without_blobs(bundle))
 
     def reject(self, record: RejectRecord) -> None:
@@ -166,10 +179,8 @@ class ShardWriter:
 
     def publish(self) -> ShardEntry:
         """Writes tables and search columns, makes all durable, and renames the folder to the shard's id."""
-        id = self._id()
-        files.fault_point(self._path)
-        self._env.sync(True)
         self._env.close()
+        files.fsync_file(self._path / BLOBS)
         files.fsync_folder(self._path / "blobs")
         footprints = join_sources([(b.tiled, b.columns) for b in self._bundles], self.frame)
         tables = self._tables()
@@ -178,7 +189,7 @@ class ShardWriter:
         files.write_bytes(self._path / FOOTPRINTS, footprints.to_bytes())
         names = [BLOBS, FOOTPRINTS, *(f"{name}.parquet" for name in TABLES)]
         entry = ShardEntry(
-            id,
+            self._id(),
             self.settings,
             {name: size_and_hash(self._path / name) for name in names},
             {name: table.num_rows for name, table in tables.items()},
@@ -186,12 +197,20 @@ class ShardWriter:
         )
         files.write_bytes(self._path / MARKER, json.dumps(entry.to_json(), indent=1).encode())
         files.fsync_folder(self._path)
-        target = self.folder / id
-        if (done := finished_shard(target)) is not None:
-            return done  # the same task ran before, or twice
-        if target.exists():
+        return self._settle(_with_marker(entry, self._path))
+
+    def _settle(self, entry: ShardEntry) -> ShardEntry:
+        """Renames the folder, unless the same task ran before, or runs twice: then the first one's stays."""
+        target = self.folder / entry.id
+        try:
+            files.rename(self._path, target)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            if (done := finished_shard(target)) is not None:
+                return done
             files.remove_tree(target)
-        files.rename(self._path, target)
+            files.rename(self._path, target)
         return entry
 
     def _id(self) -> str:
@@ -201,11 +220,11 @@ class ShardWriter:
 
     def _tables(self) -> dict[str, pa.Table]:
         bundles = self._bundles
+        segments = [row for bundle in bundles for row in bundle.segments]
+        segments.sort(key=lambda row: (row.class_id, row.segment_id))
         rows: dict[str, Iterable[Record]] = {
             "sources": [bundle.source for bundle in bundles],
-            "segments": sorted(
-                (row for bundle in bundles for row in bundle.segments), key=lambda row: (row.class_id, row.segment_id)
-            ),
+            "segments": segments,
             "orderings": [row for bundle in bundles for row in bundle.orderings],
             "patches": [row for bundle in bundles for row in bundle.patches],
             "rejects": self._rejects,
@@ -223,29 +242,35 @@ class Shard:
     def __init__(self, path: Path, entry: ShardEntry) -> None:
         self.path = path
         self.entry = entry
+        self._sound: set[str] = set()
         for name, (size, _) in entry.files.items():
             check_size(path / name, size)
 
     @cached_property
     def footprints(self) -> Footprints:
         """The search columns, memory-mapped after their hash was checked."""
-        self.check_hash(FOOTPRINTS)
-        return Footprints.map(self.path / FOOTPRINTS)
+        return Footprints.map(self.checked(FOOTPRINTS))
+
+    def checked(self, name: str) -> Path:
+        """The path of a file whose hash was checked when it was first asked for: libraries can die of damage."""
+        if name not in self._sound:
+            self.check_hash(name)
+            self._sound.add(name)
+        return self.path / name
 
     def table_path(self, table: str) -> Path:
-        """The Parquet file of one of `TABLES`."""
-        return self.path / f"{table}.parquet"
+        """The Parquet file of one of `TABLES`, its hash checked."""
+        return self.checked(f"{table}.parquet")
 
     def table(self, table: str, columns: list[str] | None = None) -> pa.Table:
         """One table with everything in it, masked sources included."""
+        path = self.table_path(table)
         try:
-            return pq.read_table(
-                self.table_path(table), columns=columns, page_checksum_verification=True, partitioning=None
-            ).cast(_subset(schema_of(TABLES[table]), columns))
+            return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None).cast(
+                _subset(schema_of(TABLES[table]), columns)
+            )
         except (OSError, pa.ArrowException) as error:
-            raise DamagedBankError(
-                sentence(self.table_path(table), f"cannot be read ({error})", fix="run `zeuxis verify`")
-            ) from error
+            raise DamagedBankError(sentence(path, f"cannot be read ({error})", fix="run `zeuxis verify`")) from error
 
     def blob(self, key: bytes) -> bytes:
         """The sealed value of an LMDB key.
@@ -253,7 +278,7 @@ class Shard:
         Raises:
             KeyError: there is none.
         """
-        with _environment(self.path / "blobs").begin() as transaction:
+        with _reading(self.checked(BLOBS).parent) as transaction:
             value = transaction.get(key)
         if value is None:
             raise KeyError(key)
@@ -266,7 +291,7 @@ class Shard:
 
     def blobs(self) -> Iterable[tuple[bytes, bytes]]:
         """All keys with their sealed values."""
-        with _environment(self.path / "blobs").begin() as transaction:
+        with _reading(self.checked(BLOBS).parent) as transaction:
             yield from ((bytes(key), bytes(value)) for key, value in transaction.cursor())
 
     def check_hash(self, name: str) -> None:
@@ -284,12 +309,12 @@ class Shard:
 
 
 def finished_shard(path: Path) -> ShardEntry | None:
-    """What a shard's own marker says, if it is complete on the disk; files are checked by size."""
+    """What a shard's own marker says, if the shard is whole: every file's hash is checked."""
     try:
         row = json.loads((path / MARKER).read_bytes())
-        entry = ShardEntry.from_json(row)
-        sound = row["schema"] == SCHEMA and all((path / n).stat().st_size == s for n, (s, _) in entry.files.items())
-    except (OSError, ValueError, KeyError, TypeError):
+        entry = _with_marker(ShardEntry.from_json(row), path)
+        sound = row["schema"] == SCHEMA and all(size_and_hash(path / name) == of for name, of in entry.files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, DamagedBankError):
         return None
     return entry if sound else None
 
@@ -337,20 +362,48 @@ def sealed_files(source_id: str, image: bytes, layout: bytes, depth: bytes | Non
     return {blob_key(kind, source_id): seal(Codec.RAW, data) for kind, data in kinds.items() if data is not None}
 
 
-_environments: OrderedDict[tuple[int, str], Any] = OrderedDict()
+def _with_marker(entry: ShardEntry, path: Path) -> ShardEntry:
+    """The entry with the marker among its files; the marker cannot hold its own hash."""
+    return replace(entry, files={**entry.files, MARKER: size_and_hash(path / MARKER)})
 
 
-def _environment(path: Path) -> Any:
-    """An open read-only environment; never one that was opened before a fork."""
-    key = (os.getpid(), str(path.resolve()))
-    if key not in _environments:
-        for stale in [known for known in _environments if known[0] != key[0]]:
-            del _environments[stale]
-        _environments[key] = lmdb.open(key[1], readonly=True, lock=False, readahead=False, lib_version=LMDB_ENGINE)
-        if len(_environments) > _OPEN_ENVIRONMENTS:
-            _environments.popitem(last=False)
-    _environments.move_to_end(key)
-    return _environments[key]
+_environments: OrderedDict[str, Any] = OrderedDict()
+_readers: Counter[str] = Counter()
+_lock = threading.Lock()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """A read transaction; the environment behind it is one of a few that stay open, least recently used ones go."""
+    key = str(path.resolve())
+    with _lock:
+        if key not in _environments:
+            _environments[key] = lmdb.open(key, readonly=True, lock=False, readahead=False, lib_version=LMDB_ENGINE)
+        environment = _environments[key]
+        _environments.move_to_end(key)
+        _readers[key] += 1
+        idle = [known for known in _environments if _readers[known] <= 0]
+        for known in idle[: max(len(_environments) - _OPEN_ENVIRONMENTS, 0)]:
+            _environments.pop(known).close()
+    try:
+        with environment.begin() as transaction:
+            yield transaction
+    finally:
+        with _lock:
+            _readers[key] -= 1
+
+
+def _forget_environments() -> None:
+    """In a forked child: LMDB forbids to use what the parent opened, and to open it again beside that."""
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it
+    for environment in _environments.values():
+        environment.close()
+    _environments.clear()
+    _readers.clear()
+
+
+os.register_at_fork(after_in_child=_forget_environments)
 
 
 def _parquet(table: pa.Table) -> bytes:

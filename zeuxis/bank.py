@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .storage.errors import InputError, sentence
+from .storage.installation import check_installation
 from .storage.reader import Reader, Where
 
 if TYPE_CHECKING:
@@ -82,9 +83,7 @@ class Bank:
         Raises:
             LayoutError, FilterError, InputError: one of the arguments cannot be used.
         """
-        result = self._retriever.retrieve(
-            layout, k, dataset=dataset, where=where, exclude=exclude, weights=weights
-        )
+        result = self._retriever.retrieve(layout, k, dataset=dataset, where=where, exclude=exclude, weights=weights)
         for warning in result.warnings:
             warnings.warn(warning, stacklevel=2)
         return result
@@ -110,9 +109,7 @@ class Bank:
         """
         from .pipelines.collage import paint
 
-        return paint(
-            self._retriever, layout, out=out, dataset=dataset, where=where, exclude=exclude, weights=weights
-        )
+        return paint(self._retriever, layout, out=out, dataset=dataset, where=where, exclude=exclude, weights=weights)
 
     def segments(self, where: Where = None, columns: Sequence[str] | None = None) -> pa.Table:
         """The segments as an Arrow table (columns: `SegmentRecord`), filtered where they are read."""
@@ -159,6 +156,7 @@ def open(path: str | Path | None = None) -> Bank:
     Args:
         path: the bank's folder; default: the environment variable ZEUXIS_BANK.
     """
+    check_installation()
     path = path or os.environ.get("ZEUXIS_BANK")
     if not path:
         raise InputError(sentence("bank", "none was named", fix="give its path or set ZEUXIS_BANK"))
@@ -175,17 +173,19 @@ def retrieve(
         bank: the bank's folder.
         figure: where to save a picture of the result.
     """
+    if figure is None:
+        return _opened(bank).retrieve(layout, k, **query)
     from .index.figure import check_figure, save_figure
 
-    if figure is not None:
-        check_figure(figure)
+    check_figure(figure)
     result = _opened(bank).retrieve(layout, k, **query)
-    if figure is not None:
-        save_figure(result.figure(), figure)
+    save_figure(result.figure(), figure)
     return result
 
 
-def collage(layout: LayoutLike, *, out: str | Path | None = None, bank: str | Path | None = None, **query: Any) -> Collage:
+def collage(
+    layout: LayoutLike, *, out: str | Path | None = None, bank: str | Path | None = None, **query: Any
+) -> Collage:
     """`Bank.collage` on the bank at `bank`, or the one named by ZEUXIS_BANK."""
     return _opened(bank).collage(layout, out=out, **query)
 

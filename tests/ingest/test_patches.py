@@ -1,7 +1,6 @@
 """Key patches: they sit on objects, stay within their limits, and bad input is answered in one sentence."""
 
 import gzip
-import importlib.util
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -223,16 +222,6 @@ def test_bad_edge_model_is_refused_in_one_sentence(tmp_path, kind):
         key_patches(cluttered(0), replace(SETTINGS, edge_model=str(path)))
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_benchmark_runs_in_quick_mode(capsys):
-    spec = importlib.util.spec_from_file_location("key_patches_benchmark", ROOT / "benchmarks/key_patches.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    rows = module.main(["--quick"])
-    assert rows[0]["mean IoU"] == 1.0
-    assert all(row["median s"] > 0 for row in rows if row["setting"] != "random boxes")
-    assert len(capsys.readouterr().out.splitlines()) == len(rows) + 1
 
 
 @pytest.mark.realdata

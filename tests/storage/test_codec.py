@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -213,13 +209,3 @@ def test_size_and_compressed_content_must_agree(size):
     for read in (decode_mask, decode_pixels):
         with pytest.raises(DamagedBankError, match="cannot be decompressed"):
             read(lying, "x")
-
-
-def test_the_benchmark_of_codecs_runs_and_finds_the_banks_smaller_than_raw():
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "codecs.py"
-    spec = importlib.util.spec_from_file_location("benchmark_codecs", path)
-    benchmark = sys.modules["benchmark_codecs"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
-    rows = {row["codec"]: row for row in benchmark.run(quick=True, data=None)}
-    assert len(rows) >= 10
-    assert rows["the bank's: mask and pixels, sealed"]["share"] < 0.5

@@ -1,0 +1,52 @@
+"""Every benchmark runs, and what it says about small generated data is sane."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def table(name):
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", name], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|") and "---" not in line]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [dict(zip(cells[0], row, strict=True)) for row in cells[1:]]
+
+
+def test_rebuild():
+    rows = {row["what"]: float(row["value"]) for row in table("rebuild")}
+    assert rows["rebuild, nothing changed"] < rows["rebuild without key patches"]
+    assert rows["rebuild without key patches, peak memory of a worker"] > 1
+    assert rows["segments"] > 50
+
+
+def test_retrieval_scores_fewer_pairs_than_brute_force():
+    rows = {row["what"]: row for row in table("retrieval")}
+    assert int(rows["search"]["pairs scored"]) < int(rows["brute force"]["pairs scored"])
+
+
+def test_reads():
+    assert all(float(row["ms a segment"]) > 0 for row in table("reads"))
+
+
+def test_codecs_are_smaller_than_raw():
+    rows = {row["codec"]: row for row in table("codecs")}
+    assert float(rows["the bank's: mask and pixels, sealed"]["share"]) < 0.5
+
+
+def test_key_patches_agree_with_themselves():
+    rows = table("key_patches")
+    assert float(rows[0]["mean IoU"]) == 1.0
+
+
+def test_an_unknown_name_is_refused():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "nothing"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "unknown benchmark nothing" in done.stderr

@@ -1,0 +1,300 @@
+"""The command line: parses, calls the Python function of the same name, shows what it returns.
+
+Exit codes: 0 done, or nothing to do; 1 damage found by `verify`; 2 refused, nothing written; 3 done, some sources were
+rejected; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .storage.errors import InputError, ZeuxisError, sentence
+from .storage.installation import check_installation
+
+if TYPE_CHECKING:
+    from .pipelines.progress import Progress
+    from .pipelines.rebuild import RebuildReport
+
+app = typer.Typer(
+    name="zeuxis",
+    help="A bank of image segments: retrieve by semantic layout, paint photographs from what was retrieved.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+DatasetSpec = Annotated[str, typer.Argument(metavar="KIND:PATH", help="A data set: nyu, camvid, scenes or folder.")]
+LayoutPath = Annotated[Path, typer.Argument(metavar="LAYOUT", help="Index or RGB-palette picture.")]
+BankOption = Annotated[Path | None, typer.Option(help="The bank's folder; default: $ZEUXIS_BANK.", show_default=False)]
+NativeIds = Annotated[str | None, typer.Option("--dataset", help="The layout's ids are native to this data set.")]
+Where = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Only segments with that value; may be repeated.")
+]
+Exclude = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Leave out a source or a group.")]
+Weights = Annotated[tuple[float, float], typer.Option(metavar="MASK CONTEXT", help="Weights of the two terms.")]
+
+
+@app.command()
+def check(dataset: DatasetSpec) -> None:
+    """Tell what a data set holds: sources, classes, void, groups, sizes, problems."""
+    from .pipelines.check import check
+
+    with _progress("sources") as progress:
+        report = check(dataset, progress=progress)
+    _show(report.render())
+    if report.problems:
+        raise typer.Exit(3)
+
+
+@app.command()
+def rebuild(
+    dataset: Annotated[list[str], typer.Option(metavar="KIND:PATH", help="A data set; may be repeated.")],
+    bank: Annotated[Path, typer.Option(help="The bank's folder; made where there is none.")],
+    frame: Annotated[str | None, typer.Option(metavar="ROWSxCOLS", help="Working resolution of a new bank.")] = None,
+    min_area: Annotated[int | None, typer.Option(help="Smaller components, in frame pixels, are not stored.")] = None,
+    join_thin: Annotated[bool | None, typer.Option(help="Poles and signs do not cut what is behind them.")] = None,
+    patches: Annotated[bool | None, typer.Option(help="Find key patches.")] = None,
+    edge_model: Annotated[Path | None, typer.Option(help="Structured-edge model for the key patches.")] = None,
+    depth_rule: Annotated[
+        str | None, typer.Option(metavar="none|ground", help="Orders segments without depth.")
+    ] = None,
+    keep_sources: Annotated[bool | None, typer.Option(help="Keep the sources' files in the bank.")] = None,
+    classes: Annotated[Path | None, typer.Option(metavar="MAP.yaml", help="Renames classes.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Only sources of this split; may be repeated.")] = None,
+    shard_size: Annotated[int, typer.Option(help="Sources a shard, at most.")] = 128,
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler that is running.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes of the local cluster; default one a core.")] = None,
+    rehash: Annotated[bool, typer.Option(help="Read all files instead of trusting their times.")] = False,
+    allow_shrink: Annotated[bool, typer.Option(help="Accept that many sources vanished.")] = False,
+) -> None:
+    """Bring a bank up to date with its data sets, or make it."""
+    from .pipelines.rebuild import rebuild
+
+    if depth_rule not in (None, "none", "ground"):
+        raise InputError(sentence("--depth-rule", expected="none or ground", found=depth_rule))
+    with _progress("sources") as progress:
+        report = rebuild(
+            dataset, bank, frame=_size(frame, "--frame") if frame else None, min_area=min_area, join_thin=join_thin,
+            patches=patches, edge_model=edge_model, depth_rule=depth_rule,  # type: ignore[arg-type]
+            keep_sources=keep_sources, classes=classes, split=split or (), shard_size=shard_size, scheduler=scheduler,
+            workers=workers, rehash=rehash, allow_shrink=allow_shrink, progress=progress,
+        )  # fmt: skip
+    _show_rebuild(report)
+    if report.n_rejected:
+        raise typer.Exit(3)
+
+
+@app.command()
+def info(bank: Annotated[Path, typer.Argument(metavar="BANK")]) -> None:
+    """Tell what a bank holds."""
+    from .pipelines.info import info
+
+    _show(info(bank).render())
+
+
+@app.command()
+def verify(
+    bank: Annotated[Path, typer.Argument(metavar="BANK")],
+    deep: Annotated[bool, typer.Option(help="Check every value inside the files as well.")] = False,
+) -> None:
+    """Check every file of a bank against the size and hash that were published."""
+    from .pipelines.info import verify
+
+    with _progress("files") as progress:
+        report = verify(bank, deep=deep, progress=progress)
+    for line in report.damage:
+        typer.echo(line, err=True)
+    state = f"{len(report.damage)} damaged" if report.damage else "all as published"
+    typer.echo(f"{report.bank}: generation {report.generation}, {report.files} files, {state}")
+    if report.damage:
+        raise typer.Exit(1)
+
+
+@app.command()
+def retrieve(
+    layout: LayoutPath,
+    bank: BankOption = None,
+    k: Annotated[int, typer.Option("-k", help="Hits a component.")] = 5,
+    figure: Annotated[Path | None, typer.Option(help="Save a picture of the result.")] = None,
+    dataset: NativeIds = None,
+    where: Where = None,
+    exclude: Exclude = None,
+    weights: Weights = (1.0, 1.0),
+    csv: Annotated[Path | None, typer.Option(help="Save one row a hit.")] = None,
+) -> None:
+    """Find the segments that fit each component of a layout best."""
+    from .bank import retrieve
+
+    result = retrieve(
+        layout,
+        k,
+        bank=bank,
+        figure=figure,
+        dataset=dataset,
+        where=_where(where),
+        exclude=exclude or (),
+        weights=weights,
+    )
+    if csv:
+        _write_text(csv, result.to_frame().to_csv(index=False))
+    _show(result.render())
+
+
+@app.command()
+def collage(
+    layout: LayoutPath,
+    out: Annotated[Path, typer.Option(help="The picture; provenance and validity are saved beside it.")],
+    bank: BankOption = None,
+    dataset: NativeIds = None,
+    where: Where = None,
+    exclude: Exclude = None,
+    weights: Weights = (1.0, 1.0),
+) -> None:
+    """Paint a layout from the segments that fit it best."""
+    from .bank import collage
+
+    made = collage(
+        layout, out=out, bank=bank, dataset=dataset, where=_where(where), exclude=exclude or (), weights=weights
+    )
+    for path in made.files:
+        typer.echo(path)
+
+
+@app.command()
+def scenes(
+    out: Annotated[Path, typer.Argument(metavar="FOLDER")],
+    count: Annotated[int, typer.Option(help="How many scenes.")] = 60,
+    seed: Annotated[int, typer.Option(help="Equal seeds, equal scenes.")] = 7,
+    size: Annotated[str, typer.Option(metavar="ROWSxCOLS")] = "384x512",
+) -> None:
+    """Make a data set of procedural street scenes."""
+    from .pipelines.scenes import scenes
+
+    with _progress("scenes") as progress:
+        path = scenes(out, count=count, seed=seed, size=_size(size, "--size"), progress=progress)
+    typer.echo(f"scenes:{path}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for all of it.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Equal seeds, equal scenes.")] = 7,
+) -> None:
+    """Make scenes, build a bank, retrieve, paint, and leave a report."""
+    from .pipelines.demo import demo
+
+    with _progress("steps") as progress:
+        report = demo(out, seed=seed, progress=progress)
+    typer.echo(report)
+
+
+def main() -> None:
+    """Entry point: every error the user can cause is one sentence and an exit code."""
+    warnings.showwarning = _show_warning
+    try:
+        check_installation()
+        app(standalone_mode=False)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except ZeuxisError as error:
+        sys.exit(_refuse(str(error)))
+    except KeyboardInterrupt:
+        typer.echo("interrupted; run the same command again to go on", err=True)
+        sys.exit(130)
+    except typer.Abort:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not one of the parser's own
+            raise
+        sys.exit(_refuse(f"{error.format_message().rstrip('.')}; see `zeuxis --help`"))
+
+
+def _refuse(said: str) -> int:
+    typer.echo(f"zeuxis: {said}", err=True)
+    return 2
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"warning: {message}", err=True)
+
+
+def _show(renderable: Any) -> None:
+    from rich.console import Console
+
+    Console(soft_wrap=not sys.stdout.isatty()).print(renderable)
+
+
+def _show_rebuild(report: RebuildReport) -> None:
+    done = f"generation {report.generation} published" if report.published else "nothing changed, nothing published"
+    typer.echo(f"{report.bank}: {done} in {report.seconds:.1f} s")
+    typer.echo(
+        f"{report.n_in:,} sources = {report.n_new:,} new + {report.n_reused:,} unchanged"
+        + f" + {report.n_rejected:,} rejected"
+        + (f"; {report.n_vanished:,} vanished" if report.n_vanished else "")
+        + f"; {report.segments:,} segments in the bank"
+    )
+    if report.ignored:
+        typer.echo(f"{report.ignored:,} files belong to no source; `zeuxis check` names them")
+    if report.reasons:
+        typer.echo("rejects: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(report.reasons.items())))
+    for line in report.rejects:
+        typer.echo(f"  {line}")
+    if len(report.rejects) < sum(report.reasons.values()):
+        typer.echo("  … all of them: zeuxis.open(BANK).rejects()")
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise InputError(sentence(path, f"cannot be written ({error.strerror})")) from error
+
+
+def _size(text: str, option: str) -> tuple[int, int]:
+    rows, _, cols = text.lower().partition("x")
+    if not (rows.isdecimal() and cols.isdecimal()):
+        raise InputError(sentence(option, expected="ROWSxCOLS, such as 384x512", found=repr(text)))
+    return int(rows), int(cols)
+
+
+def _where(texts: list[str] | None) -> dict[str, Any] | None:
+    """`COLUMN=VALUE` texts as a filter; several values of one column are alternatives."""
+    from .storage.reader import parse_where
+
+    return parse_where(texts) if texts else None
+
+
+@contextmanager
+def _progress(unit: str) -> Iterator[Progress]:
+    """A progress bar on the error stream: done, rate, time left, note."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:,.1f} {unit}/s" if speed else "")
+
+    columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, note="")
+
+        def report(done: int, total: int, note: str = "") -> None:
+            current = bar.tasks[0]
+            if done < current.completed or total != current.total:
+                bar.reset(task, total=total)
+            bar.update(task, completed=done, note=note)
+
+        yield report
