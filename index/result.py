@@ -44,6 +44,7 @@ class Hit:
     source: str
     _reader: Reader = field(repr=False, compare=False)
     _shard: int = field(repr=False, compare=False)
+    _row: int = field(repr=False, compare=False)
 
     def pixels(self) -> Photograph:
         """The segment, `(h, w, 3)` uint8 RGB at its source's own resolution, 0 outside its mask."""
@@ -55,8 +56,12 @@ class Hit:
 
     def record(self) -> dict[str, Any]:
         """The segment's row of `bank.segments()`."""
-        row: dict[str, Any] = self._reader.segment_row(self._shard, self.segment_id)
-        return row
+        return self._reader.row("segments", self._shard, self._row)
+
+    def source_record(self) -> dict[str, Any]:
+        """Its source's row of `bank.sources()`."""
+        source = int(self._reader.shards[self._shard].footprints.source[self._row])
+        return self._reader.row("sources", self._shard, source)
 
 
 @dataclass(frozen=True)

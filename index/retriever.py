@@ -160,6 +160,7 @@ class Retriever:
             str(self.reader.shard_sources[shard].names[footprints.source[row]]),
             self.reader,
             shard,
+            row,
         )
 
     def _skipped(self, query: Query, number: int) -> Component:

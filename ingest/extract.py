@@ -33,12 +33,14 @@ class ExtractionSettings:
         depth_rule: what orders segments where there is no depth: `none` or `ground`.
         keep_sources: the bank keeps the sources' files as they came.
         patches: how key patches are found, or None for none.
+        edge_model: SHA-256 of the structured-edge model file, where one is used.
     """
 
     geometry: Geometry
     depth_rule: Rule = "none"
     keep_sources: bool = True
     patches: PatchSettings | None = None
+    edge_model: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the manifest."""
@@ -53,6 +55,7 @@ class ExtractionSettings:
             row["depth_rule"],
             row["keep_sources"],
             PatchSettings(**row["patches"]) if row["patches"] else None,
+            row["edge_model"],
         )
 
     @property

@@ -110,7 +110,8 @@ class Survey:
         name: of the data set in the bank.
         known: what the bank holds of it.
         looks: one a source of the chosen splits.
-        listed: names in the bank of all its sources, those of other splits included.
+        listed: names in the bank of all its sources. One that has moved to a split that is not chosen is none of them:
+            what the bank holds of it must go, since it would be held under its old split.
     """
 
     name: str
@@ -177,7 +178,15 @@ def survey_sources(
                 progress(len(looks), len(refs))
     finally:
         threads.shutdown(cancel_futures=True)
-    return Survey(name, known, looks, frozenset(source_name(name, ref) for ref in dataset.sources()))
+    chosen = {ref.name for ref in refs}
+    listed = frozenset(
+        source
+        for ref in dataset.sources()
+        if (source := source_name(name, ref)) not in known.sources
+        or ref.name in chosen
+        or known.sources[source].split == ref.split
+    )
+    return Survey(name, known, looks, listed)
 
 
 def make_plan(survey: Survey, taken: dict[str, str], *, retry: bool = False) -> Plan:

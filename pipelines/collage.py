@@ -61,8 +61,7 @@ def paint(
 
 def piece_of(reader: Reader, component: Component, hit: Hit) -> Piece:
     """A hit with its pixels, ready to be placed on a component."""
-    row = hit.record()
-    source = reader.table("sources", {"source": hit.source}).to_pylist()[0]
+    row, source = hit.record(), hit.source_record()
     entry = reader.dataset(source["dataset"])
     height, width = source["height"], source["width"]
     place = (row["crop_top"] / height, row["crop_left"] / width, row["crop_bottom"] / height, row["crop_right"] / width)

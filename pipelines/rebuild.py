@@ -7,36 +7,26 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from ..ingest.datasets import KINDS, open_dataset
-from ..ingest.datasets.base import Dataset
-from ..ingest.extract import Extraction, ExtractionSettings, source_name
+from ..ingest.datasets import open_dataset
+from ..ingest.extract import Extraction, source_name
 from ..ingest.ordering import Rule
-from ..ingest.patches import PatchSettings
-from ..ingest.plan import Plan, Survey, known_of, make_plan, survey_sources
 from ..storage import files
-from ..storage.classes import ClassTable
-from ..storage.decoding import Decoding
-from ..storage.errors import BankError, DatasetError, InputError, NotABankError, sentence
-from ..storage.layouts import Geometry
-from ..storage.manifest import DatasetEntry, Manifest, collect_garbage, generations, publish, shard_folder
+from ..storage.errors import BankError, InputError, NotABankError, sentence
+from ..storage.manifest import Manifest, collect_garbage, generations, publish, shard_folder
 from ..storage.reader import Reader, content_of
 from ..storage.shard import LMDB_ENGINE, ShardEntry
-from .classmap import ClassMap, check_class_map, load_class_map
+from .classmap import load_class_map
 from .cluster import cluster, run_tasks
 from .extraction import ShardJob, adopt_shards, extract_shard, planned_inputs
+from .planning import Work, nothing_usable, plan_all, prepare, resolve_settings, survey_all
 from .progress import Progress, silent
-
-MAX_VANISHED = 0.1
-"""A larger share of a data set's sources may not vanish or lose a file without `allow_shrink`."""
-LONGER_SIDE = 512
-"""The longer side of the default frame, pixels."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +57,6 @@ class RebuildReport:
     rejects: Sequence[str]
     ignored: int
     seconds: float
-
-
-@dataclass
-class _Work:
-    """A rebuild as it goes along; `retried` are the data sets whose rejects get another try."""
-
-    bank: Path
-    current: Manifest | None
-    settings: ExtractionSettings
-    classes: ClassTable
-    datasets: list[Dataset] = field(default_factory=list)
-    entries: list[DatasetEntry] = field(default_factory=list)
-    retried: set[str] = field(default_factory=set)
-    plans: list[Plan] = field(default_factory=list)
 
 
 def rebuild(
@@ -151,21 +127,14 @@ def rebuild(
     }  # fmt: skip
     with files.writer_lock(path):
         reader = Reader(path) if generations(path) else None
-        work = _prepare(path, reader, datasets, renamed)
-        surveys = _survey(work, reader, split, rehash, progress, listed)
-        _plan(work, reader, surveys, allow_shrink)
-        work.settings = _resolved(work.current, wishes, work.plans)
+        work = prepare(path, reader, datasets, renamed)
+        surveys = survey_all(work, reader, split, rehash, progress, listed)
+        plan_all(work, reader, surveys, allow_shrink)
+        work.settings = resolve_settings(work.current, wishes, work.plans)
         n_in = sum(plan.n_in for plan in work.plans)
         shards = _adopt(work)
         shards += _run(_jobs(work, shard_size), scheduler, workers, progress)
         return _publish(work, reader, shards, n_in, started)
-
-
-def default_frame(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The commonest `(height, width)`, scaled to a longer side of 512 (score, section 3)."""
-    (height, width), _ = Counter(sorted(sizes)).most_common(1)[0]
-    scale = LONGER_SIDE / max(height, width)
-    return max(math.floor(height * scale + 0.5), 1), max(math.floor(width * scale + 0.5), 1)
 
 
 def _check_arguments(
@@ -205,138 +174,7 @@ def _make_bank_folder(path: Path) -> None:
         ) from error
 
 
-def _prepare(path: Path, reader: Reader | None, datasets: Sequence[Dataset], renamed: ClassMap) -> _Work:
-    """Names the data sets and merges their classes into the bank's table."""
-    current = reader.manifest if reader else None
-    known = list(current.datasets) if current else []
-    work = _Work(path, current, ExtractionSettings(Geometry((8, 8))), current.classes if current else ClassTable())
-    for dataset in datasets:
-        old = next((e for e in known if (e.kind, e.root) == (dataset.kind, str(dataset.root))), None)
-        name = old.name if old else _free_name(dataset.kind, [e.name for e in known])
-        decoding = dataset.decoding
-        if old and not _continues(old.decoding, decoding):
-            raise DatasetError(
-                sentence(
-                    dataset.spec, "its classes, void ids or colours have changed since the bank took it in",
-                    fix="make a new bank",
-                )
-            )  # fmt: skip
-        names = renamed.get(name, renamed.get(dataset.kind, {}))
-        before = old.mapping if old else {}
-        check_class_map(names, decoding.classes, before, work.classes, dataset.spec)
-        fresh = [entry for entry in decoding.classes if entry.id not in before]
-        work.classes, mapping = work.classes.merged(fresh, names)
-        entry = DatasetEntry(name, dataset.kind, str(dataset.root), dataset.licence, decoding, {**before, **mapping})
-        if old and old.decoding != decoding:
-            work.retried.add(name)
-        known = [*(e for e in known if e.name != name), entry]
-        work.datasets.append(dataset)
-        work.entries.append(entry)
-    strange = sorted(set(renamed) - set(KINDS) - {entry.name for entry in known})
-    if strange:
-        raise InputError(
-            sentence("--classes", expected=f"data sets, {', '.join(e.name for e in known)}", found=", ".join(strange))
-        )
-    return work
-
-
-def _continues(old: Decoding, new: Decoding) -> bool:
-    """Whether what was decoded by the old conventions reads the same by the new ones."""
-    colours = (old.palette or {}).items() <= (new.palette or {}).items()
-    return set(old.classes) <= set(new.classes) and old.void <= new.void and colours
-
-
-def _free_name(kind: str, taken: Sequence[str]) -> str:
-    number = 1
-    while (name := kind if number == 1 else f"{kind}-{number}") in taken:
-        number += 1
-    return name
-
-
-def _survey(
-    work: _Work, reader: Reader | None, split: Sequence[str], rehash: bool, progress: Progress, listed: int
-) -> list[Survey]:
-    """Looks at every data set before anything is decided: what one keeps, another may hold a second time."""
-    surveys: list[Survey] = []
-    for dataset, entry in zip(work.datasets, work.entries, strict=True):
-        before = sum(len(survey.looks) for survey in surveys)
-
-        def looked(done: int, total: int, before: int = before) -> None:
-            progress(before + done, listed, "looking at the sources")
-
-        known = known_of(reader, entry.name)
-        surveys.append(survey_sources(dataset, entry.name, known, splits=split, rehash=rehash, progress=looked))
-    return surveys
-
-
-def _plan(work: _Work, reader: Reader | None, surveys: Sequence[Survey], allow_shrink: bool) -> None:
-    """Finds out what is new, unchanged, unusable or gone; refuses where too much is gone."""
-    named = {entry.name for entry in work.entries}
-    taken: dict[str, str] = {}
-    for entry in work.current.datasets if work.current else ():
-        if entry.name not in named:
-            taken |= {known.source_id: name for name, known in known_of(reader, entry.name).sources.items()}
-    for survey in surveys:
-        taken |= survey.staying
-    for dataset, survey in zip(work.datasets, surveys, strict=True):
-        plan = make_plan(survey, taken, retry=survey.name in work.retried)
-        if not allow_shrink:
-            _refuse_losses(dataset, survey, plan)
-        work.plans.append(plan)
-    if not any(plan.new or plan.reused for plan in work.plans):
-        raise _nothing_usable(work, [record.message for plan in work.plans for record in plan.rejects])
-
-
-def _refuse_losses(dataset: Dataset, survey: Survey, plan: Plan) -> None:
-    """A disk that is not mounted takes sources away, or only their label maps."""
-    held = survey.known.sources
-    gone = plan.vanished + [row.source for row in plan.rejects if row.source in held and row.source_id is None]
-    if len(gone) > MAX_VANISHED * len(held):
-        raise DatasetError(
-            sentence(
-                dataset.spec,
-                expected=f"the {len(held):,} sources that the bank has taken in from it",
-                found=f"{len(gone):,} of them gone, such as {gone[0]}",
-                fix="check that the disk is mounted, or give --allow-shrink",
-            )
-        )
-
-
-def _nothing_usable(work: _Work, messages: Sequence[str]) -> DatasetError:
-    what = " and ".join(dataset.spec for dataset in work.datasets)
-    return DatasetError(sentence(what, "holds no usable source" + "".join(f", for example {m}" for m in messages[:1])))
-
-
-def _resolved(current: Manifest | None, wishes: Mapping[str, Any], plans: Sequence[Plan]) -> ExtractionSettings:
-    """The bank's settings, or those of a new bank; a wish that the bank does not meet is refused."""
-    if current:
-        settings = ExtractionSettings.from_json(current.settings)
-        has = {
-            "frame": settings.geometry.frame, "min_area": settings.geometry.min_area,
-            "join_thin": settings.geometry.join_thin, "depth_rule": settings.depth_rule,
-            "keep_sources": settings.keep_sources, "patches": settings.patches is not None,
-            "edge_model": settings.patches and settings.patches.edge_model,
-        }  # fmt: skip
-        for name, wish in wishes.items():
-            if wish is not None and wish != has[name]:
-                raise InputError(
-                    sentence(
-                        f"--{name.replace('_', '-')}", expected=f"{has[name]}, which the bank was made with",
-                        found=str(wish), fix="leave it out or make a new bank",
-                    )
-                )  # fmt: skip
-        return settings
-    wish = {name: value for name, value in wishes.items() if value is not None}
-    frame = wish.get("frame") or default_frame([source.size for plan in plans for source in plan.new])
-    return ExtractionSettings(
-        Geometry(frame, wish.get("min_area", 64), wish.get("join_thin", False)),
-        wish.get("depth_rule", "none"),
-        wish.get("keep_sources", True),
-        PatchSettings(edge_model=wish.get("edge_model")) if wish.get("patches", True) else None,
-    )
-
-
-def _adopt(work: _Work) -> list[ShardEntry]:
+def _adopt(work: Work) -> list[ShardEntry]:
     """Finished shards of an interrupted run whose inputs are all still to be done; those leave the plan."""
     named = {entry.id for entry in work.current.shards} if work.current else set()
     adopted = []
@@ -348,7 +186,7 @@ def _adopt(work: _Work) -> list[ShardEntry]:
     return adopted
 
 
-def _jobs(work: _Work, shard_size: int) -> list[ShardJob]:
+def _jobs(work: Work, shard_size: int) -> list[ShardJob]:
     """What is left, in batches of even size, one data set each."""
     jobs = []
     for dataset, entry, plan in zip(work.datasets, work.entries, work.plans, strict=True):
@@ -380,7 +218,7 @@ def _run(jobs: Sequence[ShardJob], scheduler: str | None, workers: int | None, p
     return entries
 
 
-def _publish(work: _Work, reader: Reader | None, new: Sequence[ShardEntry], n_in: int, started: float) -> RebuildReport:
+def _publish(work: Work, reader: Reader | None, new: Sequence[ShardEntry], n_in: int, started: float) -> RebuildReport:
     """Accounts for every input, makes the next generation the current one if anything changed, and cleans up."""
     counts = {
         "n_in": n_in,
@@ -415,7 +253,7 @@ def _publish(work: _Work, reader: Reader | None, new: Sequence[ShardEntry], n_in
     )
 
 
-def _masked(work: _Work) -> list[ShardEntry]:
+def _masked(work: Work) -> list[ShardEntry]:
     """The shards so far, less what leaves the bank; a shard with nothing left is dropped."""
     gone: dict[str, set[str]] = {}
     gone_rejects: dict[str, set[str]] = {}
@@ -433,7 +271,7 @@ def _masked(work: _Work) -> list[ShardEntry]:
     return kept
 
 
-def _next_manifest(work: _Work, shards: Sequence[ShardEntry]) -> Manifest:
+def _next_manifest(work: Work, shards: Sequence[ShardEntry]) -> Manifest:
     named = {entry.name: entry for entry in work.entries}
     before = work.current.datasets if work.current else ()
     datasets = [named.pop(entry.name, entry) for entry in before]
@@ -461,11 +299,11 @@ def _described(manifest: Manifest) -> Any:
     return manifest.shards, manifest.datasets, manifest.classes
 
 
-def _check_usable(work: _Work, reader: Reader, counts: Mapping[str, int]) -> None:
+def _check_usable(work: Work, reader: Reader, counts: Mapping[str, int]) -> None:
     """Refuses to publish a bank without a source of this run, or with two segments of one id."""
     if not counts["n_new"] + counts["n_reused"]:
         messages = reader.table("rejects", {"dataset": [entry.name for entry in work.entries]}, ["message"])
-        raise _nothing_usable(work, messages["message"].to_pylist())
+        raise nothing_usable(work, messages["message"].to_pylist())
     ids = reader.table("segments", columns=["segment_id"])["segment_id"].to_numpy()
     if len(np.unique(ids)) < len(ids):
         raise BankError(sentence(reader.path, "two segments share an id", fix="nothing was published; report this"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -27,6 +27,7 @@ from .shard import Shard, blob_key
 Where: TypeAlias = Mapping[str, Any] | pc.Expression | None
 """A filter on columns: an Arrow expression, or column to value (or list of values), all of which must hold."""
 
+_CACHED_TABLES = 64  # of one shard each: a few hundred kB
 _SCAN = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 
 
@@ -54,6 +55,7 @@ class Reader:
         self.manifest: Manifest = manifest or load_current(self.path)
         folder = shard_folder(self.path)
         self.shards = [Shard(folder / entry.id, entry) for entry in self.manifest.shards]
+        self._whole_table = lru_cache(maxsize=_CACHED_TABLES)(lambda table, shard: self.shards[shard].table(table))
 
     @property
     def geometry(self) -> Geometry:
@@ -150,12 +152,10 @@ class Reader:
         """A segment's mask, `(h, w)` bool at its source's own resolution."""
         return decode_mask(*self._segment_value(shard, segment_id))
 
-    def segment_row(self, shard: int, segment_id: int) -> dict[str, Any]:
-        """A segment's row of the table `segments`."""
-        schema = schema_of(TABLES["segments"])
-        expression = pc.field("segment_id") == pa.scalar(segment_id, pa.uint64())
-        row: dict[str, Any] = self._scan(self.shards[shard], "segments", schema, None, expression).to_pylist()[0]
-        return row
+    def row(self, table: str, shard: int, row: int) -> dict[str, Any]:
+        """One row of a shard's table by its number, as its search columns count it."""
+        found: dict[str, Any] = self._whole_table(table, shard).slice(row, 1).to_pylist()[0]
+        return found
 
     def photograph(self, source: str) -> Photograph:
         """A source's photograph, `(H, W, 3)` uint8 RGB.
@@ -179,10 +179,10 @@ class Reader:
         return self.dataset(row["dataset"]).decoding.depth(data, source) if data else None
 
     def _source_file(self, source: str, kind: str) -> tuple[bytes, dict[str, Any]]:
-        for shard, sources in zip(self.shards, self.shard_sources, strict=True):
+        for number, (shard, sources) in enumerate(zip(self.shards, self.shard_sources, strict=True)):
             rows = np.flatnonzero((sources.names == source) & sources.live)
             if rows.size:
-                row: dict[str, Any] = shard.table("sources").slice(int(rows[0]), 1).to_pylist()[0]
+                row = self.row("sources", number, int(rows[0]))
                 if row[kind] is None:
                     return b"", row
                 try:

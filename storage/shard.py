@@ -13,7 +13,7 @@ import json
 import os
 import threading
 import uuid
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -292,7 +292,8 @@ class Shard:
     def blobs(self) -> Iterable[tuple[bytes, bytes]]:
         """All keys with their sealed values."""
         with _reading(self.checked(BLOBS).parent) as transaction:
-            yield from ((bytes(key), bytes(value)) for key, value in transaction.cursor())
+            keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
+        yield from ((key, self.blob(key)) for key in keys)
 
     def check_hash(self, name: str) -> None:
         """Raises DamagedBankError where a file's bytes are not those that were published."""
@@ -368,42 +369,35 @@ def _with_marker(entry: ShardEntry, path: Path) -> ShardEntry:
 
 
 _environments: OrderedDict[str, Any] = OrderedDict()
-_readers: Counter[str] = Counter()
 _lock = threading.Lock()
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
-    """A read transaction; the environment behind it is one of a few that stay open, least recently used ones go."""
+    """A short read transaction, one at a time in a process; the environment behind it is one of a few that stay open.
+
+    LMDB opens a path once a process, and hangs where it is closed in the child of a fork amid a read. So every read
+    holds the lock, a fork waits for it, and the child starts without environments.
+    """
     key = str(path.resolve())
     with _lock:
         if key not in _environments:
+            while len(_environments) >= _OPEN_ENVIRONMENTS:
+                _environments.popitem(last=False)[1].close()
             _environments[key] = lmdb.open(key, readonly=True, lock=False, readahead=False, lib_version=LMDB_ENGINE)
-        environment = _environments[key]
         _environments.move_to_end(key)
-        _readers[key] += 1
-        idle = [known for known in _environments if _readers[known] <= 0]
-        for known in idle[: max(len(_environments) - _OPEN_ENVIRONMENTS, 0)]:
-            _environments.pop(known).close()
-    try:
-        with environment.begin() as transaction:
+        with _environments[key].begin() as transaction:
             yield transaction
-    finally:
-        with _lock:
-            _readers[key] -= 1
 
 
-def _forget_environments() -> None:
-    """In a forked child: LMDB forbids to use what the parent opened, and to open it again beside that."""
-    global _lock
-    _lock = threading.Lock()  # another thread of the parent may have held it
+def _start_child() -> None:
     for environment in _environments.values():
         environment.close()
     _environments.clear()
-    _readers.clear()
+    _lock.release()
 
 
-os.register_at_fork(after_in_child=_forget_environments)
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_start_child)
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from zeuxis.pipelines.rebuild import RebuildReport, default_frame, rebuild
+from zeuxis.pipelines.planning import default_frame
+from zeuxis.pipelines.rebuild import RebuildReport, rebuild
 from zeuxis.storage import files
 from zeuxis.storage.classes import VOID
 from zeuxis.storage.errors import BankBusyError, BankError, DatasetError, InputError, NotABankError
@@ -349,6 +350,16 @@ def test_another_split_leaves_the_first_in_the_bank(rebuild_bank: Run, photos: A
     assert counts(rebuild_bank(photos.spec, split=["val"])) == (1, 1, 0, 0)
     assert sources(bank) == ["folder/train/a", "folder/train/b", "folder/val/c"]
     assert counts(rebuild_bank(photos.spec)) == (3, 0, 3, 0)
+
+
+def test_a_source_that_is_moved_out_of_the_chosen_splits_leaves_the_bank(
+    rebuild_bank: Run, twelve: Any, bank: Path
+) -> None:
+    rebuild_bank(twelve.spec, split=["train"])
+    (twelve.root / "sources.csv").write_text("name,split,group\np07,test,street\n")
+    report = rebuild_bank(twelve.spec, split=["train"])
+    assert (report.n_in, report.n_reused, report.n_vanished) == (11, 11, 1)
+    assert not Reader(bank).table("sources", {"source": "folder/p07"}).num_rows
 
 
 def test_a_source_that_is_moved_to_the_test_split_is_there_in_the_bank(

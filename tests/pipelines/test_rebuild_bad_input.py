@@ -11,7 +11,7 @@ from PIL import Image
 
 from zeuxis.ingest.extract import extract
 from zeuxis.pipelines.rebuild import RebuildReport
-from zeuxis.storage.errors import DatasetError
+from zeuxis.storage.errors import DatasetError, InputError
 from zeuxis.storage.manifest import generations
 from zeuxis.storage.reader import Reader
 
@@ -279,3 +279,10 @@ def test_files_that_belong_to_no_source_are_counted_as_ignored(rebuild_bank: Run
     (photos.root / "images/notes.txt").write_text("hello")
     report = rebuild_bank(photos.spec)
     assert (report.n_in, report.n_rejected, report.ignored) == (1, 0, 2)
+
+
+def test_an_edge_model_that_is_missing_is_refused(rebuild_bank: Run, photos: Any, tmp_path: Path) -> None:
+    photos.add("a")
+    with pytest.raises(InputError, match=r"model\.yml: cannot be read"):
+        rebuild_bank(photos.spec, patches=True, edge_model=tmp_path / "model.yml")
+    assert not (tmp_path / "bank" / "MANIFEST-000001.json").exists()

@@ -43,7 +43,8 @@ def test_renaming_joins_classes_and_sends_them_to_void():
 
 
 @pytest.mark.parametrize(
-    "wrong", [SemanticClass(VOID, "x", (0, 0, 0)), SemanticClass(-1, "x", (0, 0, 0)), SKY, SemanticClass(9, "sky", SKY.colour)]
+    "wrong",
+    [SemanticClass(VOID, "x", (0, 0, 0)), SemanticClass(-1, "x", (0, 0, 0)), SKY, SemanticClass(9, "sky", SKY.colour)],
 )
 def test_void_negative_and_taken_ids_and_names_are_refused(wrong):
     with pytest.raises(LayoutError, match=r"^class '"):

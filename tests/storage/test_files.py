@@ -65,7 +65,8 @@ def test_a_taken_name_is_not_linked_over(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "kind"), [(errno.EPERM, InstallationError), (errno.EOPNOTSUPP, InstallationError), (errno.ENOSPC, OSError)]
+    ("number", "kind"),
+    [(errno.EPERM, InstallationError), (errno.EOPNOTSUPP, InstallationError), (errno.ENOSPC, OSError)],
 )
 def test_only_a_file_system_without_links_is_called_one(tmp_path, monkeypatch, number, kind):
     def refuse(source: Path, target: Path) -> None:
@@ -89,9 +90,12 @@ def test_removing_takes_folders_files_links_and_nothing(tmp_path):
 
 
 def test_one_writer_holds_the_lock_and_is_named(tmp_path):
-    with files.writer_lock(tmp_path):
-        with pytest.raises(BankBusyError, match=f"is being written by process {os.getpid()}"), files.writer_lock(tmp_path):
-            pass
+    with (
+        files.writer_lock(tmp_path),
+        pytest.raises(BankBusyError, match=f"is being written by process {os.getpid()}"),
+        files.writer_lock(tmp_path),
+    ):
+        pass
     with files.writer_lock(tmp_path):
         pass
 

@@ -12,7 +12,6 @@ import pytest
 from toybank import FRAME, add_shard, make_bank, publish_shards, toy_bundle, toy_manifest, write_shard
 
 from zeuxis.storage import files
-from zeuxis.storage.codec import Codec, seal
 from zeuxis.storage.errors import BankBusyError, DamagedBankError, NotABankError, SchemaError
 from zeuxis.storage.manifest import (
     Manifest,
@@ -176,7 +175,7 @@ class TestDamage:
         row = {name: part for name, part in load_current(bank).to_json().items() if name != "shards"}
         monkeypatch.setattr(Manifest, "to_json", lambda self: row)
         data = toy_manifest(1, ()).to_bytes()
-        with pytest.raises(DamagedBankError, match="lacks a part .*shards"):
+        with pytest.raises(DamagedBankError, match=r"lacks a part .*shards"):
             Manifest.from_bytes(data, Path("x"))
 
     def test_a_manifest_that_is_a_folder_is_damaged(self, bank):

@@ -193,7 +193,7 @@ def test_segments_come_back_exactly(reader):
 def test_what_is_not_there_is_one_sentence(reader):
     with pytest.raises(InputError, match="segment 0000000000000001: is not in"):
         reader.find_segment(1)
-    with pytest.raises(InputError, match="segment 0000000000000001 of .*: is not in the shard"):
+    with pytest.raises(InputError, match=r"segment 0000000000000001 of .*: is not in the shard"):
         reader.segment_pixels(0, 1)
     with pytest.raises(InputError, match="source 'nobody': is not in"):
         reader.photograph("nobody")

@@ -12,7 +12,7 @@ from toybank import toy_bundle, toy_reject
 from zeuxis.storage.records import TABLES, hex_id, schema_of, segment_id, to_table
 
 GOLDEN_ID = 0x360E8CC3149B34B6
-"""Of class sky, first pixel 77, in the source below: another id for the same segment would make every bank a new one."""
+"""Of class sky, first pixel 77, in the source below; another id for the same segment would make every bank new."""
 
 
 def rows_of(table: str) -> list:
