@@ -251,6 +251,11 @@ class Shard:
         """The search columns, memory-mapped after their hash was checked."""
         return Footprints.map(self.checked(FOOTPRINTS))
 
+    @cached_property
+    def _blobs(self) -> str:
+        """The folder of the LMDB environment, resolved once: a path opened under two names would hang LMDB."""
+        return str(self.checked(BLOBS).parent.resolve())
+
     def checked(self, name: str) -> Path:
         """The path of a file whose hash was checked when it was first asked for: libraries can die of damage."""
         if name not in self._sound:
@@ -278,7 +283,7 @@ class Shard:
         Raises:
             KeyError: there is none.
         """
-        with _reading(self.checked(BLOBS).parent) as transaction:
+        with _reading(self._blobs) as transaction:
             value = transaction.get(key)
         if value is None:
             raise KeyError(key)
@@ -291,7 +296,7 @@ class Shard:
 
     def blobs(self) -> Iterable[tuple[bytes, bytes]]:
         """All keys with their sealed values."""
-        with _reading(self.checked(BLOBS).parent) as transaction:
+        with _reading(self._blobs) as transaction:
             keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
         yield from ((key, self.blob(key)) for key in keys)
 
@@ -373,13 +378,12 @@ _lock = threading.Lock()
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[Any]:
+def _reading(key: str) -> Iterator[Any]:
     """A short read transaction, one at a time in a process; the environment behind it is one of a few that stay open.
 
     LMDB opens a path once a process, and hangs where it is closed in the child of a fork amid a read. So every read
     holds the lock, a fork waits for it, and the child starts without environments.
     """
-    key = str(path.resolve())
     with _lock:
         if key not in _environments:
             while len(_environments) >= _OPEN_ENVIRONMENTS:
