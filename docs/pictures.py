@@ -16,7 +16,7 @@ from PIL import Image
 
 import zeuxis
 from zeuxis.index.figure import FAINT, INK, at_its_place, cut_out, to_png
-from zeuxis.pipelines.report_pictures import by_source, source_colours, with_gaps
+from zeuxis.pipelines.report_pictures import by_source, source_colours
 from zeuxis.storage.classes import Layout
 from zeuxis.storage.layouts import Box, areas_and_boxes, context_box, find_components
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 IMAGES = Path(__file__).parent / "images"
 SEED, SCENES = 7, 60
-OVERVIEW, SCORE, COLLAGE = "scenes/0059", "scenes/0046", "scenes/0055"
+OVERVIEW, SCORE, COLLAGE = "scenes/0055", "scenes/0047", "scenes/0046"
 """The scenes whose layouts are asked for; nothing of their groups may answer."""
 PIXELS_PER_INCH = 100
 TITLE, TEXT, SMALL = 14, 12, 10.5  # points
@@ -95,7 +95,7 @@ def draw_overview(bank: zeuxis.Bank) -> None:
     sheet, width, height, top = Sheet(14, 3.25), 3.17, 2.38, 0.5
     lefts = [0.1 + i * (width + 0.37) for i in range(4)]
     titles = ("a layout", "its best segments", "the collage", "the layout's photograph")
-    pictures = {0: result.painted(), 2: with_gaps(made.canvas), 3: bank.photograph(OVERVIEW)}
+    pictures = {0: result.painted(), 2: made.canvas.image, 3: bank.photograph(OVERVIEW)}
     for number, (left, title) in enumerate(zip(lefts, titles, strict=True)):
         sheet.text(left + width / 2, 0.12, title, TITLE, ha="center", weight="bold")
         if number in pictures:
@@ -122,10 +122,10 @@ def draw_collage(bank: zeuxis.Bank) -> None:
     layout, group = query(bank, COLLAGE)
     made = bank.collage(layout, exclude=group)
     colours = source_colours(len(made.canvas.placements))
-    sheet, width, height, top = Sheet(14, 3.25), 3.35, 2.51, 0.5
+    sheet, width, height, top = Sheet(14, 3.3), 3.35, 2.51, 0.5
     panels = {
         "layout": made.retrieval.painted(),
-        "collage": with_gaps(made.canvas),
+        "collage": made.canvas.image,
         "which segment painted what": by_source(made.canvas, colours),
         "photograph": bank.photograph(COLLAGE),
     }
@@ -133,6 +133,8 @@ def draw_collage(bank: zeuxis.Bank) -> None:
         left = 0.1 + number * (width + 0.133)
         sheet.text(left + width / 2, 0.12, title, TITLE, ha="center", weight="bold")
         sheet.picture(picture, left, top, width, height)
+    note = "black, and white in the third: void in the layout, or no segment reaches there"
+    sheet.text(0.1 + width + 0.133, 3.05, note, SMALL, FAINT)
     sheet.save("collage.png")
 
 
@@ -141,13 +143,13 @@ def draw_score(bank: zeuxis.Bank) -> None:
     layout, group = query(bank, SCORE)
     result = bank.retrieve(layout, 3, exclude=group)
     (component,) = largest_of(result, ("car",))
-    sheet, width, height = Sheet(14, 8.55), 3.1, 2.325
+    sheet, width, height = Sheet(14, 8.75), 3.1, 2.325
     lefts, tops = [0.15 + i * (width + 0.43) for i in range(4)], (0.55, 3.3, 6.05)
     sheet.text(lefts[0], 0.13, f"a component: {component.class_name}", TITLE, weight="bold")
     whole = sheet.picture(at_its_place(result, component), lefts[0], tops[0], width, height)
     outline(whole, component.box, bank.frame, INK)
-    explain(sheet, lefts[0], tops[1], "Mask IoU", "both footprints, at their\nplace in the frame", MASKS)
-    explain(sheet, lefts[0], tops[2], "Context IoU", "the classes inside the\ndashed box of each", CONTEXTS)
+    explain(sheet, lefts[0], tops[1], "Mask IoU", "both footprints at their place\nin the frame, enlarged", MASKS)
+    explain(sheet, lefts[0], tops[2], "Context IoU", "the classes inside the dashed\nbox of each, enlarged", CONTEXTS)
     for left, hit in zip(lefts[1:], component.hits, strict=True):
         stored = bank.layout(hit.source)
         rank = component.hits.index(hit) + 1
@@ -158,18 +160,22 @@ def draw_score(bank: zeuxis.Bank) -> None:
             footprint(each, box, hit.class_id) for each, box in ((result.layout, component.box), (stored, hit.box))
         ]
         contexts = [context(result.layout, component.box), context(stored, hit.box)]
-        for top, value, (ours, theirs) in ((tops[1], hit.mask_iou, masks), (tops[2], hit.context_iou, contexts)):
+        for top, term, value, (ours, theirs) in (
+            (tops[1], "mask", hit.mask_iou, masks),
+            (tops[2], "context", hit.context_iou, contexts),
+        ):
             picture, iou = overlap(ours, theirs)
             if iou != value:
                 raise AssertionError(f"the picture shows {iou}, the score says {value}")
-            sheet.picture(picture, left, top, width, height)
-            sheet.text(left + width / 2, top + height + 0.04, f"{value:.3f}", TEXT, ha="center")
+            axes = sheet.picture(picture, left, top, width, height)
+            zoom(axes, [component.box, *(each.box for each in component.hits)], bank.frame)
+            sheet.text(left + width / 2, top + height + 0.06, f"{term} IoU {value:.3f}", TEXT, ha="center")
     sheet.save("score.png")
 
 
 def draw_bank() -> None:
     """Generations, the shards they name, and what a shard holds."""
-    sheet = Sheet(14, 5.9)
+    sheet = Sheet(14, 5.6)
     for left, title in ((0.2, "generations"), (4.05, "shards"), (7.9, "what a shard holds")):
         sheet.text(left, 0.15, title, TITLE, weight="bold")
     tops, ids = (0.75, 2.0, 3.25, 4.5), ("2af6ed0607443d21", "91c04be7d2a8f350", "c7715e3b90d4a682", "e80b26f9ad137c54")
@@ -260,6 +266,17 @@ def outline(axes: Axes, place: Box, frame: tuple[int, int], colour: str) -> None
         axes.add_patch(
             Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.6, linestyle=style)
         )
+
+
+def zoom(axes: Axes, places: Sequence[Box], frame: tuple[int, int]) -> None:
+    """Shows as much of a frame as the context boxes of some boxes need, in the frame's proportions."""
+    around = np.array([context_box(place, frame) for place in places])
+    (top, left), (bottom, right) = around[:, :2].min(axis=0) - 8, around[:, 2:].max(axis=0) + 8
+    share = min(max((bottom - top) / frame[0], (right - left) / frame[1]), 1.0)
+    half = share * frame[0] / 2, share * frame[1] / 2
+    y = min(max((top + bottom) / 2, half[0]), frame[0] - half[0])
+    x = min(max((left + right) / 2, half[1]), frame[1] - half[1])
+    axes.set(xlim=(x - half[1] - 0.5, x + half[1] - 0.5), ylim=(y + half[0] - 0.5, y - half[0] - 0.5))
 
 
 def explain(sheet: Sheet, left: float, top: float, title: str, text: str, colours: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ import io
 import os
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,9 +90,9 @@ def check_figure(path: str | Path) -> None:
         raise InputError(
             sentence(path, expected="a figure's name in " + ", ".join(SUFFIXES), found=found, fix="rename it")
         )
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(sentence(path, "is a folder", fix="give the figure another name"))
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise InputError(sentence(path, f"there is no folder {path.parent}", fix="make it first"))
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise InputError(sentence(path, f"the folder {path.parent} cannot be written", fix="give a place that can be"))
@@ -112,7 +113,8 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     except OSError as error:
         raise InputError(sentence(path, f"cannot be written ({error.strerror})", fix="choose another place")) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
     return path
 
 

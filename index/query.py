@@ -13,7 +13,6 @@ from ..storage.classes import VOID, Layout
 from ..storage.footprints import (
     TILE,
     TiledRegions,
-    cell_counts,
     context_areas,
     region_map,
     tile_regions,
@@ -68,7 +67,8 @@ def make_query(layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_]) 
             boxes.astype(np.int64),
             framed.areas[stored],
             context_areas(sums, context_boxes(boxes, geometry.frame)).astype(np.int64),
-            cell_counts(regions, len(boxes)),
+            tiled.cells[1 : len(boxes) + 1],
+            tiled.class_cells()[1],
             start,
             bits,
             mask_counts,
@@ -79,7 +79,7 @@ def make_query(layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_]) 
 def _class_planes(
     tiled: TiledRegions, regions: npt.NDArray[np.uint32]
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
-    present = np.unique(tiled.region_class[tiled.region_class != VOID])
+    present, _ = tiled.class_cells()
     plane_of = np.full(VOID + 1, -1, np.int32)
     plane_of[present] = np.arange(len(present))
     planes = np.zeros((len(present), *tiled.tiles.shape), np.uint64)

@@ -172,7 +172,7 @@ class Retriever:
 def _check(k: int, weights: tuple[float, float]) -> None:
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
         raise FilterError(sentence("k", expected="a whole number of at least 1", found=repr(k)))
-    if len(weights) != 2 or not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) == 0:
+    if len(weights) != 2 or not all(w >= 0 for w in weights) or not 0 < sum(weights) < math.inf:
         raise FilterError(
             sentence("weights", expected="two numbers of at least 0, not both 0", found=repr(tuple(weights)))
         )

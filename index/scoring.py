@@ -14,8 +14,19 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from ..storage.footprints import TILE
-from .bounds import box_overlap, box_sum, cell_bound, context_bound, context_box, iou, least_common, mask_bound
+from ..storage.footprints import CELLS, TILE
+from .bounds import (
+    box_overlap,
+    box_sum,
+    cell_bound,
+    cell_room,
+    context_bound,
+    context_box,
+    context_cell_bound,
+    iou,
+    least_common,
+    mask_bound,
+)
 
 
 class ShardArrays(NamedTuple):
@@ -28,6 +39,9 @@ class ShardArrays(NamedTuple):
     entry_bits: Any
     region_start: Any
     region_class: Any
+    class_start: Any
+    source_class: Any
+    class_cells: Any
     segment_id: Any
     box: Any
     area: Any
@@ -44,7 +58,8 @@ class QueryArrays(NamedTuple):
         plane_of: `(65536,)` int32, class id to its plane, -1 where the layout lacks the class.
         planes: `(L, TR, TC)` uint64 bits of each class; plane_counts: `(L, TR, TC)` uint8, their set bits.
         sums: `(R + 1, C + 1)` int32 summed-area table of the pixels that are not void.
-        box: `(q, 4)` int64; area, context_area: `(q,)` int64; cells: `(q, 64)` uint32, pixels by cell of the frame.
+        box: `(q, 4)` int64; area, context_area: `(q,)` int64; cells: `(q, 64)` uint32, pixels by
+            cell of the frame; class_cells: `(L, 64)` uint32, those of each class.
         mask_start: `(q,)` int64, where the tiles of each component's box begin in mask_bits: `(W,)` uint64 and
             mask_counts: `(W,)` uint8.
     """
@@ -57,6 +72,7 @@ class QueryArrays(NamedTuple):
     area: Any
     context_area: Any
     cells: Any
+    class_cells: Any
     mask_start: Any
     mask_bits: Any
     mask_counts: Any
@@ -261,12 +277,15 @@ def search_shard(shard, query, ranges, allowed, weights, shard_number, prune, to
     sources, regions, sums, score = shard.source, shard.region, query.sums, top.score
     k, rows, cols = score.shape[1], sums.shape[0] - 1, sums.shape[1] - 1
     mask_weight, context_weight = weights[0], weights[1]
-    region_plane = query.plane_of[shard.region_class]
+    region_plane, class_plane = query.plane_of[shard.region_class], query.plane_of[shard.source_class]
+    class_start, class_cells = shard.class_start, shard.class_cells
+    room, scratch = np.empty(CELLS * CELLS, np.uint32), np.empty(CELLS * CELLS, np.uint32)
     for q in range(len(ranges)):
         start, stop = ranges[q, 0], ranges[q, 1]
-        bounds, candidates = np.empty(stop - start), np.empty(stop - start, np.int64)
+        bounds, contexts, candidates = np.empty(stop - start), np.empty(stop - start), np.empty(stop - start, np.int64)
         q_box, q_area, q_count = _box(query.box, q), query.area[q], query.context_area[q]
         q_around, q_cells = context_box(q_box, rows, cols), query.cells[q]
+        cell_room(q_around, rows, cols, CELLS, room)
         least = score[q, k - 1] if prune and top.found[q] == k else -1.0
         n = 0
         for row in range(start, stop):
@@ -282,8 +301,16 @@ def search_shard(shard, query, ranges, allowed, weights, shard_number, prune, to
                 continue
             if prune:
                 mask = min(mask, mask_weight * cell_bound(cells[row], q_cells, area, q_area))
+                if mask + context < least:
+                    continue
+                source = np.int64(sources[row])
+                around = context_cell_bound(
+                    class_cells, class_plane, class_start[source], class_start[source + 1],
+                    query.class_cells, room, count, q_count, scratch,
+                )  # fmt: skip
+                context = min(context, context_weight * around)
             if mask + context >= least:
-                bounds[n], candidates[n] = -(mask + context), row
+                bounds[n], contexts[n], candidates[n] = -(mask + context), context, row
                 n += 1
         order = np.argsort(bounds[:n]) if prune else np.arange(n)
         for i in order:
@@ -298,14 +325,13 @@ def search_shard(shard, query, ranges, allowed, weights, shard_number, prune, to
                 q_box, query.mask_start[q], query.mask_bits, query.mask_counts,
             )  # fmt: skip
             mask = mask_weight * iou(common, area, q_area)
-            window = _common(context_box(box, rows, cols), q_around)
-            inside = box_sum(sums, window)
-            if full and mask + context_weight * context_bound(count, q_count, inside) < score[q, k - 1]:
+            if full and mask + contexts[i] < score[q, k - 1]:
                 continue
+            window = _common(context_box(box, rows, cols), q_around)
             shared, needed = np.int64(0), np.int64(0)
             if full and context_weight > 0:
                 needed = least_common(score[q, k - 1] - mask, context_weight, count + q_count)
-            if inside > 0:
+            if box_sum(sums, window) > 0:
                 shared = context_intersection(
                     tiles, row_start, mixed_start, entry_region, entry_bits, source,
                     region_plane[shard.region_start[source] :], window, query.planes, query.plane_counts, sums, needed,

@@ -12,7 +12,6 @@ from ..storage.classes import VOID, ClassTable, Layout
 from ..storage.footprints import (
     SegmentColumns,
     TiledRegions,
-    cell_counts,
     context_areas,
     region_map,
     tile_regions,
@@ -77,7 +76,6 @@ def find_segments(layout: Layout, source_id: str, classes: ClassTable, geometry:
         boxes.astype(np.uint16),
         framed.areas[stored].astype(np.uint32),
         context_areas(void_free_sums(regions), context_boxes(boxes, geometry.frame)),
-        cell_counts(regions, len(stored)),
     )
     return Segments(framed, stored, crop_boxes[stored], pixels[stored], tile_regions(regions, region_class), columns)
 

@@ -8,8 +8,8 @@ from ..ingest.scene_painter import write_scenes
 from ..storage.errors import InputError, sentence
 from .progress import Progress, silent
 
-LEAST_SIDE = 64
-"""Rows and columns below which a scene shows nothing, pixels."""
+SIDES = (64, 4096)
+"""Rows and columns: below a scene shows nothing, above it fills the memory."""
 
 
 def scenes(
@@ -25,7 +25,7 @@ def scenes(
     Args:
         out: a new or empty folder, or one with scenes, which are replaced.
         count: of scenes; seed: of all their chances, at least 0.
-        size: `(rows, cols)`, at least 64 each.
+        size: `(rows, cols)`, 64 to 4096 each.
         progress: told how many are painted.
 
     Raises:
@@ -52,5 +52,6 @@ def check_scenes(count: int, seed: int, size: tuple[int, int]) -> None:
         raise InputError(sentence("count", expected="at least 1 scene", found=str(count)))
     if seed < 0:
         raise InputError(sentence("seed", expected="a whole number of at least 0", found=str(seed)))
-    if len(size) != 2 or min(size) < LEAST_SIDE:
-        raise InputError(sentence("size", expected=f"rows x cols, each at least {LEAST_SIDE}", found=str(tuple(size))))
+    if len(size) != 2 or not all(SIDES[0] <= side <= SIDES[1] for side in size):
+        allowed = f"rows x cols, each in {SIDES[0]}..{SIDES[1]}"
+        raise InputError(sentence("size", expected=allowed, found=str(tuple(size))))

@@ -23,8 +23,8 @@ Depth = npt.NDArray[np.float32]
 """`(H, W)` float32 metres, larger is farther; 0 where unknown."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
-MAX_PIXELS = 1 << 28
-"""Pictures with more pixels are refused before they are decoded (16,384 x 16,384)."""
+MAX_PIXELS = 1 << 27
+"""Pictures with more pixels are refused before they are decoded (16,384 x 8,192)."""
 
 _NPY = b"\x93NUMPY"
 
@@ -45,7 +45,7 @@ def decode_photograph(data: bytes, name: str | Path) -> Photograph:
         SourceError: `unreadable-image` for what is no whole picture of a known format.
     """
     with _opened(data, name, "unreadable-image") as picture:
-        upright = ImageOps.exif_transpose(picture) if picture.getexif().get(0x0112, 1) != 1 else picture
+        upright = ImageOps.exif_transpose(picture) if _orientation(picture) != 1 else picture
         return np.array(upright.convert("RGB"))
 
 
@@ -130,7 +130,18 @@ def picture_size(data: bytes, name: str | Path, reason: str = "unreadable-image"
     """
     with _opened(data, name, reason, load=False) as picture:
         width, height = picture.size
-        return (width, height) if picture.getexif().get(0x0112, 1) >= 5 else (height, width)
+        return (width, height) if _orientation(picture) >= 5 else (height, width)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read.
+
+    The format's own `getexif` decodes all of a PNG that has none in front of its pixels; the base's reads the header.
+    """
+    try:
+        return int(Image.Image.getexif(picture).get(0x0112, 1))
+    except Exception:  # Pillow's parsers raise many kinds on damaged data
+        return 1
 
 
 def _stretch(data: bytes) -> int:
@@ -169,11 +180,20 @@ def _opened(data: bytes, name: str | Path, reason: str, load: bool = True) -> Im
         if picture.width * picture.height > MAX_PIXELS:
             raise SourceError(
                 "too-large",
-                sentence(name, expected=f"at most {MAX_PIXELS:,} pixels", found=f"{picture.width}x{picture.height}"),
+                sentence(
+                    name,
+                    expected=f"at most {MAX_PIXELS:,} pixels",
+                    found=f"{picture.width}x{picture.height}",
+                    fix="make it smaller",
+                ),
             )
         if load:
             picture.load()
         return picture
+    except Image.DecompressionBombError as error:  # Pillow's own limit, of about 179 million pixels
+        raise SourceError(
+            "too-large", sentence(name, expected=f"at most {MAX_PIXELS:,} pixels", found="more", fix="make it smaller")
+        ) from error
     except UnidentifiedImageError as error:
         what = "an empty file" if not data else f"{len(data):,} bytes that start with {data[:4]!r}"
         raise SourceError(

@@ -6,6 +6,7 @@ rejected; 130 interrupted.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="zeuxis",
     help="A bank of image segments: retrieve by semantic layout, paint photographs from what was retrieved.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -133,6 +133,8 @@ def retrieve(
     """Find the segments that fit each component of a layout best."""
     from .bank import retrieve
 
+    if csv:
+        _check_csv(csv)
     result = retrieve(
         layout,
         k,
@@ -201,7 +203,8 @@ def main() -> None:
     warnings.showwarning = _show_warning
     try:
         check_installation()
-        app(standalone_mode=False)
+        app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        sys.stdout.flush()  # a closed pipe is met here, not when the interpreter ends
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except ZeuxisError as error:
@@ -212,11 +215,15 @@ def main() -> None:
     except typer.Abort:
         sys.exit(130)
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains as it ends
         sys.exit(141)
+    except MemoryError as error:
+        sys.exit(_refuse(sentence("memory", f"there is not enough ({error})", fix="give smaller pictures or numbers")))
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of the parser's own
             raise
-        sys.exit(_refuse(f"{error.format_message().rstrip('.')}; see `zeuxis --help`"))
+        command = getattr(getattr(error, "ctx", None), "command_path", "zeuxis")
+        sys.exit(_refuse(f"{error.format_message().rstrip('.')}; see `{command} --help`"))
 
 
 def _refuse(said: str) -> int:
@@ -231,7 +238,8 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 def _show(renderable: Any) -> None:
     from rich.console import Console
 
-    Console(soft_wrap=not sys.stdout.isatty()).print(renderable)
+    wide = None if sys.stdout.isatty() else 10_000  # nothing is cut or folded in a file or a pipe
+    Console(width=wide, soft_wrap=wide is not None).print(renderable)
 
 
 def _show_rebuild(report: RebuildReport) -> None:
@@ -255,14 +263,24 @@ def _show_rebuild(report: RebuildReport) -> None:
 
 def _write_text(path: Path, text: str) -> None:
     try:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
     except OSError as error:
-        raise InputError(sentence(path, f"cannot be written ({error.strerror})")) from error
+        raise InputError(sentence(path, f"cannot be written ({error.strerror})", fix="choose another place")) from error
+
+
+def _check_csv(path: Path) -> None:
+    """Refuses, before any work is done, a place where no file can be written."""
+    if os.path.isdir(path):
+        raise InputError(sentence(path, "is a folder", fix="give the CSV file another name"))
+    if not os.path.isdir(path.parent):
+        raise InputError(sentence(path, f"there is no folder {path.parent}", fix="make it first"))
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(sentence(path, f"the folder {path.parent} cannot be written", fix="give a place that can be"))
 
 
 def _size(text: str, option: str) -> tuple[int, int]:
     rows, _, cols = text.lower().partition("x")
-    if not (rows.isdecimal() and cols.isdecimal()):
+    if not all(side.isascii() and side.isdecimal() and len(side) < 10 for side in (rows, cols)):
         raise InputError(sentence(option, expected="ROWSxCOLS, such as 384x512", found=repr(text)))
     return int(rows), int(cols)
 
@@ -288,7 +306,8 @@ def _progress(unit: str) -> Iterator[Progress]:
             return Text(f"{speed:,.1f} {unit}/s" if speed else "")
 
     columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None, note="")
 
         def report(done: int, total: int, note: str = "") -> None:
