@@ -28,6 +28,7 @@ SEED, SCENES = 7, 60
 OVERVIEW, SCORE, COLLAGE = "scenes/0055", "scenes/0047", "scenes/0046"
 """The scenes whose layouts are asked for; nothing of their groups may answer."""
 PIXELS_PER_INCH = 100
+STRIP_TOP = 0.5  # inches
 TITLE, TEXT, SMALL = 14, 12, 10.5  # points
 
 Picture = npt.NDArray[np.uint8]
@@ -92,28 +93,22 @@ def draw_overview(bank: zeuxis.Bank) -> None:
     """Layout, best segments of three of its components, collage, photograph."""
     layout, group = query(bank, OVERVIEW)
     result, made = bank.retrieve(layout, 3, exclude=group), bank.collage(layout, exclude=group)
-    sheet, width, height, top = Sheet(14, 3.25), 3.17, 2.38, 0.5
-    lefts = [0.1 + i * (width + 0.37) for i in range(4)]
-    titles = ("a layout", "its best segments", "the collage", "the layout's photograph")
-    pictures = {0: result.painted(), 2: made.canvas.image, 3: bank.photograph(OVERVIEW)}
-    for number, (left, title) in enumerate(zip(lefts, titles, strict=True)):
-        sheet.text(left + width / 2, 0.12, title, TITLE, ha="center", weight="bold")
-        if number in pictures:
-            sheet.picture(pictures[number], left, top, width, height)
-    cell = width / 3, height / 3
+    panels = {
+        "a layout": result.painted(),
+        "its best segments": None,
+        "the collage": made.canvas.image,
+        "the layout's photograph": bank.photograph(OVERVIEW),
+    }
+    note = "painted from photographs of other streets; the layout's own was left out"
+    whole = 3.17
+    sheet, lefts = strip(panels, whole, note)
+    width, height = whole / 3, whole / 4
     for row, component in enumerate(largest_of(result, ("building", "car", "tree"))):
         for column, hit in enumerate(component.hits):
-            sheet.picture(
-                cut_out(hit),
-                lefts[1] + column * cell[0] + 0.05,
-                top + row * cell[1] + 0.05,
-                cell[0] - 0.1,
-                cell[1] - 0.1,
-            )
+            left, top = lefts[1] + column * width + 0.05, STRIP_TOP + row * height + 0.05
+            sheet.picture(cut_out(hit), left, top, width - 0.1, height - 0.1)
     for left in lefts[1:3]:
-        sheet.arrow((left - 0.34, top + height / 2), (left - 0.03, top + height / 2))
-    note = "painted from photographs of other streets; the layout's own was left out"
-    sheet.text((lefts[2] + lefts[3] + width) / 2, 2.94, note, SMALL, FAINT, ha="center")
+        sheet.arrow((left - 0.34, STRIP_TOP + 1.5 * height), (left - 0.03, STRIP_TOP + 1.5 * height))
     sheet.save("overview.png")
 
 
@@ -121,21 +116,26 @@ def draw_collage(bank: zeuxis.Bank) -> None:
     """Layout, collage, which segment painted what, photograph."""
     layout, group = query(bank, COLLAGE)
     made = bank.collage(layout, exclude=group)
-    colours = source_colours(len(made.canvas.placements))
-    sheet, width, height, top = Sheet(14, 3.3), 3.35, 2.51, 0.5
     panels = {
         "layout": made.retrieval.painted(),
         "collage": made.canvas.image,
-        "which segment painted what": by_source(made.canvas, colours),
+        "which segment painted what": by_source(made.canvas, source_colours(len(made.canvas.placements))),
         "photograph": bank.photograph(COLLAGE),
     }
-    for number, (title, picture) in enumerate(panels.items()):
-        left = 0.1 + number * (width + 0.133)
+    note = "black, and white in the third picture: void in the layout, or no segment reaches there"
+    strip(panels, 3.35, note)[0].save("collage.png")
+
+
+def strip(panels: Mapping[str, Picture | None], width: float, note: str) -> tuple[Sheet, list[float]]:
+    """Titled pictures, 3:4, side by side and a note under them; the sheet, and where each panel begins."""
+    sheet = Sheet(14, STRIP_TOP + 0.75 * width + 0.3)
+    lefts = [0.1 + number * (13.8 - width) / (len(panels) - 1) for number in range(len(panels))]
+    for left, (title, picture) in zip(lefts, panels.items(), strict=True):
         sheet.text(left + width / 2, 0.12, title, TITLE, ha="center", weight="bold")
-        sheet.picture(picture, left, top, width, height)
-    note = "black, and white in the third: void in the layout, or no segment reaches there"
-    sheet.text(0.1 + width + 0.133, 3.05, note, SMALL, FAINT)
-    sheet.save("collage.png")
+        if picture is not None:
+            sheet.picture(picture, left, STRIP_TOP, width, 0.75 * width)
+    sheet.text(13.9, sheet.height - 0.06, note, SMALL, FAINT, ha="right", va="bottom")
+    return sheet, lefts
 
 
 def draw_score(bank: zeuxis.Bank) -> None:

@@ -157,9 +157,10 @@ class Retrieval(Sequence[Component]):
 
     def render(self) -> Table:
         """The hits for a terminal, as a rich renderable: one line a hit."""
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        table = Table("component", "box", "rank", "segment", "score", "mask", "context", "source", box=None)
+        segment, source = Column("segment", no_wrap=True, min_width=16), Column("source", overflow="fold")
+        table = Table("component", "box", "rank", segment, "score", "mask", "context", source, box=None)
         for number, component in enumerate(self.components):
             name, box = f"{number} {component.class_name}", " ".join(map(str, component.box))
             for rank, hit in enumerate(component.hits):

@@ -1,4 +1,4 @@
-"""What the documentation says can be done can be done: links, pictures, commands with their options, the Python example."""
+"""The documentation is true: its links and pictures exist, its commands parse, its examples run."""
 
 import re
 import shlex
@@ -48,10 +48,12 @@ def parser() -> Any:
 
 
 def fault(words: list[str]) -> str:
-    """Why a command line does not parse, empty if it does; nothing is run."""
+    """Why a command line does not parse, empty if it does; nothing is run. A bare command is a mention."""
     commands = parser().commands
     if words[1] not in commands:
         return f"there is no command {words[1]}"
+    if len(words) == 2:
+        return ""
     try:
         commands[words[1]].make_context(words[1], words[2:])
     except Exception as error:

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,7 @@ app = typer.Typer(
 
 DatasetSpec = Annotated[str, typer.Argument(metavar="KIND:PATH", help="A data set: nyu, camvid, scenes or folder.")]
 LayoutPath = Annotated[Path, typer.Argument(metavar="LAYOUT", help="Index or RGB-palette picture.")]
+BankPath = Annotated[Path, typer.Argument(metavar="BANK", help="The bank's folder.")]
 BankOption = Annotated[Path | None, typer.Option(help="The bank's folder; default: $ZEUXIS_BANK.", show_default=False)]
 NativeIds = Annotated[str | None, typer.Option("--dataset", help="The layout's ids are native to this data set.")]
 Where = Annotated[
@@ -44,7 +46,7 @@ Weights = Annotated[tuple[float, float], typer.Option(metavar="MASK CONTEXT", he
 
 @app.command()
 def check(dataset: DatasetSpec) -> None:
-    """Tell what a data set holds: sources, classes, void, groups, sizes, problems."""
+    """Tell what a data set holds, and what of it cannot be used."""
     from .pipelines.check import check
 
     with _progress("sources") as progress:
@@ -68,12 +70,12 @@ def rebuild(
     ] = None,
     keep_sources: Annotated[bool | None, typer.Option(help="Keep the sources' files in the bank.")] = None,
     classes: Annotated[Path | None, typer.Option(metavar="MAP.yaml", help="Renames classes.")] = None,
-    split: Annotated[list[str] | None, typer.Option(help="Only sources of this split; may be repeated.")] = None,
+    split: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this split; may be repeated.")] = None,
     shard_size: Annotated[int, typer.Option(help="Sources a shard, at most.")] = 128,
     scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler that is running.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes of the local cluster; default one a core.")] = None,
-    rehash: Annotated[bool, typer.Option(help="Read all files instead of trusting their times.")] = False,
-    allow_shrink: Annotated[bool, typer.Option(help="Accept that many sources vanished.")] = False,
+    rehash: Annotated[bool, typer.Option("--rehash", help="Read all files instead of trusting their times.")] = False,
+    allow_shrink: Annotated[bool, typer.Option("--allow-shrink", help="Accept that many sources vanished.")] = False,
 ) -> None:
     """Bring a bank up to date with its data sets, or make it."""
     from .pipelines.rebuild import rebuild
@@ -93,7 +95,7 @@ def rebuild(
 
 
 @app.command()
-def info(bank: Annotated[Path, typer.Argument(metavar="BANK")]) -> None:
+def info(bank: BankPath) -> None:
     """Tell what a bank holds."""
     from .pipelines.info import info
 
@@ -102,10 +104,10 @@ def info(bank: Annotated[Path, typer.Argument(metavar="BANK")]) -> None:
 
 @app.command()
 def verify(
-    bank: Annotated[Path, typer.Argument(metavar="BANK")],
-    deep: Annotated[bool, typer.Option(help="Check every value inside the files as well.")] = False,
+    bank: BankPath,
+    deep: Annotated[bool, typer.Option("--deep", help="Check every value inside the files as well.")] = False,
 ) -> None:
-    """Check every file of a bank against the size and hash that were published."""
+    """Check every file of a bank against its published hash."""
     from .pipelines.info import verify
 
     with _progress("files") as progress:
@@ -172,10 +174,10 @@ def collage(
 
 @app.command()
 def scenes(
-    out: Annotated[Path, typer.Argument(metavar="FOLDER")],
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder, or one with scenes.")],
     count: Annotated[int, typer.Option(help="How many scenes.")] = 60,
     seed: Annotated[int, typer.Option(help="Equal seeds, equal scenes.")] = 7,
-    size: Annotated[str, typer.Option(metavar="ROWSxCOLS")] = "384x512",
+    size: Annotated[str, typer.Option(metavar="ROWSxCOLS", help="Of a scene, in pixels.")] = "384x512",
 ) -> None:
     """Make a data set of procedural street scenes."""
     from .pipelines.scenes import scenes
@@ -201,29 +203,38 @@ def demo(
 def main() -> None:
     """Entry point: every error the user can cause is one sentence and an exit code."""
     warnings.showwarning = _show_warning
+    if isinstance(sys.stdout, TextIOWrapper):  # names of files may hold what the terminal's encoding does not
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         check_installation()
-        app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        _run(sys.argv[1:] or ["--help"])
         sys.stdout.flush()  # a closed pipe is met here, not when the interpreter ends
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except ZeuxisError as error:
         sys.exit(_refuse(str(error)))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted; run the same command again to go on", err=True)
         sys.exit(130)
-    except typer.Abort:
-        sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter complains as it ends
         sys.exit(141)
     except MemoryError as error:
         sys.exit(_refuse(sentence("memory", f"there is not enough ({error})", fix="give smaller pictures or numbers")))
+    except OSError as error:  # a full disk, a folder that may not be read
+        sys.exit(_refuse(sentence(error.filename or "output", f"cannot be used ({error.strerror or error})")))
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of the parser's own
             raise
         command = getattr(getattr(error, "ctx", None), "command_path", "zeuxis")
         sys.exit(_refuse(f"{error.format_message().rstrip('.')}; see `{command} --help`"))
+
+
+def _run(arguments: list[str]) -> None:
+    """Runs a command and lets everything it raises pass, where calling `app` returns exit codes and hides Ctrl-C."""
+    command = typer.main.get_command(app)
+    with command.make_context("zeuxis", arguments) as context:
+        command.invoke(context)
 
 
 def _refuse(said: str) -> int:
@@ -238,8 +249,10 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 def _show(renderable: Any) -> None:
     from rich.console import Console
 
-    wide = None if sys.stdout.isatty() else 10_000  # nothing is cut or folded in a file or a pipe
-    Console(width=wide, soft_wrap=wide is not None).print(renderable)
+    terminal, text = sys.stdout.isatty(), StringIO()
+    wide = None if terminal else 10_000  # nothing is cut or folded in a file or a pipe
+    Console(file=text, force_terminal=terminal, width=wide, soft_wrap=not terminal).print(renderable)
+    typer.echo(text.getvalue(), nl=False)
 
 
 def _show_rebuild(report: RebuildReport) -> None:

@@ -78,9 +78,9 @@ class CamVid(PairedFiles):
 
     The path is a root with `train/` and `val/` (`test/` too, where there is one), one of these folders (its
     sources keep the names they have from the root), a folder with `images/` and `labels/`, or the original
-    `701_StillsRaw_full/` and `LabeledApproved_full/`. The group is the video sequence. Splits: `score.md` of
-    the project's design: sequence 0006R0 tests; of the clip `val`, whose frames are near-duplicates, every tenth
-    trains and the others validate; the rest trains.
+    `701_StillsRaw_full/` and `LabeledApproved_full/`. The group is the video sequence. Splits:
+    sequence 0006R0 tests; of the clip `val`, whose frames are near-duplicates, every tenth trains and the others
+    validate; the rest trains.
     """
 
     kind = "camvid"
