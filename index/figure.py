@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -74,8 +75,14 @@ def draw(result: Retrieval, most: int = 12) -> Figure:
 def to_png(figure: Figure) -> bytes:
     """A figure as the bytes of a PNG."""
     data = io.BytesIO()
-    figure.savefig(data, format="png")
+    _write(figure, data, "png")
     return data.getvalue()
+
+
+def _write(figure: Figure, place: Path | io.BytesIO, format: str) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks shows as boxes
+        figure.savefig(place, format=format)
 
 
 def check_figure(path: str | Path) -> None:
@@ -108,7 +115,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     check_figure(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        figure.savefig(temporary, format=path.suffix[1:].lower())
+        _write(figure, temporary, path.suffix[1:].lower())
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(sentence(path, f"cannot be written ({error.strerror})", fix="choose another place")) from error

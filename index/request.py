@@ -53,11 +53,15 @@ def _labels(given: LayoutLike, name: str) -> npt.NDArray[np.integer]:
     if isinstance(given, (str, Path)):
         try:
             return decode_labels(Path(given).expanduser().read_bytes(), name)
-        except OSError as error:
+        except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, a ~user who is not known
+            why = getattr(error, "strerror", None) or error
             raise LayoutError(
-                sentence(name, f"cannot be read ({error.strerror})", fix="give the path of an index or RGB picture")
+                sentence(name, f"cannot be read ({why})", fix="give the path of an index or RGB picture")
             ) from error
-    labels = np.asarray(given)
+    try:
+        labels = np.asarray(given, order="C")  # components are numbered in the order of the pixels in memory
+    except ValueError as error:
+        raise LayoutError(sentence(name, expected="an array of class ids", found=f"none ({error})")) from error
     whole = labels.ndim == 2 or (labels.ndim == 3 and labels.shape[2] == 3 and labels.dtype == np.uint8)
     if not whole or not labels.size or labels.dtype.kind not in "iu":
         raise LayoutError(

@@ -160,7 +160,8 @@ class Retrieval(Sequence[Component]):
         from rich.table import Column, Table
 
         segment, source = Column("segment", no_wrap=True, min_width=16), Column("source", overflow="fold")
-        table = Table("component", "box", "rank", segment, "score", "mask", "context", source, box=None)
+        columns = ("component", "box", "rank", segment, "score", "mask", "context", source)
+        table = Table(*columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
         for number, component in enumerate(self.components):
             name, box = f"{number} {component.class_name}", " ".join(map(str, component.box))
             for rank, hit in enumerate(component.hits):

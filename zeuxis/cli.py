@@ -251,7 +251,9 @@ def _show(renderable: Any) -> None:
 
     terminal, text = sys.stdout.isatty(), StringIO()
     wide = None if terminal else 10_000  # nothing is cut or folded in a file or a pipe
-    Console(file=text, force_terminal=terminal, width=wide, soft_wrap=not terminal).print(renderable)
+    Console(file=text, force_terminal=terminal, width=wide, soft_wrap=not terminal, markup=False, emoji=False).print(
+        renderable
+    )
     typer.echo(text.getvalue(), nl=False)
 
 
