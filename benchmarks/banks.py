@@ -13,8 +13,8 @@ QUICK_SCENES = 8
 
 
 @contextmanager
-def dataset_of(quick: bool, data: Path | None) -> Iterator[tuple[str, Path]]:
-    """A data set `kind:path` and a scratch folder: NYU, or a few scenes where that is not there."""
+def dataset_of(quick: bool, data: Path | None, kind: str = "nyu") -> Iterator[tuple[str, Path]]:
+    """A data set `kind:path` and a scratch folder: NYU or CamVid, or a few scenes where they are not there."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         if quick or data is None:
@@ -22,7 +22,7 @@ def dataset_of(quick: bool, data: Path | None) -> Iterator[tuple[str, Path]]:
             zeuxis.scenes(scratch / "scenes", count=count, size=size)
             yield f"scenes:{scratch / 'scenes'}", scratch
         else:
-            yield f"nyu:{data / 'nyu'}", scratch
+            yield f"{kind}:{data / kind}", scratch
 
 
 def workers_of(quick: bool) -> int | None:

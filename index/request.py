@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -52,14 +53,14 @@ def as_layout(given: LayoutLike, reader: Reader, dataset: str | None = None) -> 
 def _labels(given: LayoutLike, name: str) -> npt.NDArray[np.integer]:
     if isinstance(given, (str, Path)):
         try:
-            return decode_labels(Path(given).expanduser().read_bytes(), name)
-        except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, a ~user who is not known
+            return decode_labels(Path(os.path.expanduser(given)).read_bytes(), name)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             why = getattr(error, "strerror", None) or error
             raise LayoutError(
                 sentence(name, f"cannot be read ({why})", fix="give the path of an index or RGB picture")
             ) from error
     try:
-        labels = np.asarray(given, order="C")  # components are numbered in the order of the pixels in memory
+        labels = np.asarray(given)
     except ValueError as error:
         raise LayoutError(sentence(name, expected="an array of class ids", found=f"none ({error})")) from error
     whole = labels.ndim == 2 or (labels.ndim == 3 and labels.shape[2] == 3 and labels.dtype == np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def write_scenes(
     Raises:
         DatasetError: the folder holds something else, or a number makes no sense.
     """
-    root = Path(root).expanduser()
+    root = Path(os.path.expanduser(root))
     if count < 1 or min(size) < 64:
         raise DatasetError(
             sentence(root, expected="at least 1 scene of at least 64x64", found=f"{count} of {size[0]}x{size[1]}")

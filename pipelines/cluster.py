@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
+from multiprocessing import resource_tracker
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -54,7 +56,8 @@ def cluster(scheduler: str | None = None, workers: int | None = None) -> Iterato
             yield client
         return
     with (
-        LocalCluster(
+        _start_local(
+            LocalCluster,
             n_workers=workers or CPU_COUNT,
             threads_per_worker=1,
             processes=True,
@@ -66,6 +69,19 @@ def cluster(scheduler: str | None = None, workers: int | None = None) -> Iterato
         Client(local) as client,
     ):
         yield client
+
+
+def _start_local(make: Callable[..., Any], **options: Any) -> Any:
+    """A local cluster whose processes do not see Ctrl-C, which a terminal sends to a whole group; they are told.
+
+    The signal mask is inherited; an interrupt meanwhile is delivered as soon as the cluster stands.
+    """
+    resource_tracker.ensure_running()  # it unblocks the signal in whoever starts it first
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return make(**options)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_tasks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def demo(
         if value < least:
             raise InputError(sentence(name, expected=f"at least {least}", found=str(value)))
     check_scenes(count, seed, size)
-    out = Path(out).expanduser()
+    out = Path(os.path.expanduser(out))
     _make(out / "collages")
     root = out / "scenes"
     if not _up_to_date(root, count, seed, size):

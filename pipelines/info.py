@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +163,7 @@ def verify(bank: str | Path, *, deep: bool = False, progress: Progress = silent)
     Raises:
         BankError: the manifest itself cannot be used.
     """
-    path = Path(bank).expanduser()
+    path = Path(os.path.expanduser(bank))
     damage = list(find_damage(path, deep=deep, progress=progress))
     reader_files = _published_files(path)
     return VerifyReport(path, generations(path)[-1], reader_files, damage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -117,13 +118,13 @@ def rebuild(
             sentence("dataset", expected="at least one data set, each once", found=", ".join(specs) or "none")
         )
     renamed = load_class_map(classes) if classes else {}
-    path = Path(bank).expanduser()
+    path = Path(os.path.expanduser(bank))
     _check_bank_folder(path)
     _make_bank_folder(path)
     wishes = {
         "frame": frame and tuple(frame), "min_area": min_area, "join_thin": join_thin, "depth_rule": depth_rule,
         "keep_sources": keep_sources, "patches": patches,
-        "edge_model": edge_model and str(Path(edge_model).expanduser().resolve()),
+        "edge_model": edge_model and str(Path(os.path.expanduser(edge_model)).resolve()),
     }  # fmt: skip
     with files.writer_lock(path):
         reader = Reader(path) if generations(path) else None

@@ -263,5 +263,5 @@ def _joined_behind_thin(layout: Layout, plain: Labels, thin: npt.NDArray[np.bool
 
 def _connected(layout: Layout) -> Labels:
     """8-connected regions of equal class; `VOID + 1` wraps to 0, which cc3d takes for background."""
-    labels: Labels = cc3d.connected_components(layout + np.uint16(1), out_dtype=np.uint32)
+    labels: Labels = cc3d.connected_components(np.ascontiguousarray(layout) + np.uint16(1), out_dtype=np.uint32)
     return labels

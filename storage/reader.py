@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -51,7 +52,7 @@ class Reader:
     """
 
     def __init__(self, path: str | Path, manifest: Manifest | None = None) -> None:
-        self.path = Path(path).expanduser()
+        self.path = Path(os.path.expanduser(path))
         self.manifest: Manifest = manifest or load_current(self.path)
         folder = shard_folder(self.path)
         self.shards = [Shard(folder / entry.id, entry) for entry in self.manifest.shards]
@@ -100,6 +101,8 @@ class Reader:
         chosen = list(columns) if columns is not None else schema.names
         for column in chosen:
             _check_column(column, schema)
+        if not chosen:
+            raise FilterError(sentence("columns", expected=f"at least one of {', '.join(schema.names)}", found="none"))
         parts = []
         for shard in self.shards:
             masked = shard.entry.masked_rejects if name == "rejects" else shard.entry.masked
@@ -117,6 +120,8 @@ class Reader:
         if expression is None:
             return np.ones(self.shards[shard].entry.rows["segments"], bool)
         table = self._scan(self.shards[shard], "segments", schema, {"keep": expression}, None)
+        if not pa.types.is_boolean(table.schema.field("keep").type):
+            raise FilterError(sentence("where", expected="an expression that is true or false", found=str(expression)))
         keep: npt.NDArray[np.bool_] = table["keep"].fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
         return keep
 
@@ -249,6 +254,8 @@ def as_expression(where: Where, schema: pa.Schema) -> pc.Expression | None:
 def parse_where(texts: Sequence[str]) -> dict[str, list[Any]]:
     """`column=value` texts as a filter of segments; several values of one column are alternatives.
 
+    Segment ids are hexadecimal, as results print them.
+
     Raises:
         FilterError: no `=`, no such column, or a value that is none of the column's type.
     """
@@ -260,11 +267,17 @@ def parse_where(texts: Sequence[str]) -> dict[str, list[Any]]:
             raise FilterError(sentence(f"where {text!r}", expected="column=value", found="no ="))
         kind = _check_column(column, schema).type
         try:
-            parsed = value if pa.types.is_dictionary(kind) else pa.scalar(value).cast(kind).as_py()
-        except pa.ArrowInvalid as error:
-            raise FilterError(sentence(f"where {column!r}", expected=f"a value of type {kind}", found=value)) from error
-        where.setdefault(column, []).append(parsed)
+            where.setdefault(column, []).append(_parsed(column, value, kind))
+        except (pa.ArrowInvalid, ValueError) as error:
+            said = sentence(f"where {column!r}", expected=f"a value of type {kind}", found=repr(value))
+            raise FilterError(said) from error
     return where
+
+
+def _parsed(column: str, value: str, kind: pa.DataType) -> Any:
+    if column == "segment_id":
+        return int(value, 16)  # as tables print it
+    return value if pa.types.is_dictionary(kind) else pa.scalar(value).cast(kind).as_py()
 
 
 def _check_column(column: str, schema: pa.Schema) -> pa.Field:

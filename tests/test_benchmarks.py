@@ -34,6 +34,11 @@ def test_reads():
     assert all(float(row["ms a segment"]) > 0 for row in table("reads"))
 
 
+def test_collages_show_mostly_the_right_class():
+    (row,) = table("collages")
+    assert float(row["right"]) > 0.5 > float(row["wrong"])
+
+
 def test_codecs_are_smaller_than_raw():
     rows = {row["codec"]: row for row in table("codecs")}
     assert float(rows["the bank's: mask and pixels, sealed"]["share"]) < 0.5

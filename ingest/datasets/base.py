@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ class Dataset(ABC):
     licence: str | None = None
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser().resolve()
+        self.root = Path(os.path.expanduser(root)).resolve()
         if not self.root.exists():
             raise DatasetError(
                 sentence(

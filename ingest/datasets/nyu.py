@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -88,7 +89,7 @@ def open_nyu(root: str | Path) -> Dataset:
     Raises:
         DatasetError: there is no such path.
     """
-    path = Path(root).expanduser()
+    path = Path(os.path.expanduser(root))
     if path.is_file():
         return NyuMat(path)
     if (path / MAT_NAME).is_file() and not (path / "images").is_dir():

@@ -135,7 +135,7 @@ def bad(value: int, dtype: Any = np.int64) -> np.ndarray:
         (bad(65536), "65536"),
         (bad(300), "unknown ids 300"),
         (np.full((48, 64), zeuxis.VOID, np.uint16), "nothing but void"),
-        ("~nobody-of-that-name/x.png", "home directory"),
+        ("~nobody-of-that-name/x.png", "No such file"),
         ("a\0b.png", "cannot be read"),
     ],
 )
