@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
-import secrets
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..storage.classes import VOID
-from ..storage.errors import InputError, sentence
+from ..storage.outputs import check_output, write_outputs
 from .result import Component, Hit, Retrieval
 
 if TYPE_CHECKING:
@@ -74,35 +71,24 @@ def draw(result: Retrieval, most: int = 12) -> Figure:
 
 def to_png(figure: Figure) -> bytes:
     """A figure as the bytes of a PNG."""
+    return _rendered(figure, "png")
+
+
+def _rendered(figure: Figure, format: str) -> bytes:
     data = io.BytesIO()
-    _write(figure, data, "png")
-    return data.getvalue()
-
-
-def _write(figure: Figure, place: Path | io.BytesIO, format: str) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks shows as boxes
-        figure.savefig(place, format=format)
+        figure.savefig(data, format=format)
+    return data.getvalue()
 
 
 def check_figure(path: str | Path) -> None:
     """Refuses, before any work is done, a name under which `save_figure` could not write.
 
     Raises:
-        InputError: for an unknown suffix, a missing or read-only folder, or a name that is a folder.
+        InputError: see `check_output`.
     """
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        found = repr(path.suffix) if path.suffix else "no suffix"
-        raise InputError(
-            sentence(path, expected="a figure's name in " + ", ".join(SUFFIXES), found=found, fix="rename it")
-        )
-    if os.path.isdir(path):
-        raise InputError(sentence(path, "is a folder", fix="give the figure another name"))
-    if not os.path.isdir(path.parent):
-        raise InputError(sentence(path, f"there is no folder {path.parent}", fix="make it first"))
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(sentence(path, f"the folder {path.parent} cannot be written", fix="give a place that can be"))
+    check_output(path, SUFFIXES)
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
@@ -113,15 +99,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """
     path = Path(path)
     check_figure(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        _write(figure, temporary, path.suffix[1:].lower())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(sentence(path, f"cannot be written ({error.strerror})", fix="choose another place")) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    write_outputs({path: _rendered(figure, path.suffix[1:].lower())})
     return path
 
 

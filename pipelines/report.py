@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
-import secrets
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,8 +14,8 @@ import numpy as np
 from ..index.figure import at_its_place
 from ..index.result import Component, Hit, Retrieval
 from ..storage.classes import VOID, SemanticClass
-from ..storage.errors import InputError, sentence
 from ..storage.images import Photograph
+from ..storage.outputs import write_outputs
 from ..storage.reader import Reader
 from .collage import Collage
 from .report_pictures import by_source, cut_out, data_uri, inner_point, source_colours, with_gaps
@@ -81,15 +79,7 @@ def write_report(reader: Reader, examples: Sequence[Example], path: str | Path, 
         InputError: it cannot be written.
     """
     path = Path(path)
-    page = build_report(reader, examples, title)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(sentence(path, f"cannot be written ({error.strerror})", fix="choose another place")) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_outputs({path: build_report(reader, examples, title).encode()})
     return path
 
 

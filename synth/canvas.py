@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from PIL import Image
 from ..storage.errors import InputError, SourceError, sentence
 from ..storage.images import Photograph, decode_labels
 from ..storage.layouts import Box
+from ..storage.outputs import check_output, write_outputs
 from .ordering import ClassOrder, Pair, back_to_front, class_evidence
 from .transform import Affine, Mask, Origin, Piece, Transform, common, fit, mask_iou, warp
 
@@ -190,18 +189,14 @@ def save(canvas: Canvas, out: str | Path) -> list[Path]:
     out = Path(out)
     check_writable(out)
     valid, indices, listing = _sidecars(out)
-    try:
-        _write_together(
-            {
-                listing: _listing(canvas, out.name),
-                indices: _encoded(canvas.provenance, "PNG"),
-                valid: _encoded(canvas.valid.astype(np.uint8) * 255, "PNG"),
-                out: _encoded(canvas.image, SUFFIXES[out.suffix.lower()]),
-            }
-        )
-    except (OSError, ValueError) as error:  # Pillow's writers raise ValueError on sizes their format cannot hold
-        why = getattr(error, "strerror", None) or error
-        raise InputError(sentence(out, f"cannot be written ({why})", fix="give a place that can be")) from error
+    write_outputs(
+        {
+            listing: _listing(canvas, out.name),
+            indices: _encoded(canvas.provenance, "PNG"),
+            valid: _encoded(canvas.valid.astype(np.uint8) * 255, "PNG"),
+            out: _encoded(canvas.image, SUFFIXES[out.suffix.lower()], out),
+        }
+    )
     return [out, valid, indices, listing]
 
 
@@ -211,19 +206,9 @@ def check_writable(out: str | Path) -> None:
     Raises:
         InputError: for an unknown suffix, a missing or read-only folder, or a name that is a folder.
     """
-    out = Path(out)
-    if out.suffix.lower() not in SUFFIXES:
-        found = repr(out.suffix) if out.suffix else "no suffix"
-        raise InputError(
-            sentence(out, expected="a picture's name in " + ", ".join(SUFFIXES), found=found, fix="rename it")
-        )
-    if not os.path.isdir(out.parent):
-        raise InputError(sentence(out, f"there is no folder {out.parent}", fix="make it first"))
-    for path in (out, *_sidecars(out)):
-        if os.path.isdir(path):
-            raise InputError(sentence(path, "is a folder", fix="give the picture another name"))
-    if not os.access(out.parent, os.W_OK | os.X_OK):
-        raise InputError(sentence(out, f"the folder {out.parent} cannot be written", fix="give a place that can be"))
+    check_output(out, SUFFIXES)
+    for path in _sidecars(Path(out)):
+        check_output(path)
 
 
 def load_provenance(out: str | Path) -> Provenance:
@@ -268,23 +253,12 @@ def _sidecars(out: Path) -> tuple[Path, Path, Path]:
     )
 
 
-def _write_together(files: Mapping[Path, bytes]) -> None:
-    """All files under temporary names, then each under its own, in the order given."""
-    mark = secrets.token_hex(4)
-    temporary = {path: path.with_name(f".{path.name}.{mark}") for path in files}
-    try:
-        for path, data in files.items():
-            temporary[path].write_bytes(data)
-        for path in files:
-            os.replace(temporary[path], path)
-    finally:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)
-
-
-def _encoded(array: npt.NDArray[np.generic], format: str) -> bytes:
+def _encoded(array: npt.NDArray[np.generic], format: str, out: Path | None = None) -> bytes:
     data = io.BytesIO()
-    Image.fromarray(array).save(data, format, **({} if format == "PNG" else {"quality": 95}))
+    try:
+        Image.fromarray(array).save(data, format, **({} if format == "PNG" else {"quality": 95}))
+    except (OSError, ValueError) as error:  # JPEG and WebP cannot hold every size
+        raise InputError(sentence(out, f"cannot be written as {format} ({error})", fix="choose .png")) from error
     return data.getvalue()
 
 

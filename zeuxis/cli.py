@@ -19,6 +19,7 @@ import typer
 
 from .storage.errors import InputError, ZeuxisError, sentence
 from .storage.installation import check_installation
+from .storage.outputs import check_output, write_outputs
 
 if TYPE_CHECKING:
     from .pipelines.progress import Progress
@@ -136,7 +137,7 @@ def retrieve(
     from .bank import retrieve
 
     if csv:
-        _check_csv(csv)
+        check_output(csv)
     result = retrieve(
         layout,
         k,
@@ -148,7 +149,7 @@ def retrieve(
         weights=weights,
     )
     if csv:
-        _write_text(csv, result.to_frame().to_csv(index=False))
+        write_outputs({csv: result.to_frame().to_csv(index=False).encode(errors="surrogateescape")})
     _show(result.render())
 
 
@@ -274,23 +275,6 @@ def _show_rebuild(report: RebuildReport) -> None:
         typer.echo(f"  {line}")
     if len(report.rejects) < sum(report.reasons.values()):
         typer.echo("  … all of them: zeuxis.open(BANK).rejects()")
-
-
-def _write_text(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise InputError(sentence(path, f"cannot be written ({error.strerror})", fix="choose another place")) from error
-
-
-def _check_csv(path: Path) -> None:
-    """Refuses, before any work is done, a place where no file can be written."""
-    if os.path.isdir(path):
-        raise InputError(sentence(path, "is a folder", fix="give the CSV file another name"))
-    if not os.path.isdir(path.parent):
-        raise InputError(sentence(path, f"there is no folder {path.parent}", fix="make it first"))
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(sentence(path, f"the folder {path.parent} cannot be written", fix="give a place that can be"))
 
 
 def _size(text: str, option: str) -> tuple[int, int]:

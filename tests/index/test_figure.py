@@ -144,7 +144,7 @@ def test_a_figure_that_cannot_be_written_leaves_the_old_one(golden_bank, layout,
 def test_bad_names_are_refused_in_one_sentence(tmp_path: Path, monkeypatch):
     (tmp_path / "folder.png").mkdir()
     for name, message in (
-        ("figure.bmp", r"expected a figure's name in \.png, .*, found '\.bmp'; rename it"),
+        ("figure.bmp", r"expected a name in \.png, .*, found '\.bmp'; rename it"),
         ("figure", "found no suffix"),
         ("folder.png", "is a folder"),
         ("missing/figure.png", "there is no folder"),

@@ -1,0 +1,60 @@
+"""Files that users ask for: checked before any work is done, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from .errors import InputError, sentence
+
+
+def check_output(path: str | Path, suffixes: Collection[str] = ()) -> None:
+    """Refuses, before any work is done, a name under which nothing could be written.
+
+    Args:
+        path: of the file to be; suffixes: those allowed, lower case with their dot; none for any.
+
+    Raises:
+        InputError: for an unknown suffix, a missing or read-only folder, or a name that is a folder.
+    """
+    path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        found = repr(path.suffix) if path.suffix else "no suffix"
+        raise InputError(sentence(path, expected="a name in " + ", ".join(suffixes), found=found, fix="rename it"))
+    if os.path.isdir(path):
+        raise InputError(sentence(path, "is a folder", fix="give the file another name"))
+    if not os.path.isdir(path.parent):
+        raise InputError(sentence(path, f"there is no folder {path.parent}", fix="make it first"))
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(sentence(path, f"the folder {path.parent} cannot be written", fix="give a place that can be"))
+
+
+def write_outputs(files: Mapping[Path, bytes]) -> None:
+    """All files under temporary names, then each under its own, in the order given.
+
+    Raises:
+        InputError: the disk refuses; no temporary file is left behind.
+    """
+    mark = secrets.token_hex(4)
+    temporary = {path: path.with_name(f".{path.name}.{mark}") for path in files}
+    try:
+        for path, data in files.items():
+            temporary[path].write_bytes(data)
+        for path in files:
+            os.replace(temporary[path], path)
+    except OSError as error:
+        raise InputError(
+            sentence([*files][-1], f"cannot be written ({error.strerror})", fix="choose another place")
+        ) from error
+    finally:
+        for path in temporary.values():
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return  # what went wrong before is what the user should read

@@ -1,0 +1,40 @@
+"""Files that users ask for are refused early in one sentence, and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from zeuxis.storage.errors import InputError
+from zeuxis.storage.outputs import check_output, write_outputs
+
+
+def test_names_that_cannot_be_written_are_refused(tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    for path, said in (
+        (tmp_path / "a.bmp", r"expected a name in \.png, found '\.bmp'"),
+        (tmp_path / "a", "no suffix"),
+        (tmp_path / "folder.png", "is a folder"),
+        (tmp_path / "missing" / "a.png", "there is no folder"),
+    ):
+        with pytest.raises(InputError, match=said) as caught:
+            check_output(path, (".png",))
+        assert "\n" not in str(caught.value)
+    check_output(tmp_path / "a.PNG", (".png",))
+    check_output(tmp_path / "anything")
+
+
+def test_files_are_replaced_together_or_left_as_they_were(tmp_path, monkeypatch):
+    first, second = tmp_path / "a", tmp_path / "b"
+    write_outputs({first: b"1", second: b"2"})
+    assert (first.read_bytes(), second.read_bytes()) == (b"1", b"2")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(InputError, match=r"b: cannot be written \(No space left on device\)"):
+        write_outputs({first: b"3", second: b"4"})
+    assert (first.read_bytes(), second.read_bytes()) == (b"1", b"2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
