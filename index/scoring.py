@@ -255,6 +255,46 @@ def _insert(top, q, score, segment_id, counts, shard_number, row):  # type: igno
 
 
 @nb.njit(cache=True, nogil=True)
+def _candidates(shard, query, q, first, last, allowed, weights, least, prune, class_plane):  # type: ignore[no-untyped-def]
+    """The rows of a class whose bound reaches `least`: (bounds of the score, bounds of its context term, rows)."""
+    # Plain locals: handing the tuples on would count references to every array in them, once a row.
+    boxes, areas, counts, cells, sources = shard.box, shard.area, shard.context_area, shard.cells, shard.source
+    class_start, class_cells, sums = shard.class_start, shard.class_cells, query.sums
+    frame_rows, frame_cols = sums.shape[0] - 1, sums.shape[1] - 1
+    q_box, q_area, q_count, q_cells = _box(query.box, q), query.area[q], query.context_area[q], query.cells[q]
+    q_around = context_box(q_box, frame_rows, frame_cols)
+    room, scratch = np.empty(CELLS * CELLS, np.uint32), np.empty(CELLS * CELLS, np.uint32)
+    cell_room(q_around, frame_rows, frame_cols, CELLS, room)
+    bounds, contexts, rows = np.empty(last - first), np.empty(last - first), np.empty(last - first, np.int64)
+    n = 0
+    for row in range(first, last):
+        if len(allowed) and not allowed[row]:
+            continue
+        box, area, count = _box(boxes, row), np.int64(areas[row]), np.int64(counts[row])
+        mask = weights[0] * mask_bound(area, q_area, box_overlap(box, q_box))
+        if mask + weights[1] < least:
+            continue
+        window = _common(context_box(box, frame_rows, frame_cols), q_around)
+        context = weights[1] * context_bound(count, q_count, box_sum(sums, window))
+        if mask + context < least:
+            continue
+        if prune:
+            mask = min(mask, weights[0] * cell_bound(cells[row], q_cells, area, q_area))
+            if mask + context < least:
+                continue
+            source = np.int64(sources[row])
+            around = context_cell_bound(
+                class_cells, class_plane, class_start[source], class_start[source + 1],
+                query.class_cells, room, count, q_count, scratch,
+            )  # fmt: skip
+            context = min(context, weights[1] * around)
+        if mask + context >= least:
+            bounds[n], contexts[n], rows[n] = mask + context, context, row
+            n += 1
+    return bounds[:n], contexts[:n], rows[:n]
+
+
+@nb.njit(cache=True, nogil=True)
 def search_shard(shard, query, ranges, allowed, weights, shard_number, prune, top):  # type: ignore[no-untyped-def]
     """Updates the k best of every component by one shard.
 
@@ -270,75 +310,48 @@ def search_shard(shard, query, ranges, allowed, weights, shard_number, prune, to
         prune: False scores every candidate: brute force over the same tiles.
         top: `TopK`, changed in place.
     """
-    # Plain locals: handing the tuples on would count references to every array in them, once a call.
     tiles, row_start, mixed_start = shard.tiles, shard.row_start, shard.mixed_start
-    entry_region, entry_bits = shard.entry_region, shard.entry_bits
-    boxes, areas, context_areas, cells = shard.box, shard.area, shard.context_area, shard.cells
-    sources, regions, sums, score = shard.source, shard.region, query.sums, top.score
-    k, rows, cols = score.shape[1], sums.shape[0] - 1, sums.shape[1] - 1
-    mask_weight, context_weight = weights[0], weights[1]
+    entry_region, entry_bits, sums, score = shard.entry_region, shard.entry_bits, query.sums, top.score
+    last, frame_rows, frame_cols = score.shape[1] - 1, sums.shape[0] - 1, sums.shape[1] - 1
     region_plane, class_plane = query.plane_of[shard.region_class], query.plane_of[shard.source_class]
-    class_start, class_cells = shard.class_start, shard.class_cells
-    room, scratch = np.empty(CELLS * CELLS, np.uint32), np.empty(CELLS * CELLS, np.uint32)
     for q in range(len(ranges)):
-        start, stop = ranges[q, 0], ranges[q, 1]
-        bounds, contexts, candidates = np.empty(stop - start), np.empty(stop - start), np.empty(stop - start, np.int64)
         q_box, q_area, q_count = _box(query.box, q), query.area[q], query.context_area[q]
-        q_around, q_cells = context_box(q_box, rows, cols), query.cells[q]
-        cell_room(q_around, rows, cols, CELLS, room)
-        least = score[q, k - 1] if prune and top.found[q] == k else -1.0
-        n = 0
-        for row in range(start, stop):
-            if len(allowed) and not allowed[row]:
-                continue
-            box, area, count = _box(boxes, row), np.int64(areas[row]), np.int64(context_areas[row])
-            mask = mask_weight * mask_bound(area, q_area, box_overlap(box, q_box))
-            if mask + context_weight < least:
-                continue
-            window = _common(context_box(box, rows, cols), q_around)
-            context = context_weight * context_bound(count, q_count, box_sum(sums, window))
-            if mask + context < least:
-                continue
-            if prune:
-                mask = min(mask, mask_weight * cell_bound(cells[row], q_cells, area, q_area))
-                if mask + context < least:
-                    continue
-                source = np.int64(sources[row])
-                around = context_cell_bound(
-                    class_cells, class_plane, class_start[source], class_start[source + 1],
-                    query.class_cells, room, count, q_count, scratch,
-                )  # fmt: skip
-                context = min(context, context_weight * around)
-            if mask + context >= least:
-                bounds[n], contexts[n], candidates[n] = -(mask + context), context, row
-                n += 1
-        order = np.argsort(bounds[:n]) if prune else np.arange(n)
-        for i in order:
-            full = prune and top.found[q] == k
-            if full and -bounds[i] < score[q, k - 1]:
+        q_around = context_box(q_box, frame_rows, frame_cols)
+        least = score[q, last] if prune and top.found[q] > last else -1.0
+        bounds, contexts, rows = _candidates(
+            shard, query, q, ranges[q, 0], ranges[q, 1], allowed, weights, least, prune, class_plane
+        )
+        for i in np.argsort(-bounds) if prune else np.arange(len(rows)):
+            full = prune and top.found[q] > last
+            if full and bounds[i] < score[q, last]:
                 break
-            row = candidates[i]
-            box, source = _box(boxes, row), np.int64(sources[row])
-            area, count = np.int64(areas[row]), np.int64(context_areas[row])
+            row, box = rows[i], _box(shard.box, rows[i])
+            source, area, count = (
+                np.int64(shard.source[row]),
+                np.int64(shard.area[row]),
+                np.int64(shard.context_area[row]),
+            )
             common = mask_intersection(
-                tiles, row_start, mixed_start, entry_region, entry_bits, source, regions[row], box,
+                tiles, row_start, mixed_start, entry_region, entry_bits, source, shard.region[row], box,
                 q_box, query.mask_start[q], query.mask_bits, query.mask_counts,
             )  # fmt: skip
-            mask = mask_weight * iou(common, area, q_area)
-            if full and mask + contexts[i] < score[q, k - 1]:
+            mask = weights[0] * iou(common, area, q_area)
+            if full and mask + contexts[i] < score[q, last]:
                 continue
-            window = _common(context_box(box, rows, cols), q_around)
-            shared, needed = np.int64(0), np.int64(0)
-            if full and context_weight > 0:
-                needed = least_common(score[q, k - 1] - mask, context_weight, count + q_count)
+            window, shared, needed = (
+                _common(context_box(box, frame_rows, frame_cols), q_around),
+                np.int64(0),
+                np.int64(0),
+            )
+            if full and weights[1] > 0:
+                needed = least_common(score[q, last] - mask, weights[1], count + q_count)
             if box_sum(sums, window) > 0:
                 shared = context_intersection(
                     tiles, row_start, mixed_start, entry_region, entry_bits, source,
                     region_plane[shard.region_start[source] :], window, query.planes, query.plane_counts, sums, needed,
                 )  # fmt: skip
             top.scored[q] += 1
-            if shared < needed:
-                continue
-            counts = (common, area + q_area - common, shared, count + q_count - shared)
-            total = mask + context_weight * iou(shared, count, q_count)
-            _insert(top, q, total, shard.segment_id[row], counts, shard_number, row)
+            if shared >= needed:
+                counts = (common, area + q_area - common, shared, count + q_count - shared)
+                total = mask + weights[1] * iou(shared, count, q_count)
+                _insert(top, q, total, shard.segment_id[row], counts, shard_number, row)
