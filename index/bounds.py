@@ -103,6 +103,7 @@ def cell_room(box, rows, cols, side, room):  # type: ignore[no-untyped-def]
 def least_common(missing, weight, both):  # type: ignore[no-untyped-def]
     """With fewer common pixels than this, `weight * iou` stays below `missing`; `both` is the sum of the two areas.
 
-    `w * c / (both - c) >= m` needs `c >= m * both / (w + m)`; one pixel is given away for rounding.
+    `w * c / (both - c) >= m` needs `c >= m * both / (w + m)`; one pixel is given away for rounding. The caller takes
+    the rounding of `missing` itself off, which one large weight beside a small one would magnify.
     """
     return np.int64(missing * both / (weight + missing)) - 1 if missing > 0 else np.int64(0)

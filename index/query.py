@@ -52,7 +52,8 @@ def make_query(layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_]) 
     regions, region_class = region_map(framed.labels, framed.components.class_ids, stored)
     tiled = tile_regions(regions, region_class)
     boxes, sums = framed.boxes[stored], void_free_sums(regions)
-    plane_of, planes, counts = _class_planes(tiled, regions)
+    present, class_cells = tiled.class_cells()
+    plane_of, planes, counts = _class_planes(tiled, regions, present)
     start, bits, mask_counts = _mask_tiles(tiled, regions, boxes)
     return Query(
         layout,
@@ -68,7 +69,7 @@ def make_query(layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_]) 
             framed.areas[stored],
             context_areas(sums, context_boxes(boxes, geometry.frame)).astype(np.int64),
             tiled.cells[1 : len(boxes) + 1],
-            tiled.class_cells()[1],
+            class_cells,
             start,
             bits,
             mask_counts,
@@ -77,9 +78,8 @@ def make_query(layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_]) 
 
 
 def _class_planes(
-    tiled: TiledRegions, regions: npt.NDArray[np.uint32]
+    tiled: TiledRegions, regions: npt.NDArray[np.uint32], present: npt.NDArray[np.uint16]
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
-    present, _ = tiled.class_cells()
     plane_of = np.full(VOID + 1, -1, np.int32)
     plane_of[present] = np.arange(len(present))
     planes = np.zeros((len(present), *tiled.tiles.shape), np.uint64)

@@ -61,7 +61,7 @@ def _labels(given: LayoutLike, name: str) -> npt.NDArray[np.integer]:
             ) from error
     try:
         labels = np.asarray(given)
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; tensors on a device or with gradients
         raise LayoutError(sentence(name, expected="an array of class ids", found=f"none ({error})")) from error
     whole = labels.ndim == 2 or (labels.ndim == 3 and labels.shape[2] == 3 and labels.dtype == np.uint8)
     if not whole or not labels.size or labels.dtype.kind not in "iu":

@@ -93,10 +93,9 @@ class Component:
 
     def in_layout(self) -> tuple[Box, Mask]:
         """Its box and mask at the layout's own resolution: `(top, left, bottom, right)`, `(h, w)` bool."""
-        whole = self._framed.components.labels == self._number + 1
-        rows, cols = np.flatnonzero(whole.any(axis=1)), np.flatnonzero(whole.any(axis=0))
-        top, left, bottom, right = int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1
-        return (top, left, bottom, right), whole[top:bottom, left:right]
+        top, left, bottom, right = (int(side) for side in self._framed.layout_boxes[self._number])
+        window = self._framed.components.labels[top:bottom, left:right]
+        return (top, left, bottom, right), window == self._number + 1
 
 
 @dataclass(frozen=True)

@@ -77,10 +77,11 @@ class Retriever:
         Args:
             query: of `make_query`.
             k: hits a component, at most.
-            allowed: by shard, which rows are candidates; `(0,)` for all.
+            allowed: by shard, which rows are candidates; None for all that are in the bank.
             weights: of mask and context.
             prune: False scores every candidate, by the same kernels: what a benchmark compares with.
         """
+        allowed = self._allowed(None, ()) if allowed is None else allowed
         q = len(query.searched)
         classes = [int(id) for id in query.class_ids]
         ranges = [self._ranges(shard, classes) for shard in range(len(self.reader.shards))]
@@ -114,7 +115,12 @@ class Retriever:
 
     def _allowed(self, where: Where, exclude: str | Iterable[str]) -> list[npt.NDArray[np.bool_]] | None:
         """By shard, which segments are candidates; None where all are."""
-        names = [exclude] if isinstance(exclude, str) else list(exclude)
+        try:
+            names = [exclude] if isinstance(exclude, str) else list(exclude)
+        except TypeError as error:
+            raise FilterError(
+                sentence("exclude", expected="names of sources or groups", found=repr(exclude))
+            ) from error
         sources = self.reader.shard_sources
         known: set[str] = set()
         for each in sources if names else ():
@@ -172,10 +178,12 @@ class Retriever:
 def _check(k: int, weights: tuple[float, float]) -> None:
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
         raise FilterError(sentence("k", expected="a whole number of at least 1", found=repr(k)))
-    if len(weights) != 2 or not all(w >= 0 for w in weights) or not 0 < sum(weights) < math.inf:
-        raise FilterError(
-            sentence("weights", expected="two numbers of at least 0, not both 0", found=repr(tuple(weights)))
-        )
+    try:
+        usable = len(weights) == 2 and all(w >= 0 for w in weights) and 0 < sum(weights) < math.inf
+    except TypeError:
+        usable = False
+    if not usable:
+        raise FilterError(sentence("weights", expected="two numbers of at least 0, not both 0", found=repr(weights)))
 
 
 def _aspect_warning(layout: Layout, frame: tuple[int, int]) -> list[str]:

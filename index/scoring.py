@@ -344,7 +344,7 @@ def search_shard(shard, query, ranges, allowed, weights, shard_number, prune, to
                 np.int64(0),
             )
             if full and weights[1] > 0:
-                needed = least_common(score[q, last] - mask, weights[1], count + q_count)
+                needed = least_common(score[q, last] * (1 - 2e-15) - mask, weights[1], count + q_count)
             if box_sum(sums, window) > 0:
                 shared = context_intersection(
                     tiles, row_start, mixed_start, entry_region, entry_bits, source,

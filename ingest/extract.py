@@ -44,7 +44,8 @@ class ExtractionSettings:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the manifest."""
-        return {**asdict(self), "geometry": {**asdict(self.geometry), "frame": list(self.geometry.frame)}}
+        geometry = {**asdict(self.geometry), "frame": list(self.geometry.frame)}
+        return {**asdict(self), "geometry": geometry, "extraction": EXTRACTION}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> ExtractionSettings:
@@ -61,7 +62,7 @@ class ExtractionSettings:
     @property
     def fingerprint(self) -> str:
         """16 hex digits: shards with another one cannot be reused."""
-        return hashlib.blake2b(f"{EXTRACTION} {sorted(self.to_json().items())}".encode(), digest_size=8).hexdigest()
+        return hashlib.blake2b(f"{sorted(self.to_json().items())}".encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)

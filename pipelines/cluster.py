@@ -109,10 +109,10 @@ def run_tasks(
     results: dict[int, Result] = {}
     running: dict[Any, int] = {}
     keys: set[str] = set()
-    window = _WINDOW_A_THREAD * sum(client.nthreads().values())
     try:
         while True:
-            for number, job in islice(waiting, window - len(running)):
+            window = _WINDOW_A_THREAD * max(sum(client.nthreads().values()), 1)  # workers come and go
+            for number, job in islice(waiting, max(window - len(running), 0)):
                 running[future := client.submit(task, job, pure=False)] = number
                 keys.add(future.key)
             if not running:

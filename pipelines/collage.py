@@ -82,7 +82,7 @@ def class_order(reader: Reader) -> ClassOrder:
     """Which class stands in front of which, from the bank's orderings."""
     import pyarrow.compute as pc
 
-    table = reader.table("orderings", ~pc.field("front").is_null())
+    table = reader.table("orderings", ~pc.field("front").is_null(), ["segment_a", "class_a", "class_b", "front"])
     a, b = table["class_a"].to_numpy(), table["class_b"].to_numpy()
     a_in_front = table["front"].to_numpy() == table["segment_a"].to_numpy()
     return ClassOrder.from_orderings(a * a_in_front + b * ~a_in_front, b * a_in_front + a * ~a_in_front)

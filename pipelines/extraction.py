@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..ingest.datasets import open_dataset
-from ..ingest.datasets.base import Dataset
-from ..ingest.extract import Extraction, ExtractionSettings, extract, rejected, source_name
+from ..ingest.datasets.base import Dataset, group_name
+from ..ingest.extract import Extraction, extract, rejected, source_name
 from ..ingest.plan import NewSource, Plan
 from ..storage.errors import SourceError, ZeuxisError, sentence
-from ..storage.manifest import DatasetEntry, shard_folder
+from ..storage.manifest import shard_folder
 from ..storage.records import RejectRecord
-from ..storage.shard import Shard, ShardEntry, ShardWriter, finished_shard
+from ..storage.shard import Shard, ShardEntry, ShardWriter, finished_shard, read_marker
 from .cluster import tell
 
 
@@ -32,7 +32,7 @@ class ShardJob:
     @property
     def settings(self) -> str:
         """Fingerprint of all that decides what is extracted."""
-        return shard_settings(self.extraction.settings, self.extraction.dataset)
+        return shard_settings(self.extraction)
 
 
 def extract_shard(job: ShardJob) -> dict[str, Any]:
@@ -55,54 +55,89 @@ def extract_shard(job: ShardJob) -> dict[str, Any]:
         return writer.publish().to_json()
 
 
-def shard_settings(settings: ExtractionSettings, dataset: DatasetEntry) -> str:
-    """Fingerprint of the settings and of the data set's conventions: shards with another one are not reused."""
-    conventions = {**dataset.to_json(), "root": ""}
-    return hashlib.blake2b(f"{settings.fingerprint} {conventions}".encode(), digest_size=8).hexdigest()
+def shard_settings(extraction: Extraction) -> str:
+    """Fingerprint of settings, of the data set's conventions, and of the bank's classes that it maps to.
+
+    A finished shard with another one was extracted otherwise, and is not taken over.
+    """
+    conventions = {**extraction.dataset.to_json(), "root": ""}
+    mapped = set(extraction.dataset.mapping.values())
+    classes = [row for row in extraction.classes.to_json() if row["id"] in mapped]
+    said = f"{extraction.settings.fingerprint} {conventions} {classes}"
+    return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
 
 
-Inputs = dict[str, tuple[str | None, str]]
-"""Source name to the hash of its bytes and, where it is rejected for more than its bytes, the reason."""
+class Input(NamedTuple):
+    """What decides how an input comes to lie in a shard.
+
+    Attributes:
+        source_id: the hash of its bytes, None where they could not be read.
+        image, layout: its files.
+        reason: of its reject, where the bytes alone do not give it: a missing file, or a twin elsewhere.
+        place: (split, group, depth file), which a reject does not have.
+    """
+
+    source_id: str | None
+    image: str | None
+    layout: str | None
+    reason: str
+    place: tuple[str, str, str | None] | None = None
+
+    def serves(self, wanted: Input | None) -> bool:
+        """Whether this, in a finished shard, is what a plan wants."""
+        return wanted is not None and self[:4] == wanted[:4] and self.place in (None, wanted.place)
 
 
-def planned_inputs(dataset: str, plan: Plan) -> Inputs:
-    """Every input that a plan wants in a shard."""
-    wanted: Inputs = {source_name(dataset, new.ref): (new.source_id, "") for new in plan.new}
-    return wanted | {row.source: (row.source_id, _reason(row.source_id, row.reason)) for row in plan.rejects}
+def planned_inputs(dataset: str, plan: Plan) -> dict[str, Input]:
+    """Every input that a plan wants in a shard, by source name."""
+    wanted = {}
+    for new in plan.new:
+        ref = new.ref
+        place = (ref.split, group_name(dataset, ref.group), ref.depth)
+        wanted[source_name(dataset, ref)] = Input(new.source_id, ref.image, ref.layout, "", place)
+    return wanted | {record.source: _rejected_input(vars(record)) for record in plan.rejects}
 
 
-def adopt_shards(bank: Path, extraction: Extraction, wanted: Inputs, named: Collection[str]) -> list[ShardEntry]:
+def adopt_shards(
+    bank: Path, extraction: Extraction, wanted: dict[str, Input], named: Collection[str]
+) -> list[ShardEntry]:
     """Finished shards on the disk that hold nothing but wanted inputs, extracted as they would be now.
 
     Args:
         bank: whose shards.
-        extraction: the settings and data set of this run.
+        extraction: the settings, classes and data set of this run.
         wanted: what is to be done; the inputs of adopted shards are removed.
         named: ids of the shards that are in the bank.
     """
-    settings = shard_settings(extraction.settings, extraction.dataset)
+    settings = shard_settings(extraction)
     adopted = []
-    for path in sorted(shard_folder(bank).iterdir()):
-        done = finished_shard(path) if path.name not in named else None
-        inputs = _inputs(Shard(path, done)) if done and done.settings == settings else {}
-        if done and inputs and inputs.items() <= wanted.items():
+    for path in sorted(shard_folder(bank).iterdir()) if wanted else ():
+        marker = read_marker(path) if path.name not in named else None
+        if marker is None or marker.settings != settings or marker.id != path.name:
+            continue
+        done = finished_shard(path)
+        inputs = _inputs(Shard(path, done)) if done else {}
+        if done and inputs and all(found.serves(wanted.get(name)) for name, found in inputs.items()):
             adopted.append(done)
             for name in inputs:
                 del wanted[name]
     return adopted
 
 
-def _inputs(shard: Shard) -> Inputs:
+def _inputs(shard: Shard) -> dict[str, Input]:
     """Every input of a shard, taken in or rejected."""
-    sources = shard.table("sources", ["source", "source_id"]).to_pylist()
-    rejects = shard.table("rejects", ["source", "source_id", "reason"]).to_pylist()
-    found: Inputs = {row["source"]: (row["source_id"], "") for row in sources}
-    return found | {row["source"]: (row["source_id"], _reason(row["source_id"], row["reason"])) for row in rejects}
+    found = {
+        row["source"]: Input(
+            row["source_id"], row["image"], row["layout"], "", (row["split"], row["group"], row["depth"])
+        )
+        for row in shard.table("sources").to_pylist()
+    }
+    return found | {row["source"]: _rejected_input(row) for row in shard.table("rejects").to_pylist()}
 
 
-def _reason(source_id: str | None, reason: str) -> str:
-    """The reason where the bytes alone do not give it: a missing file, or a twin elsewhere."""
-    return reason if source_id is None or reason == "duplicate" else ""
+def _rejected_input(row: Mapping[str, Any]) -> Input:
+    beyond_bytes = row["source_id"] is None or row["reason"] == "duplicate"
+    return Input(row["source_id"], row["image"], row["layout"], row["reason"] if beyond_bytes else "")
 
 
 def _extract_into(writer: ShardWriter, dataset: Dataset, source: NewSource, extraction: Extraction) -> int | None:
@@ -121,6 +156,7 @@ def _extract_into(writer: ShardWriter, dataset: Dataset, source: NewSource, extr
     except ZeuxisError:
         raise  # concerns the whole run, such as an edge model that cannot be read
     except Exception as error:  # one source must not cost the others of its shard
+        read = None if isinstance(error, (MemoryError, OSError)) else read  # may go better another night
         said = sentence(where, f"could not be extracted ({type(error).__name__}: {error})")
         writer.reject(rejected(ref, name, "failed", said, read, source.stamp))
         return None

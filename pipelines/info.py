@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..storage.classes import SemanticClass
-from ..storage.manifest import generations
+from ..storage.manifest import generations, load_current
 from ..storage.manifest import verify as find_damage
 from ..storage.reader import Reader
 from ..storage.shard import BLOBS, FOOTPRINTS
@@ -31,7 +31,8 @@ class BankInfo:
         made: time and versions of the current one; content: its content hash.
         frame: `(rows, cols)`; settings: how it was extracted.
         datasets: name to (kind:root, sources, sources by split).
-        sources, segments, small, orderings, patches, rejects: how many; small: components too small to store.
+        sources, segments, small, orderings, patches, rejects: how many; small: components too small to store; ordered:
+            touching pairs of which it is known who is in front.
         classes: the classes that occur in the bank or, if their list is short, all; class_segments: by class id.
         sizes: `(height, width)` of the sources to their number.
         bytes: kind of file to bytes on disk, shards of the current generation.
@@ -164,25 +165,19 @@ def verify(bank: str | Path, *, deep: bool = False, progress: Progress = silent)
         BankError: the manifest itself cannot be used.
     """
     path = Path(os.path.expanduser(bank))
-    damage = list(find_damage(path, deep=deep, progress=progress))
-    reader_files = _published_files(path)
-    return VerifyReport(path, generations(path)[-1], reader_files, damage)
+    manifest = load_current(path)
+    damage = list(find_damage(path, manifest, deep=deep, progress=progress))
+    return VerifyReport(path, manifest.generation, sum(len(entry.files) for entry in manifest.shards), damage)
 
 
 def bytes_by_kind(reader: Reader) -> dict[str, int]:
-    """Bytes of the generation's shards: crops and sources, search columns, tables; and what the files take on disk."""
+    """Bytes of the generation's shards on disk, by kind: blobs (sources and crops), search columns, tables."""
     kinds = {"blobs": 0, "search columns": 0, "tables": 0}
     for shard in reader.shards:
         for name, (size, _) in shard.entry.files.items():
             kind = {BLOBS: "blobs", FOOTPRINTS: "search columns"}.get(name, "tables")
             kinds[kind] += size
     return kinds
-
-
-def _published_files(bank: Path) -> int:
-    from ..storage.manifest import load_current
-
-    return sum(len(entry.files) for entry in load_current(bank).shards)
 
 
 def _of_dataset(sources: pd.DataFrame, name: str) -> tuple[int, dict[str, int]]:

@@ -12,12 +12,12 @@ from typing import Any
 
 from ..ingest.datasets import KINDS
 from ..ingest.datasets.base import Dataset
-from ..ingest.extract import ExtractionSettings
+from ..ingest.extract import EXTRACTION, ExtractionSettings
 from ..ingest.patches import PatchSettings
 from ..ingest.plan import Plan, Survey, known_of, make_plan, survey_sources
 from ..storage.classes import ClassTable
 from ..storage.decoding import Decoding
-from ..storage.errors import DatasetError, InputError, sentence
+from ..storage.errors import BankError, DatasetError, InputError, sentence
 from ..storage.layouts import Geometry
 from ..storage.manifest import DatasetEntry, Manifest
 from ..storage.reader import Reader
@@ -26,21 +26,23 @@ from .progress import Progress
 
 MAX_VANISHED = 0.1
 """A larger share of a data set's sources may not vanish or lose a file without `allow_shrink`."""
+MAX_BROKEN = 0.5
+"""Nor may a larger share of them turn out to be unusable at once: that is a copy half done, not a bad source."""
 LONGER_SIDE = 512
 """The longer side of the default frame, pixels."""
 
 
 @dataclass
 class Work:
-    """A rebuild as it goes along; `retried` are the data sets whose rejects get another try."""
+    """A rebuild as it goes along, one entry a data set; `retried` are those whose rejects get another try."""
 
     bank: Path
     current: Manifest | None
-    settings: ExtractionSettings
     classes: ClassTable
     datasets: list[Dataset] = field(default_factory=list)
     entries: list[DatasetEntry] = field(default_factory=list)
     retried: set[str] = field(default_factory=set)
+    surveys: list[Survey] = field(default_factory=list)
     plans: list[Plan] = field(default_factory=list)
 
 
@@ -48,7 +50,7 @@ def prepare(path: Path, reader: Reader | None, datasets: Sequence[Dataset], rena
     """Names the data sets and merges their classes into the bank's table."""
     current = reader.manifest if reader else None
     known = list(current.datasets) if current else []
-    work = Work(path, current, ExtractionSettings(Geometry((8, 8))), current.classes if current else ClassTable())
+    work = Work(path, current, current.classes if current else ClassTable())
     for dataset in datasets:
         old = next((e for e in known if (e.kind, e.root) == (dataset.kind, str(dataset.root))), None)
         name = old.name if old else _free_name(dataset.kind, [e.name for e in known])
@@ -94,48 +96,50 @@ def _free_name(kind: str, taken: Sequence[str]) -> str:
 
 def survey_all(
     work: Work, reader: Reader | None, split: Sequence[str], rehash: bool, progress: Progress, listed: int
-) -> list[Survey]:
+) -> None:
     """Looks at every data set before anything is decided: what one keeps, another may hold a second time."""
-    surveys: list[Survey] = []
     for dataset, entry in zip(work.datasets, work.entries, strict=True):
-        before = sum(len(survey.looks) for survey in surveys)
+        before = sum(len(survey.looks) for survey in work.surveys)
 
         def looked(done: int, total: int, before: int = before) -> None:
             progress(before + done, listed, "looking at the sources")
 
         known = known_of(reader, entry.name)
-        surveys.append(survey_sources(dataset, entry.name, known, splits=split, rehash=rehash, progress=looked))
-    return surveys
+        work.surveys.append(survey_sources(dataset, entry.name, known, splits=split, rehash=rehash, progress=looked))
 
 
-def plan_all(work: Work, reader: Reader | None, surveys: Sequence[Survey], allow_shrink: bool) -> None:
+def plan_all(work: Work, reader: Reader | None, allow_shrink: bool) -> None:
     """Finds out what is new, unchanged, unusable or gone; refuses where too much is gone."""
     named = {entry.name for entry in work.entries}
     taken: dict[str, str] = {}
     for entry in work.current.datasets if work.current else ():
         if entry.name not in named:
             taken |= {known.source_id: name for name, known in known_of(reader, entry.name).sources.items()}
-    for survey in surveys:
+    for survey in work.surveys:
         taken |= survey.staying
-    for dataset, survey in zip(work.datasets, surveys, strict=True):
+    for dataset, survey in zip(work.datasets, work.surveys, strict=True):
         plan = make_plan(survey, taken, retry=survey.name in work.retried)
         if not allow_shrink:
-            _refuse_losses(dataset, survey, plan)
+            held = survey.known.sources
+            lost = [row.source for row in plan.rejects if row.source in held and row.source_id is None]
+            refuse_losses(dataset, survey, [*plan.vanished, *lost], MAX_VANISHED)
         work.plans.append(plan)
     if not any(plan.new or plan.reused for plan in work.plans):
         raise nothing_usable(work, [record.message for plan in work.plans for record in plan.rejects])
 
 
-def _refuse_losses(dataset: Dataset, survey: Survey, plan: Plan) -> None:
-    """A disk that is not mounted takes sources away, or only their label maps."""
+def refuse_losses(dataset: Dataset, survey: Survey, gone: Sequence[str], most: float) -> None:
+    """Refuses where the bank would lose more than a share of the sources it holds.
+
+    A disk that is not mounted takes sources away, or only their label maps; a copy that is half done breaks them.
+    """
     held = survey.known.sources
-    gone = plan.vanished + [row.source for row in plan.rejects if row.source in held and row.source_id is None]
-    if len(gone) > MAX_VANISHED * len(held):
+    if len(gone) > most * len(held):
         raise DatasetError(
             sentence(
                 dataset.spec,
                 expected=f"the {len(held):,} sources that the bank has taken in from it",
-                found=f"{len(gone):,} of them gone, such as {gone[0]}",
+                found=f"{len(gone):,} of them gone or broken, such as {gone[0]}",
                 fix="check that the disk is mounted, or give --allow-shrink",
             )
         )
@@ -151,6 +155,13 @@ def resolve_settings(current: Manifest | None, wishes: Mapping[str, Any], plans:
     """The bank's settings, or those of a new bank; a wish that the bank does not meet is refused."""
     if current:
         settings = ExtractionSettings.from_json(current.settings)
+        if current.settings["extraction"] != EXTRACTION:
+            raise BankError(
+                sentence(
+                    "bank", expected=f"extraction version {EXTRACTION}, as of this zeuxis",
+                    found=str(current.settings["extraction"]), fix="make a new bank",
+                )
+            )  # fmt: skip
         has = {
             "frame": settings.geometry.frame, "min_area": settings.geometry.min_area,
             "join_thin": settings.geometry.join_thin, "depth_rule": settings.depth_rule,

@@ -8,15 +8,17 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import index
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
 from ..ingest.datasets import open_dataset
-from ..ingest.extract import Extraction, source_name
+from ..ingest.extract import Extraction, ExtractionSettings, source_name
 from ..ingest.ordering import Rule
 from ..storage import files
 from ..storage.errors import BankError, InputError, NotABankError, sentence
@@ -26,7 +28,7 @@ from ..storage.shard import LMDB_ENGINE, ShardEntry
 from .classmap import load_class_map
 from .cluster import cluster, run_tasks
 from .extraction import ShardJob, adopt_shards, extract_shard, planned_inputs
-from .planning import Work, nothing_usable, plan_all, prepare, resolve_settings, survey_all
+from .planning import MAX_BROKEN, Work, nothing_usable, plan_all, prepare, refuse_losses, resolve_settings, survey_all
 from .progress import Progress, silent
 
 
@@ -109,33 +111,46 @@ def rebuild(
         used, or is being written. InputError: other arguments. Nothing is published then.
     """
     started = time.monotonic()
+    frame, min_area = _whole("frame", frame), _whole("min_area", min_area)
     _check_arguments(frame, min_area, shard_size, workers, depth_rule)
-    specs = [dataset] if isinstance(dataset, str) else list(dataset)
+    specs = [str(dataset)] if isinstance(dataset, (str, os.PathLike)) else [str(spec) for spec in dataset]
     datasets = [open_dataset(spec) for spec in specs]
     listed = sum(len(each.sources()) for each in datasets)
     if not datasets or len({each.spec for each in datasets}) < len(datasets):
         raise InputError(
             sentence("dataset", expected="at least one data set, each once", found=", ".join(specs) or "none")
         )
+    splits = {ref.split for each in datasets for ref in each.sources()}
+    if strange := sorted(set(split) - splits):
+        raise InputError(sentence("split", expected=f"one of {', '.join(sorted(splits))}", found=", ".join(strange)))
     renamed = load_class_map(classes) if classes else {}
     path = Path(os.path.expanduser(bank))
     _check_bank_folder(path)
     _make_bank_folder(path)
     wishes = {
-        "frame": frame and tuple(frame), "min_area": min_area, "join_thin": join_thin, "depth_rule": depth_rule,
+        "frame": frame, "min_area": min_area, "join_thin": join_thin, "depth_rule": depth_rule,
         "keep_sources": keep_sources, "patches": patches,
         "edge_model": edge_model and str(Path(os.path.expanduser(edge_model)).resolve()),
     }  # fmt: skip
     with files.writer_lock(path):
         reader = Reader(path) if generations(path) else None
         work = prepare(path, reader, datasets, renamed)
-        surveys = survey_all(work, reader, split, rehash, progress, listed)
-        plan_all(work, reader, surveys, allow_shrink)
-        work.settings = resolve_settings(work.current, wishes, work.plans)
+        survey_all(work, reader, split, rehash, progress, listed)
+        plan_all(work, reader, allow_shrink)
+        settings = resolve_settings(work.current, wishes, work.plans)
         n_in = sum(plan.n_in for plan in work.plans)
-        shards = _adopt(work)
-        shards += _run(_jobs(work, shard_size), scheduler, workers, progress)
-        return _publish(work, reader, shards, n_in, started)
+        shards = _adopt(work, settings)
+        shards += _run(_jobs(work, settings, shard_size), scheduler, workers, progress)
+        manifest = _next_manifest(work, settings, (*_masked(work), *shards))
+        return _publish(work, reader, manifest, shards, n_in, allow_shrink, started)
+
+
+def _whole(name: str, value: Any) -> Any:
+    """A whole number, or a pair of them as a tuple, whatever kind of number they are; None stays None."""
+    try:
+        return value if value is None else tuple(map(index, value)) if name == "frame" else index(value)
+    except TypeError as error:
+        raise InputError(sentence(name, expected="whole numbers", found=repr(value))) from error
 
 
 def _check_arguments(
@@ -175,23 +190,23 @@ def _make_bank_folder(path: Path) -> None:
         ) from error
 
 
-def _adopt(work: Work) -> list[ShardEntry]:
+def _adopt(work: Work, settings: ExtractionSettings) -> list[ShardEntry]:
     """Finished shards of an interrupted run whose inputs are all still to be done; those leave the plan."""
     named = {entry.id for entry in work.current.shards} if work.current else set()
     adopted = []
     for entry, plan in zip(work.entries, work.plans, strict=True):
         wanted = planned_inputs(entry.name, plan)
-        adopted += adopt_shards(work.bank, Extraction(work.settings, work.classes, entry), wanted, named)
+        adopted += adopt_shards(work.bank, Extraction(settings, work.classes, entry), wanted, named)
         plan.new = [new for new in plan.new if source_name(entry.name, new.ref) in wanted]
         plan.rejects = [record for record in plan.rejects if record.source in wanted]
     return adopted
 
 
-def _jobs(work: Work, shard_size: int) -> list[ShardJob]:
+def _jobs(work: Work, settings: ExtractionSettings, shard_size: int) -> list[ShardJob]:
     """What is left, in batches of even size, one data set each."""
     jobs = []
     for dataset, entry, plan in zip(work.datasets, work.entries, work.plans, strict=True):
-        extraction = Extraction(work.settings, work.classes, entry)
+        extraction = Extraction(settings, work.classes, entry)
         count = max(math.ceil(len(plan.new) / shard_size), 1 if plan.rejects else 0)
         for number in range(count):
             first, last = (len(plan.new) * n // count for n in (number, number + 1))
@@ -219,7 +234,15 @@ def _run(jobs: Sequence[ShardJob], scheduler: str | None, workers: int | None, p
     return entries
 
 
-def _publish(work: Work, reader: Reader | None, new: Sequence[ShardEntry], n_in: int, started: float) -> RebuildReport:
+def _publish(
+    work: Work,
+    reader: Reader | None,
+    manifest: Manifest,
+    new: Sequence[ShardEntry],
+    n_in: int,
+    allow_shrink: bool,
+    started: float,
+) -> RebuildReport:
     """Accounts for every input, makes the next generation the current one if anything changed, and cleans up."""
     counts = {
         "n_in": n_in,
@@ -231,14 +254,14 @@ def _publish(work: Work, reader: Reader | None, new: Sequence[ShardEntry], n_in:
         raise BankError(
             sentence(work.bank, f"not every input is accounted for ({counts})", fix="nothing was published")
         )
-    manifest = _next_manifest(work, (*_masked(work), *new))
     published = not work.current or _described(manifest) != _described(work.current)
     if published:
         reader = Reader(work.bank, manifest)
-        _check_usable(work, reader, counts)
+        _check_usable(work, reader, counts, allow_shrink)
         publish(work.bank, replace(manifest, content=content_of(reader)))
     assert reader is not None
-    collect_garbage(work.bank)
+    with suppress(OSError):  # the generation is out; the next run tries again
+        collect_garbage(work.bank)
     rejects = reader.table("rejects", {"dataset": [entry.name for entry in work.entries]}, ["reason", "message"])
     return RebuildReport(
         bank=work.bank,
@@ -272,14 +295,14 @@ def _masked(work: Work) -> list[ShardEntry]:
     return kept
 
 
-def _next_manifest(work: Work, shards: Sequence[ShardEntry]) -> Manifest:
+def _next_manifest(work: Work, settings: ExtractionSettings, shards: Sequence[ShardEntry]) -> Manifest:
     named = {entry.name: entry for entry in work.entries}
     before = work.current.datasets if work.current else ()
     datasets = [named.pop(entry.name, entry) for entry in before]
     return Manifest(
         work.current.generation + 1 if work.current else 1,
-        work.settings.geometry,
-        work.settings.to_json(),
+        settings.geometry,
+        settings.to_json(),
         work.classes,
         (*datasets, *named.values()),
         tuple(shards),
@@ -300,11 +323,16 @@ def _described(manifest: Manifest) -> Any:
     return manifest.shards, manifest.datasets, manifest.classes
 
 
-def _check_usable(work: Work, reader: Reader, counts: Mapping[str, int]) -> None:
-    """Refuses to publish a bank without a source of this run, or with two segments of one id."""
+def _check_usable(work: Work, reader: Reader, counts: Mapping[str, int], allow_shrink: bool) -> None:
+    """Refuses to publish a bank without a source of this run, with too few of those it had, or with two equal ids."""
     if not counts["n_new"] + counts["n_reused"]:
         messages = reader.table("rejects", {"dataset": [entry.name for entry in work.entries]}, ["message"])
         raise nothing_usable(work, messages["message"].to_pylist())
+    rejects = set(reader.table("rejects", columns=["source"])["source"].to_pylist())
+    for dataset, survey, plan in zip(work.datasets, work.surveys, work.plans, strict=True):
+        if not allow_shrink:
+            broken = sorted(rejects & set(survey.known.sources))
+            refuse_losses(dataset, survey, [*plan.vanished, *broken], MAX_BROKEN)
     ids = reader.table("segments", columns=["segment_id"])["segment_id"].to_numpy()
     if len(np.unique(ids)) < len(ids):
         raise BankError(sentence(reader.path, "two segments share an id", fix="nothing was published; report this"))

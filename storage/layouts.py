@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import cc3d
@@ -162,6 +162,11 @@ class FramedLayout:
     areas: npt.NDArray[np.int64]
     boxes: npt.NDArray[np.int32]
     stored: npt.NDArray[np.bool_]
+
+    @cached_property
+    def layout_boxes(self) -> npt.NDArray[np.int32]:
+        """`(n, 4)`, the boxes at the layout's own resolution."""
+        return areas_and_boxes(self.components.labels, len(self.components))[1]
 
 
 def frame_layout(layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_]) -> FramedLayout:

@@ -17,7 +17,7 @@ from . import files
 from .classes import VOID, ClassTable, lookup_table
 from .codec import check_value
 from .decoding import Decoding
-from .errors import BankBusyError, BankError, DamagedBankError, NotABankError, ZeuxisError, sentence
+from .errors import BankBusyError, BankError, DamagedBankError, NotABankError, sentence
 from .layouts import Geometry
 from .shard import SCHEMA, Shard, ShardEntry, check_schema, size_and_hash
 
@@ -222,46 +222,52 @@ def collect_garbage(bank: Path) -> list[str]:
     return [path.name for path in leftovers]
 
 
-def verify(bank: Path, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> Iterator[str]:
-    """Every damage of the current generation, one sentence each: sizes and hashes; `deep`: every payload too.
+def verify(
+    bank: Path,
+    manifest: Manifest | None = None,
+    *,
+    deep: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[str]:
+    """Every damage of a generation, by default the current one, one sentence each.
+
+    Sizes and hashes are compared; `deep`: every value in the blobs is checked too.
 
     Raises:
         BankError: the manifest itself cannot be used.
     """
-    manifest = load_current(bank)
+    manifest = manifest or load_current(bank)
     jobs = [(entry, name) for entry in manifest.shards for name in sorted(entry.files)]
+    damaged = set()
     for done, (entry, name) in enumerate(jobs, start=1):
         path = shard_folder(bank) / entry.id / name
-        try:
-            found = size_and_hash(path)
-            if found != tuple(entry.files[name]):
-                size, digest = entry.files[name]
-                yield sentence(
-                    path,
-                    expected=f"{size:,} bytes, SHA-256 {digest[:12]}…",
-                    found=f"{found[0]:,} bytes, {found[1][:12]}…",
-                )
-        except DamagedBankError as error:
-            yield str(error)
+        if (said := _damage_of(path, *entry.files[name])) is not None:
+            damaged.add(entry.id)
+            yield said
         if progress:
             progress(done, len(jobs))
-    if deep:
-        yield from _deep(bank, manifest)
+    for entry in manifest.shards if deep else ():
+        if entry.id not in damaged:  # what lies inside could not be trusted
+            yield from _damaged_values(Shard(shard_folder(bank) / entry.id, entry))
 
 
-def _deep(bank: Path, manifest: Manifest) -> Iterator[str]:
-    for entry in manifest.shards:
+def _damage_of(path: Path, size: int, digest: str) -> str | None:
+    try:
+        found = size_and_hash(path)
+    except DamagedBankError as error:
+        return str(error)
+    if found == (size, digest):
+        return None
+    expected = f"{size:,} bytes, SHA-256 {digest[:12]}…"
+    return sentence(path, expected=expected, found=f"{found[0]:,} bytes, {found[1][:12]}…")
+
+
+def _damaged_values(shard: Shard) -> Iterator[str]:
+    for key, value in shard.blobs():
         try:
-            shard = Shard(shard_folder(bank) / entry.id, entry)
-            for name in shard.entry.files:
-                shard.check_hash(name)
-        except ZeuxisError:
-            continue  # named above; what lies inside cannot be trusted
-        for key, value in shard.blobs():
-            try:
-                check_value(value, f"value {key.hex()} of {shard.path}")
-            except DamagedBankError as error:
-                yield str(error)
+            check_value(value, f"value {key.hex()} of {shard.path}")
+        except DamagedBankError as error:
+            yield str(error)
 
 
 def _load(path: Path) -> Manifest:

@@ -52,7 +52,7 @@ class Reader:
     """
 
     def __init__(self, path: str | Path, manifest: Manifest | None = None) -> None:
-        self.path = Path(os.path.expanduser(path))
+        self.path = Path(os.path.expanduser(path)).resolve()
         self.manifest: Manifest = manifest or load_current(self.path)
         folder = shard_folder(self.path)
         self.shards = [Shard(folder / entry.id, entry) for entry in self.manifest.shards]

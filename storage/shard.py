@@ -314,6 +314,14 @@ class Shard:
             )
 
 
+def read_marker(path: Path) -> ShardEntry | None:
+    """What a shard's own marker says, whether the shard is whole or not; None where it has none."""
+    try:
+        return ShardEntry.from_json(json.loads((path / MARKER).read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def finished_shard(path: Path) -> ShardEntry | None:
     """What a shard's own marker says, if the shard is whole: every file's hash is checked."""
     try:

@@ -190,15 +190,19 @@ def collage(
     return _opened(bank).collage(layout, out=out, **query)
 
 
-_banks: dict[str, Bank] = {}
+_banks: dict[Path, tuple[tuple[int, int, int], Bank]] = {}
 
 
 def _opened(path: str | Path | None) -> Bank:
-    """An open bank, kept as long as its generation is the current one."""
-    from .storage.manifest import generations
+    """An open bank, kept as long as the manifest it was opened by is the current one."""
+    from .storage.manifest import generations, manifest_path
 
-    key = str(path or os.environ.get("ZEUXIS_BANK", ""))
-    known = _banks.get(key)
-    if known is None or generations(known.path)[-1:] != [known.generation]:
-        _banks[key] = open(path)
-    return _banks[key]
+    folder = Path(os.path.expanduser(path or os.environ.get("ZEUXIS_BANK", ""))).resolve()
+    numbers = generations(folder)
+    if not numbers:
+        return open(path)  # which says what is wrong
+    status = manifest_path(folder, numbers[-1]).stat()
+    stamp = (numbers[-1], status.st_ino, status.st_mtime_ns)
+    if folder not in _banks or _banks[folder][0] != stamp:
+        _banks[folder] = (stamp, open(path))
+    return _banks[folder][1]

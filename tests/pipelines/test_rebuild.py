@@ -344,6 +344,55 @@ def test_two_sources_that_swap_their_files_swap(rebuild_bank: Run, twelve: Any, 
     assert content(bank) == content(tmp_path / "fresh")
 
 
+def test_a_copy_half_done_is_refused(rebuild_bank: Run, twelve: Any, bank: Path) -> None:
+    rebuild_bank(twelve.spec)
+    for number in range(7):
+        twelve.label(f"p{number:02}").write_bytes(b"")
+    with pytest.raises(DatasetError, match="7 of them gone or broken"):
+        rebuild_bank(twelve.spec)
+    assert len(sources(bank)) == 12
+    assert counts(rebuild_bank(twelve.spec, allow_shrink=True)) == (12, 0, 5, 7)
+
+
+def test_a_finished_shard_under_another_name_or_for_another_split_is_not_taken_over(
+    rebuild_bank: Run, twelve: Any, bank: Path
+) -> None:
+    """A writer killed just before the rename leaves a whole shard under a temporary name."""
+    rebuild_bank(twelve.spec)
+    (shard,) = (bank / "shards").iterdir()
+    (bank / "MANIFEST-000001.json").unlink()
+    shard.rename(bank / "shards" / ".tmp-1-killed")
+    assert counts(rebuild_bank(twelve.spec)) == (12, 12, 0, 0)
+    assert list(verify(bank, deep=True)) == []
+    for group in ("A", "B", "C", "A"):
+        rows = "".join(f"p{number:02},test,{group}\n" for number in range(12))
+        (twelve.root / "sources.csv").write_text("name,split,group\n" + rows)
+        rebuild_bank(twelve.spec)
+        assert set(Reader(bank).table("sources")["group"].to_pylist()) == {f"folder/{group}"}
+        assert not rebuild_bank(twelve.spec).published
+
+
+def test_a_shard_of_other_class_names_is_not_taken_over(
+    rebuild_bank: Run, twelve: Any, bank: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "map.yaml").write_text("folder: {'2': vehicle}\n")
+    rebuild_bank(twelve.spec, classes=tmp_path / "map.yaml")
+    (bank / "MANIFEST-000001.json").unlink()
+    rebuild_bank(twelve.spec)
+    names = Reader(bank).table("segments", columns=["class_name"])["class_name"].to_pylist()
+    assert "2" in names
+    assert "vehicle" not in names
+
+
+def test_a_bank_of_another_extraction_is_refused(
+    rebuild_bank: Run, twelve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rebuild_bank(twelve.spec)
+    monkeypatch.setattr("zeuxis.pipelines.planning.EXTRACTION", 99)
+    with pytest.raises(BankError, match="extraction version 99"):
+        rebuild_bank(twelve.spec)
+
+
 def test_another_split_leaves_the_first_in_the_bank(rebuild_bank: Run, photos: Any, bank: Path) -> None:
     photos.add("train/a", "train/b", "val/c")
     assert counts(rebuild_bank(photos.spec, split=["train"])) == (2, 2, 0, 0)
