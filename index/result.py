@@ -64,7 +64,7 @@ class Hit:
         return self._reader.row("sources", self._shard, source)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Component:
     """A component of the layout and what was found for it, best first.
 
@@ -84,6 +84,10 @@ class Component:
     _number: int = field(repr=False)
     _framed: FramedLayout = field(repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        best = f", best {self.hits[0].score:.3f}" if self.hits else ""
+        return f"Component({self.class_name}, box {self.box}, {self.area:,} pixels, {len(self.hits)} hits{best})"
+
     @property
     def mask(self) -> Mask:
         """The footprint inside its box, `(h, w)` bool in the frame."""
@@ -98,7 +102,7 @@ class Component:
         return (top, left, bottom, right), window == self._number + 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Retrieval(Sequence[Component]):
     """The components of a layout in raster order of their first pixel, each with its hits.
 
@@ -115,6 +119,10 @@ class Retrieval(Sequence[Component]):
     skipped: Sequence[Component]
     warnings: Sequence[str]
     _reader: Reader = field(repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        hits = sum(len(component.hits) for component in self.components)
+        return f"Retrieval({len(self.components)} components, {hits} hits, {len(self.skipped)} skipped)"
 
     def __len__(self) -> int:
         return len(self.components)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -57,10 +58,17 @@ class Retriever:
         query = make_query(
             as_layout(layout, self.reader, dataset), self.reader.geometry, self.reader.classes.flags("thin")
         )
-        top = self.search(query, k, self._allowed(where, exclude), weights)
+        allowed = self._allowed(where, exclude)
+        top = self.search(query, k, allowed, weights)
         components = [self._component(query, q, top) for q in range(len(query.searched))]
         skipped = [self._skipped(query, int(number)) for number in np.flatnonzero(~query.framed.stored)]
         warnings = _aspect_warning(query.layout, self.reader.geometry.frame)
+        if allowed is not None and not any(rows.any() for rows in allowed):
+            warnings.append(sentence("where and exclude", "leave no segment of the bank"))
+        if dataset is None and isinstance(layout, (str, Path)) and len(self.reader.manifest.datasets) > 1:
+            names = ", ".join(entry.name for entry in self.reader.manifest.datasets)
+            said = f"was read as the bank's own class ids, which are not those of each of {names}"
+            warnings.append(sentence(layout, said, fix="name its data set if it holds native ids"))
         return Retrieval(query.layout, self.reader.geometry.frame, components, skipped, warnings, self.reader)
 
     def search(

@@ -209,12 +209,13 @@ def _class_table(frame: pd.DataFrame) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("id", "", "class", "kind", "share", "sources", title="classes")
+    table = Table("id", "", "colour", "class", "kind", "share", "sources", box=None, pad_edge=False)
     rows = frame[frame["sources"] > 0].sort_values("share", ascending=False, kind="stable").to_dict("records")
     for row in rows:
         kind = ("thing" if row["thing"] else "stuff") + ", thin" * row["thin"]
-        swatch = Text("  ", style="on #{:02x}{:02x}{:02x}".format(*row["colour"]))
-        table.add_row(str(row["id"]), swatch, Text(row["name"]), kind, f"{row['share']:.2%}", f"{row['sources']:,}")
+        colour = "#{:02x}{:02x}{:02x}".format(*row["colour"])
+        share, sources = f"{row['share']:.2%}", f"{row['sources']:,}"
+        table.add_row(str(row["id"]), Text("██", style=colour), colour, Text(row["name"]), kind, share, sources)
     return table
 
 

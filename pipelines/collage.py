@@ -16,7 +16,7 @@ from ..synth.ordering import ClassOrder
 from ..synth.transform import Origin, Piece, Target
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Collage:
     """A painted layout.
 
@@ -29,6 +29,10 @@ class Collage:
     canvas: Canvas
     retrieval: Retrieval
     files: tuple[Path, ...] = ()
+
+    def __repr__(self) -> str:
+        rows, cols = self.canvas.valid.shape
+        return f"Collage({rows}x{cols}, {len(self.canvas.placements)} pieces, {self.canvas.valid.mean():.1%} painted)"
 
 
 def paint(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BankInfo:
     """What a bank holds.
 
@@ -57,6 +57,9 @@ class BankInfo:
     class_segments: Mapping[int, int]
     sizes: Mapping[tuple[int, int], int]
     bytes: Mapping[str, int]
+
+    def __repr__(self) -> str:
+        return f"BankInfo({self.bank}, generation {self.generation}, {self.sources} sources, {self.segments} segments)"
 
     def to_frame(self) -> pd.DataFrame:
         """The class table: id, name, colour, thing, thin, segments."""
@@ -96,12 +99,12 @@ class BankInfo:
             "rejects: " + (", ".join(f"{reason} {n:,}" for reason, n in self.rejects.items()) or "none"),
             "on disk: " + ", ".join(f"{kind} {n / 1e6:,.1f} MB" for kind, n in self.bytes.items()),
         ]
-        table = Table("id", "", "class", "kind", "segments", box=None, pad_edge=False)
+        table = Table("id", "", "colour", "class", "kind", "segments", box=None, pad_edge=False)
         for entry in self.classes:
             kind = ("thing" if entry.thing else "stuff") + (", thin" if entry.thin else "")
             colour = "#{:02x}{:02x}{:02x}".format(*entry.colour)
             count = f"{self.class_segments.get(entry.id, 0):,}"
-            table.add_row(str(entry.id), Text("██", style=colour), entry.name, kind, count)
+            table.add_row(str(entry.id), Text("██", style=colour), colour, entry.name, kind, count)
         return Group(*map(Text, lines), table)
 
 

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -208,6 +209,9 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         check_installation()
+        if sys.argv[1:] == ["--version"]:
+            typer.echo(f"zeuxis {metadata.version('zeuxis')}")
+            return
         _run(sys.argv[1:] or ["--help"])
         sys.stdout.flush()  # a closed pipe is met here, not when the interpreter ends
     except typer.Exit as stop:

@@ -142,7 +142,8 @@ def test_where_keeps_only_what_it_says(bank, golden, candidates, where):
 
 
 def test_where_that_leaves_nothing_gives_empty_lists(bank, golden):
-    result = bank.retrieve(golden[1]["query_04"], where={"split": "nowhere"})
+    with pytest.warns(UserWarning, match="leave no segment"):
+        result = bank.retrieve(golden[1]["query_04"], where={"split": "nowhere"})
     assert len(result)
     assert all(not component.hits for component in result)
 
