@@ -18,6 +18,7 @@ Result = TypeVar("Result")
 
 _TOPIC = "zeuxis"
 _WINDOW_A_THREAD = 3  # tasks submitted ahead, so that the graph stays small however many there are
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": 32 << 20, "MALLOC_TRIM_THRESHOLD_": 256 << 20}  # bytes
 REPORT_SECONDS = 0.2
 """How often what the tasks tell is passed on, at least."""
 ANSWER_SECONDS = 10
@@ -74,12 +75,16 @@ def cluster(scheduler: str | None = None, workers: int | None = None) -> Iterato
 def _start_local(make: Callable[..., Any], **options: Any) -> Any:
     """A local cluster whose processes do not see Ctrl-C, which a terminal sends to a whole group; they are told.
 
-    The signal mask is inherited; an interrupt meanwhile is delivered as soon as the cluster stands.
+    The signal mask is inherited; an interrupt meanwhile is delivered as soon as the cluster stands. The workers keep
+    what they free of arrays: by Dask's default each large one would go back to the system and be faulted in anew.
     """
+    from dask import config
+
     resource_tracker.ensure_running()  # it unblocks the signal in whoever starts it first
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return make(**options)
+        with config.set({"distributed.nanny.pre-spawn-environ": {**_MALLOC, "OMP_NUM_THREADS": 1}}):
+            return make(**options)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
