@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -343,3 +344,29 @@ def test_verify_and_info_are_functions_too(path: Path):
     assert found.segments == zeuxis.open(path).segments().num_rows == found.to_frame()["segments"].sum()
     next(path.glob("shards/*/patches.parquet")).write_bytes(b"")
     assert len(zeuxis.verify(path).damage) == 1
+
+
+def test_a_bank_that_is_made_anew_or_found_under_the_same_name_elsewhere_is_not_mistaken(
+    rebuild_bank: Any, photos: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have generation 1 and the name `bank`; only what they hold differs."""
+    layouts = {}
+    for name in ("one", "two"):
+        photos.add(name)
+        rebuild_bank(photos.spec, tmp_path / name / "bank")
+        with Image.open(photos.label(name)) as picture:
+            layouts[name] = np.array(picture)
+        photos.remove(name)
+
+    def sources(name: str) -> set[str]:
+        return {hit.source for component in zeuxis.retrieve(layouts[name], bank="bank") for hit in component.hits}
+
+    monkeypatch.chdir(tmp_path / "one")
+    opened = zeuxis.open("bank")
+    assert sources("one") == {"folder/one"}
+    monkeypatch.chdir(tmp_path / "two")
+    assert sources("two") == {"folder/two"}
+    assert opened.photograph("folder/one").shape == (48, 64, 3), "an open bank followed the working folder"
+    shutil.rmtree("bank")
+    shutil.copytree(tmp_path / "one" / "bank", "bank")
+    assert sources("one") == {"folder/one"}
