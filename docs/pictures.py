@@ -106,7 +106,7 @@ def draw_overview(bank: zeuxis.Bank) -> None:
     for row, component in enumerate(largest_of(result, ("building", "car", "tree"))):
         for column, hit in enumerate(component.hits):
             left, top = lefts[1] + column * width + 0.05, STRIP_TOP + row * height + 0.05
-            sheet.picture(cut_out(hit), left, top, width - 0.1, height - 0.1)
+            sheet.picture(cut_out(hit.pixels(), hit.mask()), left, top, width - 0.1, height - 0.1)
     for left in lefts[1:3]:
         sheet.arrow((left - 0.34, STRIP_TOP + 1.5 * height), (left - 0.03, STRIP_TOP + 1.5 * height))
     sheet.save("overview.png")

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..storage.classes import VOID
+from ..storage.codec import Mask
+from ..storage.images import Photograph
 from ..storage.outputs import check_output, write_outputs
 from .result import Component, Hit, Retrieval
 
@@ -199,7 +201,7 @@ def _draw_row(sheet: _Sheet, result: Retrieval, number: int, left: float, top: f
 def _draw_hit(sheet: _Sheet, hit: Hit, label: str, left: float, top: float) -> None:
     axes = sheet.axes((left, top, CELL, PICTURE), label)
     axes.set_facecolor(NEUTRAL)
-    _show(axes, cut_out(hit), CELL / PICTURE)
+    _show(axes, cut_out(hit.pixels(), hit.mask()), CELL / PICTURE)
     below = top + PICTURE + 0.05
     sheet.text(left, below, f"{hit.score:.3f}", 8, weight="bold")
     sheet.text(left + 0.42, below + 0.02, f"mask {hit.mask_iou:.2f}  context {hit.context_iou:.2f}", 6.2, INK)
@@ -216,10 +218,9 @@ def _show(axes: Axes, picture: Picture, ratio: float, margin: float = 1.08) -> N
     )
 
 
-def cut_out(hit: Hit) -> Picture:
-    """A segment as RGBA, clear outside its mask."""
-    alpha = hit.mask()[..., None].astype(np.uint8) * 255
-    return np.concatenate([hit.pixels(), alpha], axis=2)
+def cut_out(pixels: Photograph, mask: Mask) -> Picture:
+    """A segment, or whatever a mask marks, as RGBA: clear and black outside the mask."""
+    return np.concatenate([pixels * mask[..., None], mask[..., None].astype(np.uint8) * 255], axis=2)
 
 
 def at_its_place(result: Retrieval, component: Component) -> Picture:

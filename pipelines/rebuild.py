@@ -21,10 +21,11 @@ from ..ingest.datasets import open_dataset
 from ..ingest.extract import Extraction, ExtractionSettings, source_name
 from ..ingest.ordering import Rule
 from ..storage import files
+from ..storage.environments import LMDB_ENGINE
 from ..storage.errors import BankError, InputError, NotABankError, sentence
 from ..storage.manifest import Manifest, collect_garbage, generations, publish, shard_folder
 from ..storage.reader import Reader, content_of
-from ..storage.shard import LMDB_ENGINE, ShardEntry
+from ..storage.shard import ShardEntry
 from .classmap import load_class_map
 from .cluster import cluster, run_tasks
 from .extraction import ShardJob, adopt_shards, extract_shard, planned_inputs

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from ..index.figure import at_its_place
+from ..index.figure import at_its_place, cut_out
 from ..index.result import Component, Hit, Retrieval
 from ..storage.classes import VOID, SemanticClass
 from ..storage.images import Photograph
 from ..storage.outputs import write_outputs
 from ..storage.reader import Reader
 from .collage import Collage
-from .report_pictures import by_source, cut_out, data_uri, inner_point, source_colours, with_gaps
+from .report_pictures import by_source, data_uri, inner_point, source_colours, with_gaps
 from .report_style import PAGE, STYLE
 
 SHOWN_COMPONENTS = 6

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ..index.figure import cut_out
 from ..storage.codec import Mask
-from ..storage.images import Photograph
 from ..synth.canvas import Canvas
 
 Picture = npt.NDArray[np.uint8]
@@ -35,11 +35,6 @@ def data_uri(picture: Picture, longest: int = 640, *, exact: bool = False) -> st
     data = io.BytesIO()
     image.save(data, "WEBP", lossless=exact, quality=100 if exact else QUALITY, method=4)
     return "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode()
-
-
-def cut_out(pixels: Photograph, mask: Mask) -> Picture:
-    """A segment as RGBA, clear outside its mask."""
-    return np.concatenate([pixels * mask[..., None], mask[..., None].astype(np.uint8) * 255], axis=2)
 
 
 def with_gaps(canvas: Canvas) -> Picture:

@@ -11,11 +11,9 @@ import hashlib
 import io
 import json
 import os
-import threading
 import uuid
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +26,7 @@ import pyarrow.parquet as pq
 
 from . import files
 from .codec import Codec, seal, unseal
+from .environments import LMDB_ENGINE, reading
 from .errors import BankError, DamagedBankError, SchemaError, sentence
 from .footprints import Footprints, SegmentColumns, TiledRegions, join_sources
 from .records import (
@@ -44,13 +43,10 @@ from .records import (
 
 SCHEMA = 1
 """Version of everything under a bank; a reader refuses a newer one."""
-LMDB_ENGINE = 0
-"""The 0.9 engine, whose files the 1.0 engine cannot read."""
 MARKER = "shard.json"
 FOOTPRINTS = "footprints.safetensors"
 BLOBS = "blobs/data.mdb"
 _MAP_SIZE = 1 << 40  # address space, not disk
-_OPEN_ENVIRONMENTS = 64
 
 
 @dataclass(frozen=True)
@@ -283,7 +279,7 @@ class Shard:
         Raises:
             KeyError: there is none.
         """
-        with _reading(self._blobs) as transaction:
+        with reading(self._blobs) as transaction:
             value = transaction.get(key)
         if value is None:
             raise KeyError(key)
@@ -296,7 +292,7 @@ class Shard:
 
     def blobs(self) -> Iterable[tuple[bytes, bytes]]:
         """All keys with their sealed values."""
-        with _reading(self._blobs) as transaction:
+        with reading(self._blobs) as transaction:
             keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
         yield from ((key, self.blob(key)) for key in keys)
 
@@ -379,37 +375,6 @@ def sealed_files(source_id: str, image: bytes, layout: bytes, depth: bytes | Non
 def _with_marker(entry: ShardEntry, path: Path) -> ShardEntry:
     """The entry with the marker among its files; the marker cannot hold its own hash."""
     return replace(entry, files={**entry.files, MARKER: size_and_hash(path / MARKER)})
-
-
-_environments: OrderedDict[str, Any] = OrderedDict()
-_lock = threading.Lock()
-
-
-@contextmanager
-def _reading(key: str) -> Iterator[Any]:
-    """A short read transaction, one at a time in a process; the environment behind it is one of a few that stay open.
-
-    LMDB opens a path once a process, and hangs where it is closed in the child of a fork amid a read. So every read
-    holds the lock, a fork waits for it, and the child starts without environments.
-    """
-    with _lock:
-        if key not in _environments:
-            while len(_environments) >= _OPEN_ENVIRONMENTS:
-                _environments.popitem(last=False)[1].close()
-            _environments[key] = lmdb.open(key, readonly=True, lock=False, readahead=False, lib_version=LMDB_ENGINE)
-        _environments.move_to_end(key)
-        with _environments[key].begin() as transaction:
-            yield transaction
-
-
-def _start_child() -> None:
-    for environment in _environments.values():
-        environment.close()
-    _environments.clear()
-    _lock.release()
-
-
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_start_child)
 
 
 def _parquet(table: pa.Table) -> bytes:

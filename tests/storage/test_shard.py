@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from toybank import FRAME, make_bank, toy_bundle, toy_source, write_shard
 
-from zeuxis.storage import files, shard
+from zeuxis.storage import environments, files, shard
 from zeuxis.storage.codec import decode_mask, decode_pixels
 from zeuxis.storage.errors import BankError, DamagedBankError
 from zeuxis.storage.manifest import load_current, shard_folder
@@ -256,7 +256,7 @@ class TestOpenEnvironments:
         whole = [dict(each.blobs()) for each in shards]
 
         def work() -> None:
-            assert not shard._environments, "the child has an environment of its parent"
+            assert not environments._environments, "the child has an environment of its parent"
             assert [dict(each.blobs()) for each in shards] == whole
             assert in_child(lambda: [dict(each.blobs()) for each in shards]) == 0
 
@@ -284,7 +284,7 @@ class TestOpenEnvironments:
         assert dict([*got, *reading]) == whole
 
     def test_threads_share_a_few_environments(self, shards, monkeypatch):
-        monkeypatch.setattr(shard, "_OPEN_ENVIRONMENTS", 2)
+        monkeypatch.setattr(environments, "_OPEN_ENVIRONMENTS", 2)
         whole = [dict(each.blobs()) for each in shards]
         errors: list[BaseException] = []
 
@@ -304,17 +304,17 @@ class TestOpenEnvironments:
             thread.join()
         assert errors == []
         dict(shards[0].blobs())
-        assert len(shard._environments) <= 2
+        assert len(environments._environments) <= 2
 
     def test_an_unfinished_read_does_not_bar_the_shard(self, shards, monkeypatch):
-        monkeypatch.setattr(shard, "_OPEN_ENVIRONMENTS", 1)
+        monkeypatch.setattr(environments, "_OPEN_ENVIRONMENTS", 1)
         reading = iter(shards[0].blobs())
         next(reading)
         for each in shards[1:]:
             dict(each.blobs())
         assert shards[0].blob(next(iter(toy_bundle(0).blobs)))
         assert len(list(reading)) == len(toy_bundle(0).blobs) - 1
-        assert len(shard._environments) == 1
+        assert len(environments._environments) == 1
 
     def test_a_removed_folder_stays_readable_for_who_has_it_open(self, shards):
         whole = dict(shards[0].blobs())

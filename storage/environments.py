@@ -1,0 +1,46 @@
+"""The LMDB environments of a process: read-only, opened when first needed, a few at a time, never across a fork."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lmdb
+
+LMDB_ENGINE = 0
+"""The 0.9 engine, whose files the 1.0 engine cannot read."""
+_OPEN_ENVIRONMENTS = 64
+
+_environments: OrderedDict[str, Any] = OrderedDict()
+_lock = threading.Lock()
+
+
+@contextmanager
+def reading(key: str) -> Iterator[Any]:
+    """A short read transaction, one at a time in a process; the environment behind it is one of a few that stay open.
+
+    LMDB opens a path once a process, and hangs where it is closed in the child of a fork amid a read. So every read
+    holds the lock, a fork waits for it, and the child starts without environments.
+    """
+    with _lock:
+        if key not in _environments:
+            while len(_environments) >= _OPEN_ENVIRONMENTS:
+                _environments.popitem(last=False)[1].close()
+            _environments[key] = lmdb.open(key, readonly=True, lock=False, readahead=False, lib_version=LMDB_ENGINE)
+        _environments.move_to_end(key)
+        with _environments[key].begin() as transaction:
+            yield transaction
+
+
+def _start_child() -> None:
+    for environment in _environments.values():
+        environment.close()
+    _environments.clear()
+    _lock.release()
+
+
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_start_child)
