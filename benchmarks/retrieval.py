@@ -38,8 +38,8 @@ def run(quick: bool, data: Path | None) -> list[dict[str, Any]]:
         retriever = Retriever(Reader(scratch / "bank"))
         geometry, thin = retriever.reader.geometry, bank.classes.flags("thin")
         queries = [make_query(layout, geometry, thin) for layout in layouts]
-        exact: Callable[[Query], TopK] = lambda query: retriever.search(query, K)  # noqa: E731
-        brute: Callable[[Query], TopK] = lambda query: retriever.search(query, K, prune=False)  # noqa: E731
+        exact: Callable[[Query], TopK] = lambda query: retriever._exact.search(query, K)  # noqa: E731
+        brute: Callable[[Query], TopK] = lambda query: retriever._exact.brute_force(query, K)  # noqa: E731
         for query in queries:
             _assert_equal(exact(query), brute(query))
         components = sum(len(query.class_ids) for query in queries) / len(queries)

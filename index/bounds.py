@@ -57,49 +57,6 @@ def context_bound(count, query_count, query_count_in_overlap):  # type: ignore[n
 
 
 @nb.njit(cache=True, nogil=True)
-def cell_bound(cells, query_cells, area, query_area):  # type: ignore[no-untyped-def]
-    """At least the mask IoU: in no cell can more pixels be common than either mask has there."""
-    common = np.uint32(0)
-    for cell in range(len(cells)):
-        common += min(np.uint32(cells[cell]), query_cells[cell])
-    return iou(np.int64(common), area, query_area)
-
-
-@nb.njit(cache=True, nogil=True)
-def context_cell_bound(class_cells, planes, first, last, query_class_cells, room, count, query_count, common):  # type: ignore[no-untyped-def]
-    """At least the context IoU: in no cell can more pixels of a class be common than either layout has there.
-
-    Args:
-        class_cells: `(K, 64)`, planes: `(K,)`, rows `first` to `last` those of the segment's source: pixels of a class
-            in each cell, and the plane of that class in the query, -1 for none.
-        query_class_cells: `(L, 64)` uint32 by plane; room: `(64,)` uint32, the pixels of each cell that lie in the
-            query's context box.
-        count, query_count: of the two contexts.
-        common: `(64,)` uint32, scratch.
-    """
-    common[:] = 0
-    for row in range(first, last):
-        if planes[row] >= 0:
-            for cell in range(len(common)):
-                common[cell] += min(np.uint32(class_cells[row, cell]), query_class_cells[planes[row], cell])
-    most = np.uint32(0)
-    for cell in range(len(common)):
-        most += min(common[cell], room[cell])
-    return iou(min(np.int64(most), count, query_count), count, query_count)
-
-
-@nb.njit(cache=True, nogil=True)
-def cell_room(box, rows, cols, side, room):  # type: ignore[no-untyped-def]
-    """Fills `room`, `(side * side,)` uint32, with the pixels of a box in each cell of a frame of rows x cols."""
-    height, width = -(-rows // side), -(-cols // side)
-    for row in range(side):
-        tall = max(min(box[2], (row + 1) * height) - max(box[0], row * height), 0)
-        for col in range(side):
-            wide = max(min(box[3], (col + 1) * width) - max(box[1], col * width), 0)
-            room[side * row + col] = tall * wide
-
-
-@nb.njit(cache=True, nogil=True)
 def least_common(missing, weight, both):  # type: ignore[no-untyped-def]
     """With fewer common pixels than this, `weight * iou` stays below `missing`; `both` is the sum of the two areas.
 

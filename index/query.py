@@ -20,6 +20,7 @@ from ..storage.footprints import (
 )
 from ..storage.layouts import FramedLayout, Geometry, context_boxes, frame_layout
 from .scoring import QueryArrays
+from .signatures import ALIGNED, coarse_sums
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def make_query(layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_]) 
     regions, region_class = region_map(framed.labels, framed.components.class_ids, stored)
     tiled = tile_regions(regions, region_class)
     boxes, sums = framed.boxes[stored], void_free_sums(regions)
-    present, class_cells = tiled.class_cells()
+    present = np.unique(region_class[1:])
     plane_of, planes, counts = _class_planes(tiled, regions, present)
     start, bits, mask_counts = _mask_tiles(tiled, regions, boxes)
     return Query(
@@ -65,14 +66,15 @@ def make_query(layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_]) 
             planes,
             counts,
             sums,
+            framed.components.class_ids[stored],
             boxes.astype(np.int64),
             framed.areas[stored],
             context_areas(sums, context_boxes(boxes, geometry.frame)).astype(np.int64),
-            tiled.cells[1 : len(boxes) + 1],
-            class_cells,
             start,
             bits,
             mask_counts,
+            *_mask_sums(regions, boxes),
+            *_class_sums(planes),
         ),
     )
 
@@ -97,6 +99,24 @@ def _mask_tiles(
     bits = np.zeros(int(ends[-1]) if len(ends) else 0, np.uint64)
     _fill_masks(*_arrays(tiled), regions.shape, tile_boxes, start, bits)
     return start, bits, np.bitwise_count(bits)
+
+
+def _mask_sums(
+    regions: npt.NDArray[np.uint32], boxes: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    sizes = (boxes[:, 2:] - boxes[:, :2] + 1).astype(np.int64).prod(axis=1)
+    ends = np.cumsum(sizes, dtype=np.int64)
+    start = ends - sizes
+    sums = np.empty(int(ends[-1]) if len(ends) else 0, np.int32)
+    _fill_mask_sums(regions, boxes, start, sums)
+    return start, sums
+
+
+def _class_sums(planes: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    rows, cols = (side * TILE // ALIGNED + 1 for side in planes.shape[1:])
+    sums = np.zeros((len(planes), rows, cols), np.int32)
+    coarse_sums(planes, sums)
+    return sums, sums.sum(axis=0, dtype=np.int32)
 
 
 def _arrays(tiled: TiledRegions) -> tuple[npt.NDArray[Any], ...]:
@@ -151,3 +171,19 @@ def _fill_masks(tiles, row_start, mixed_start, entry_region, entry_bits, shape, 
 def _at(tile_boxes, start, q, row, col):  # type: ignore[no-untyped-def]
     width = tile_boxes[q, 3] - tile_boxes[q, 1]
     return start[q] + (row - tile_boxes[q, 0]) * width + col - tile_boxes[q, 1]
+
+
+@nb.njit(cache=True, nogil=True)
+def _fill_mask_sums(regions, boxes, start, sums):  # type: ignore[no-untyped-def]
+    """Summed-area tables of each component inside its own box, one after the other."""
+    for q in range(len(boxes)):
+        top, left, bottom, right = boxes[q, 0], boxes[q, 1], boxes[q, 2], boxes[q, 3]
+        stride, at = right - left + 1, start[q]
+        sums[at : at + stride] = 0
+        for row in range(top, bottom):
+            count = np.int32(0)
+            sums[at + stride] = 0
+            for col in range(left, right):
+                count += regions[row, col] == q + 1
+                sums[at + stride + 1 + col - left] = sums[at + 1 + col - left] + count
+            at += stride

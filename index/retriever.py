@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,11 @@ from ..storage.reader import Reader, Where
 from .query import Query, make_query
 from .request import LayoutLike, as_layout
 from .result import Component, Hit, Retrieval
-from .scoring import ShardArrays, TopK, search_shard
+from .scoring import TopK
+from .search import ExactSearch
 
 ASPECT_TOLERANCE = 0.02
 """Relative difference of aspect ratios above which a layout is answered with a warning."""
-
-_EVERYTHING = np.zeros(0, bool)
 
 
 class Retriever:
@@ -30,6 +28,7 @@ class Retriever:
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
+        self._exact = ExactSearch(reader)
 
     def retrieve(
         self,
@@ -59,7 +58,7 @@ class Retriever:
             as_layout(layout, self.reader, dataset), self.reader.geometry, self.reader.classes.flags("thin")
         )
         allowed = self._allowed(where, exclude)
-        top = self.search(query, k, allowed, weights)
+        top = self._exact.search(query, k, allowed, weights)
         components = [self._component(query, q, top) for q in range(len(query.searched))]
         skipped = [self._skipped(query, int(number)) for number in np.flatnonzero(~query.framed.stored)]
         warnings = _aspect_warning(query.layout, self.reader.geometry.frame)
@@ -70,56 +69,6 @@ class Retriever:
             said = f"was read as the bank's own class ids, which are not those of each of {names}"
             warnings.append(sentence(layout, said, fix="name its data set if it holds native ids"))
         return Retrieval(query.layout, self.reader.geometry.frame, components, skipped, warnings, self.reader)
-
-    def search(
-        self,
-        query: Query,
-        k: int,
-        allowed: Sequence[npt.NDArray[np.bool_]] | None = None,
-        weights: tuple[float, float] = (1.0, 1.0),
-        *,
-        prune: bool = True,
-    ) -> TopK:
-        """The k best of every component, as arrays.
-
-        Args:
-            query: of `make_query`.
-            k: hits a component, at most.
-            allowed: by shard, which rows are candidates; None for all that are in the bank.
-            weights: of mask and context.
-            prune: False scores every candidate, by the same kernels: what a benchmark compares with.
-        """
-        allowed = self._allowed(None, ()) if allowed is None else allowed
-        q = len(query.searched)
-        classes = [int(id) for id in query.class_ids]
-        ranges = [self._ranges(shard, classes) for shard in range(len(self.reader.shards))]
-        k = min(k, max((int(sum(r[i, 1] - r[i, 0] for r in ranges)) for i in range(q)), default=0)) or 1
-        top = TopK(
-            np.zeros(q, np.int64),
-            np.zeros((q, k)),
-            np.zeros((q, k), np.uint64),
-            np.zeros((q, k, 4), np.int64),
-            np.zeros((q, k, 2), np.int64),
-            np.zeros(q, np.int64),
-        )
-        for number, rows in enumerate(ranges):
-            if rows.any():
-                keep = allowed[number] if allowed else _EVERYTHING
-                search_shard(
-                    self._arrays[number], query.arrays, rows, keep, np.array(weights, float), number, prune, top
-                )
-        return top
-
-    @cached_property
-    def _arrays(self) -> list[ShardArrays]:
-        return [
-            ShardArrays(*(getattr(shard.footprints, name) for name in ShardArrays._fields))
-            for shard in self.reader.shards
-        ]
-
-    def _ranges(self, shard: int, classes: Sequence[int]) -> npt.NDArray[np.int64]:
-        rows = self.reader.shards[shard].entry.classes
-        return np.array([rows.get(id, (0, 0)) for id in classes], np.int64).reshape(-1, 2)
 
     def _allowed(self, where: Where, exclude: str | Iterable[str]) -> list[npt.NDArray[np.bool_]] | None:
         """By shard, which segments are candidates; None where all are."""

@@ -1,12 +1,12 @@
-"""The kernels: exact common pixels of masks and contexts over 8x8 bit tiles, and the k best of a shard.
+"""Exact counts of common pixels, from the 8x8 bit tiles of stored sources and of a layout (score, sections 6 and 7).
 
-Compiled once and cached; they release the GIL, are not parallel inside, and take read-only memory maps. A shard and a
-query come as named tuples of arrays (`ShardArrays`, `QueryArrays`), whose fields `storage/footprints.py` and
-`index/query.py` describe.
+Every kernel releases the GIL, reads only, and counts in integers; the quotients of the score are taken in float64.
+The columns of the shards are reached through a table of addresses, so that one call can go through a whole bank.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numba as nb
@@ -14,41 +14,52 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from ..storage.footprints import CELLS, TILE
-from .bounds import (
-    box_overlap,
-    box_sum,
-    cell_bound,
-    cell_room,
-    context_bound,
-    context_box,
-    context_cell_bound,
-    iou,
-    least_common,
-    mask_bound,
-)
+from ..storage.footprints import TILE, Footprints
+from .bounds import box_overlap, box_sum, context_box, iou, least_common
 
 
 class ShardArrays(NamedTuple):
-    """The fields of `Footprints` that the kernels read, in the same shapes."""
+    """The search columns of some shards, as kernels reach them.
 
-    tiles: Any
-    row_start: Any
-    mixed_start: Any
-    entry_region: Any
-    entry_bits: Any
-    region_start: Any
-    region_class: Any
-    class_start: Any
-    source_class: Any
-    class_cells: Any
-    segment_id: Any
-    box: Any
-    area: Any
-    context_area: Any
-    cells: Any
-    source: Any
-    region: Any
+    Attributes:
+        address: `(shards, 13)` int64, where each of `_COLUMNS` begins.
+        shape: `(2,)` int64, rows and columns of tiles.
+        numbers: `(most,)` of the type in which all of them number their regions; as long as a source has regions.
+    """
+
+    address: Any
+    shape: Any
+    numbers: Any
+
+
+def shard_arrays(shards: Sequence[Footprints], tiles: tuple[int, int]) -> tuple[ShardArrays, Sequence[Any]]:
+    """Some shards of one frame of `tiles` rows and columns, and what must be kept alive as long as that is used."""
+    wide = any(shard.tiles.dtype != np.uint16 for shard in shards)
+    dtype = np.dtype(np.uint32 if wide else np.uint16)
+    columns = [[_widened(shard, name, dtype) for name in _COLUMNS] for shard in shards]
+    address = [[column.ctypes.data for column in each] for each in columns]
+    most = max((int(np.diff(shard.region_start.astype(np.int64)).max(initial=0)) for shard in shards), default=0)
+    arrays = ShardArrays(
+        np.array(address, np.int64).reshape(-1, len(_COLUMNS)), np.array(tiles, np.int64), np.zeros(most, dtype)
+    )
+    return arrays, columns
+
+
+_COLUMNS = (
+    *("tiles", "row_start", "mixed_start", "entry_region", "entry_bits", "region_start", "region_class"),
+    *("source", "region", "segment_id", "box", "area", "context_area"),
+)
+_NUMBERS = ("tiles", "entry_region", "region")
+
+
+def _widened(shard: Footprints, name: str, dtype: np.dtype[Any]) -> Any:
+    """A column; where one shard of a bank has more regions in a source than 16 bits number, all have 32."""
+    column = getattr(shard, name)
+    if name not in _NUMBERS or column.dtype == dtype:
+        return column
+    widened = column.astype(dtype)
+    widened[column == np.iinfo(column.dtype).max] = np.iinfo(dtype).max  # the mark of a mixed tile
+    return widened
 
 
 class QueryArrays(NamedTuple):
@@ -58,24 +69,30 @@ class QueryArrays(NamedTuple):
         plane_of: `(65536,)` int32, class id to its plane, -1 where the layout lacks the class.
         planes: `(L, TR, TC)` uint64 bits of each class; plane_counts: `(L, TR, TC)` uint8, their set bits.
         sums: `(R + 1, C + 1)` int32 summed-area table of the pixels that are not void.
-        box: `(q, 4)` int64; area, context_area: `(q,)` int64; cells: `(q, 64)` uint32, pixels by
-            cell of the frame; class_cells: `(L, 64)` uint32, those of each class.
+        class_id: `(q,)` uint16; box: `(q, 4)` int64; area, context_area: `(q,)` int64.
         mask_start: `(q,)` int64, where the tiles of each component's box begin in mask_bits: `(W,)` uint64 and
             mask_counts: `(W,)` uint8.
+        sums_start: `(q,)` int64, where the summed-area table of each component inside its own box begins in mask_sums:
+            `(V,)` int32; it has one row and one column more than the box.
+        class_sums: `(L, 2 * TR + 1, 2 * TC + 1)` int32, summed-area tables of the classes over squares of 4 pixels;
+            all_sums: `(2 * TR + 1, 2 * TC + 1)` int32, of all classes.
     """
 
     plane_of: Any
     planes: Any
     plane_counts: Any
     sums: Any
+    class_id: Any
     box: Any
     area: Any
     context_area: Any
-    cells: Any
-    class_cells: Any
     mask_start: Any
     mask_bits: Any
     mask_counts: Any
+    sums_start: Any
+    mask_sums: Any
+    class_sums: Any
+    all_sums: Any
 
 
 class TopK(NamedTuple):
@@ -136,14 +153,15 @@ def _mixed_before(tiles, row_start, source, row, col):  # type: ignore[no-untype
 
 
 @nb.njit(cache=True, nogil=True)
-def _common(a, b):  # type: ignore[no-untyped-def]
+def overlap(a, b):  # type: ignore[no-untyped-def]
     """Where two boxes overlap; empty boxes have no rows or no columns, never less."""
     top, left = max(a[0], b[0]), max(a[1], b[1])
     return top, left, max(min(a[2], b[2]), top), max(min(a[3], b[3]), left)
 
 
 @nb.njit(cache=True, nogil=True)
-def _box(boxes, row):  # type: ignore[no-untyped-def]
+def box_at(boxes, row):  # type: ignore[no-untyped-def]
+    """One box as a tuple of int64."""
     return np.int64(boxes[row, 0]), np.int64(boxes[row, 1]), np.int64(boxes[row, 2]), np.int64(boxes[row, 3])
 
 
@@ -233,125 +251,120 @@ def context_intersection(  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def _insert(top, q, score, segment_id, counts, shard_number, row):  # type: ignore[no-untyped-def]
-    """Puts a scored segment into its place among the k best."""
-    at = top.found[q]
-    while at > 0 and (
-        top.score[q, at - 1] < score or (top.score[q, at - 1] == score and top.segment_id[q, at - 1] > segment_id)
-    ):
+def insert(found, scores, ids, counts, places, q, score, segment_id, numbers, shard, row):  # type: ignore[no-untyped-def]
+    """Puts a scored segment into its place among the k best (fields of `TopK`)."""
+    at = found[q]
+    while at > 0 and (scores[q, at - 1] < score or (scores[q, at - 1] == score and ids[q, at - 1] > segment_id)):
         at -= 1
-    k = top.score.shape[1]
+    k = scores.shape[1]
     if at == k:
         return
-    last = min(top.found[q], k - 1)
+    last = min(found[q], k - 1)
     for i in range(last, at, -1):
-        top.score[q, i], top.segment_id[q, i] = top.score[q, i - 1], top.segment_id[q, i - 1]
-        top.counts[q, i], top.place[q, i] = top.counts[q, i - 1], top.place[q, i - 1]
-    top.score[q, at], top.segment_id[q, at] = score, segment_id
-    top.counts[q, at, 0], top.counts[q, at, 1] = counts[0], counts[1]
-    top.counts[q, at, 2], top.counts[q, at, 3] = counts[2], counts[3]
-    top.place[q, at, 0], top.place[q, at, 1] = shard_number, row
-    top.found[q] = last + 1
+        scores[q, i], ids[q, i] = scores[q, i - 1], ids[q, i - 1]
+        for j in range(4):
+            counts[q, i, j] = counts[q, i - 1, j]
+        places[q, i, 0], places[q, i, 1] = places[q, i - 1, 0], places[q, i - 1, 1]
+    scores[q, at], ids[q, at] = score, segment_id
+    counts[q, at, 0], counts[q, at, 1], counts[q, at, 2], counts[q, at, 3] = numbers
+    places[q, at, 0], places[q, at, 1] = shard, row
+    found[q] = last + 1
+
+
+@intrinsic
+def _pointer(typingctx, address):  # type: ignore[no-untyped-def]
+    """An address as a pointer."""
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.voidptr(types.int64), codegen
+
+
+_ANY = 1 << 40  # columns are indexed within their bounds by what the bank's own files say, which were checked
 
 
 @nb.njit(cache=True, nogil=True)
-def _candidates(shard, query, q, first, last, allowed, weights, least, prune, class_plane):  # type: ignore[no-untyped-def]
-    """The rows of a class whose bound reaches `least`: (bounds of the score, bounds of its context term, rows)."""
-    # Plain locals: handing the tuples on would count references to every array in them, once a row.
-    boxes, areas, counts, cells, sources = shard.box, shard.area, shard.context_area, shard.cells, shard.source
-    class_start, class_cells, sums = shard.class_start, shard.class_cells, query.sums
-    frame_rows, frame_cols = sums.shape[0] - 1, sums.shape[1] - 1
-    q_box, q_area, q_count, q_cells = _box(query.box, q), query.area[q], query.context_area[q], query.cells[q]
-    q_around = context_box(q_box, frame_rows, frame_cols)
-    room, scratch = np.empty(CELLS * CELLS, np.uint32), np.empty(CELLS * CELLS, np.uint32)
-    cell_room(q_around, frame_rows, frame_cols, CELLS, room)
-    bounds, contexts, rows = np.empty(last - first), np.empty(last - first), np.empty(last - first, np.int64)
-    n = 0
-    for row in range(first, last):
-        if len(allowed) and not allowed[row]:
-            continue
-        box, area, count = _box(boxes, row), np.int64(areas[row]), np.int64(counts[row])
-        mask = weights[0] * mask_bound(area, q_area, box_overlap(box, q_box))
-        if mask + weights[1] < least:
-            continue
-        window = _common(context_box(box, frame_rows, frame_cols), q_around)
-        context = weights[1] * context_bound(count, q_count, box_sum(sums, window))
-        if mask + context < least:
-            continue
-        if prune:
-            mask = min(mask, weights[0] * cell_bound(cells[row], q_cells, area, q_area))
-            if mask + context < least:
-                continue
-            source = np.int64(sources[row])
-            around = context_cell_bound(
-                class_cells, class_plane, class_start[source], class_start[source + 1],
-                query.class_cells, room, count, q_count, scratch,
-            )  # fmt: skip
-            context = min(context, weights[1] * around)
-        if mask + context >= least:
-            bounds[n], contexts[n], rows[n] = mask + context, context, row
-            n += 1
-    return bounds[:n], contexts[:n], rows[:n]
-
-
-@nb.njit(cache=True, nogil=True)
-def search_shard(shard, query, ranges, allowed, weights, shard_number, prune, top):  # type: ignore[no-untyped-def]
-    """Updates the k best of every component by one shard.
-
-    Segments whose bound reaches the k-th score are visited by descending bound; the mask comes first, and the context
-    only if it can still matter.
+def score_segment(  # type: ignore[no-untyped-def]
+    address, shape, numbers, shard, row, planes, plane_counts, plane_of, sums, mask_bits, mask_counts, q_box, q_at,
+    q_area, q_count, weights, context_most, least, region_plane,
+):  # fmt: skip
+    """One stored segment against one component, exactly, unless it becomes certain that the score is under `least`.
 
     Args:
-        shard, query: `ShardArrays`, `QueryArrays`.
-        ranges: `(q, 2)` int64, the rows of each component's class.
-        allowed: `(N,)` bool, or `(0,)` where every segment is a candidate.
-        weights: `(2,)` float64 of mask and context, not negative.
-        shard_number: what to write into `top.place`.
-        prune: False scores every candidate: brute force over the same tiles.
+        address, shape, numbers: of `ShardArrays`; shard, row: which segment.
+        planes, plane_counts, plane_of, sums, mask_bits, mask_counts: of `QueryArrays`; q_box, q_at, q_area, q_count:
+            the component's.
+        weights: of mask and context.
+        context_most: a bound of the weighted context term.
+        least: the score from which on the segment matters; below 0 for always.
+        region_plane: `(most,)` int32, scratch.
+
+    Returns:
+        The score, -1 where it is under `least`; the segment's id; common pixels and union of masks, then of contexts.
+    """
+    at = address[shard]
+    box = nb.carray(_pointer(at[10]), (_ANY, 4), np.uint16)
+    box = np.int64(box[row, 0]), np.int64(box[row, 1]), np.int64(box[row, 2]), np.int64(box[row, 3])
+    area = np.int64(nb.carray(_pointer(at[11]), (_ANY,), np.uint32)[row])
+    count = np.int64(nb.carray(_pointer(at[12]), (_ANY,), np.uint32)[row])
+    source = np.int64(nb.carray(_pointer(at[7]), (_ANY,), np.uint32)[row])
+    own = nb.carray(_pointer(at[8]), (_ANY,), numbers.dtype)[row]
+    segment_id = nb.carray(_pointer(at[9]), (_ANY,), np.uint64)[row]
+    tiles = nb.carray(_pointer(at[0]), (_ANY, shape[0], shape[1]), numbers.dtype)
+    row_start = nb.carray(_pointer(at[1]), (_ANY, shape[0]), np.uint32)
+    mixed_start = nb.carray(_pointer(at[2]), (_ANY,), np.uint32)
+    entry_region = nb.carray(_pointer(at[3]), (_ANY,), numbers.dtype)
+    entry_bits = nb.carray(_pointer(at[4]), (_ANY,), np.uint64)
+    common = mask_intersection(
+        tiles, row_start, mixed_start, entry_region, entry_bits, source, own, box, q_box, q_at, mask_bits, mask_counts
+    )
+    mask = weights[0] * iou(common, area, q_area)
+    none = -1.0, segment_id, (common, common, common, common)
+    if mask + context_most < least:
+        return none
+    frame_rows, frame_cols = sums.shape[0] - 1, sums.shape[1] - 1
+    window = overlap(context_box(box, frame_rows, frame_cols), context_box(q_box, frame_rows, frame_cols))
+    needed, shared = np.int64(0), np.int64(0)
+    if least > 0 and weights[1] > 0:
+        needed = least_common(least * (1 - 2e-15) - mask, weights[1], count + q_count)
+    if box_sum(sums, window) > 0:
+        region_start = nb.carray(_pointer(at[5]), (_ANY,), np.uint32)
+        region_class = nb.carray(_pointer(at[6]), (_ANY,), np.uint16)
+        first = np.int64(region_start[source])
+        for region in range(np.int64(region_start[source + 1]) - first):
+            region_plane[region] = plane_of[region_class[first + region]]
+        shared = context_intersection(
+            tiles, row_start, mixed_start, entry_region, entry_bits, source, region_plane, window, planes, plane_counts,
+            sums, needed,
+        )  # fmt: skip
+    if shared < needed:
+        return none
+    score = mask + weights[1] * iou(shared, count, q_count)
+    if score < least:
+        return none
+    return score, segment_id, (common, area + q_area - common, shared, count + q_count - shared)
+
+
+@nb.njit(cache=True, nogil=True)
+def score_places(shards, query, q, places, weights, top):  # type: ignore[no-untyped-def]
+    """Updates the k best of one component by some segments, each scored in full.
+
+    Args:
+        shards: `ShardArrays`; query: `QueryArrays`.
+        places: `(n, 2)` int64, shard and row of each.
+        weights: `(2,)` float64.
         top: `TopK`, changed in place.
     """
-    tiles, row_start, mixed_start = shard.tiles, shard.row_start, shard.mixed_start
-    entry_region, entry_bits, sums, score = shard.entry_region, shard.entry_bits, query.sums, top.score
-    last, frame_rows, frame_cols = score.shape[1] - 1, sums.shape[0] - 1, sums.shape[1] - 1
-    region_plane, class_plane = query.plane_of[shard.region_class], query.plane_of[shard.source_class]
-    for q in range(len(ranges)):
-        q_box, q_area, q_count = _box(query.box, q), query.area[q], query.context_area[q]
-        q_around = context_box(q_box, frame_rows, frame_cols)
-        least = score[q, last] if prune and top.found[q] > last else -1.0
-        bounds, contexts, rows = _candidates(
-            shard, query, q, ranges[q, 0], ranges[q, 1], allowed, weights, least, prune, class_plane
-        )
-        for i in np.argsort(-bounds) if prune else np.arange(len(rows)):
-            full = prune and top.found[q] > last
-            if full and bounds[i] < score[q, last]:
-                break
-            row, box = rows[i], _box(shard.box, rows[i])
-            source, area, count = (
-                np.int64(shard.source[row]),
-                np.int64(shard.area[row]),
-                np.int64(shard.context_area[row]),
-            )
-            common = mask_intersection(
-                tiles, row_start, mixed_start, entry_region, entry_bits, source, shard.region[row], box,
-                q_box, query.mask_start[q], query.mask_bits, query.mask_counts,
-            )  # fmt: skip
-            mask = weights[0] * iou(common, area, q_area)
-            if full and mask + contexts[i] < score[q, last]:
-                continue
-            window, shared, needed = (
-                _common(context_box(box, frame_rows, frame_cols), q_around),
-                np.int64(0),
-                np.int64(0),
-            )
-            if full and weights[1] > 0:
-                needed = least_common(score[q, last] * (1 - 2e-15) - mask, weights[1], count + q_count)
-            if box_sum(sums, window) > 0:
-                shared = context_intersection(
-                    tiles, row_start, mixed_start, entry_region, entry_bits, source,
-                    region_plane[shard.region_start[source] :], window, query.planes, query.plane_counts, sums, needed,
-                )  # fmt: skip
-            top.scored[q] += 1
-            if shared >= needed:
-                counts = (common, area + q_area - common, shared, count + q_count - shared)
-                total = mask + weights[1] * iou(shared, count, q_count)
-                _insert(top, q, total, shard.segment_id[row], counts, shard_number, row)
+    region_plane = np.empty(len(shards.numbers), np.int32)
+    for i in range(len(places)):
+        score, segment_id, counts = score_segment(
+            shards.address, shards.shape, shards.numbers, places[i, 0], places[i, 1], query.planes, query.plane_counts,
+            query.plane_of, query.sums, query.mask_bits, query.mask_counts, box_at(query.box, q), query.mask_start[q],
+            query.area[q], query.context_area[q], weights, weights[1], -1.0, region_plane,
+        )  # fmt: skip
+        top.scored[q] += 1
+        insert(
+            top.found, top.score, top.segment_id, top.counts, top.place, q, score, segment_id, counts, places[i, 0],
+            places[i, 1],
+        )  # fmt: skip

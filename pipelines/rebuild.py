@@ -24,11 +24,13 @@ from ..storage import files
 from ..storage.environments import LMDB_ENGINE
 from ..storage.errors import BankError, InputError, NotABankError, sentence
 from ..storage.manifest import Manifest, collect_garbage, generations, publish, shard_folder
+from ..storage.parts import plan_parts
 from ..storage.reader import Reader, content_of
 from ..storage.shard import ShardEntry
 from .classmap import load_class_map
 from .cluster import cluster, run_tasks
 from .extraction import ShardJob, adopt_shards, extract_shard, planned_inputs
+from .indexing import index_shards
 from .planning import MAX_BROKEN, Work, nothing_usable, plan_all, prepare, refuse_losses, resolve_settings, survey_all
 from .progress import Progress, silent
 
@@ -143,7 +145,7 @@ def rebuild(
         shards = _adopt(work, settings)
         shards += _run(_jobs(work, settings, shard_size), scheduler, workers, progress)
         manifest = _next_manifest(work, settings, (*_masked(work), *shards))
-        return _publish(work, reader, manifest, shards, n_in, allow_shrink, started)
+        return _publish(work, reader, manifest, shards, n_in, allow_shrink, started, progress)
 
 
 def _whole(name: str, value: Any) -> Any:
@@ -179,7 +181,7 @@ def _check_bank_folder(path: Path) -> None:
         )  # fmt: skip
 
 
-_OWN = {"shards", "WRITER.lock"}
+_OWN = {"shards", "index", "WRITER.lock"}
 
 
 def _make_bank_folder(path: Path) -> None:
@@ -243,6 +245,7 @@ def _publish(
     n_in: int,
     allow_shrink: bool,
     started: float,
+    progress: Progress,
 ) -> RebuildReport:
     """Accounts for every input, makes the next generation the current one if anything changed, and cleans up."""
     counts = {
@@ -255,11 +258,14 @@ def _publish(
         raise BankError(
             sentence(work.bank, f"not every input is accounted for ({counts})", fix="nothing was published")
         )
-    published = not work.current or _described(manifest) != _described(work.current)
+    before = work.current.index if work.current else ()
+    unindexed = plan_parts(before, manifest.shards).made
+    published = not work.current or _described(manifest) != _described(work.current) or bool(unindexed)
     if published:
         reader = Reader(work.bank, manifest)
         _check_usable(work, reader, counts, allow_shrink)
-        publish(work.bank, replace(manifest, content=content_of(reader)))
+        parts = index_shards(work.bank, manifest.geometry.frame, manifest.shards, before, progress)
+        publish(work.bank, replace(manifest, index=parts, content=content_of(reader)))
     assert reader is not None
     with suppress(OSError):  # the generation is out; the next run tries again
         collect_garbage(work.bank)

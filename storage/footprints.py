@@ -9,9 +9,8 @@ classes. Bit `8 * row + column` of a mask is one pixel of the tile.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,11 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import arrays_to_bytes, map_arrays
 from .classes import VOID
 
 TILE = 8
 """Side of a tile, pixels."""
-CELLS = 8
-"""The frame is cut into CELLS x CELLS equal cells, whose counts bound how much masks and contexts can overlap."""
 
 Array = npt.NDArray[Any]
 
@@ -40,8 +38,6 @@ class TiledRegions:
         mixed_start: `(M + 1,)` uint32, where the entries of each mixed tile begin.
         entry_region: `(E,)` uint32, and entry_bits: `(E,)` uint64.
         region_class: `(G,)` uint16, the class of each region, `VOID` for region 0.
-        cells: `(G, 64)` uint32, how many pixels of each region lie in each of the CELLS x CELLS equal parts of the
-            frame; zeros for region 0.
     """
 
     tiles: npt.NDArray[np.uint32]
@@ -50,14 +46,6 @@ class TiledRegions:
     entry_region: npt.NDArray[np.uint32]
     entry_bits: npt.NDArray[np.uint64]
     region_class: npt.NDArray[np.uint16]
-    cells: npt.NDArray[np.uint32]
-
-    def class_cells(self) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint32]]:
-        """The classes present, ascending, `(K,)` uint16, and their `cells`, `(K, 64)` uint32."""
-        present, rank = np.unique(self.region_class[1:], return_inverse=True)
-        cells = np.zeros((len(present), CELLS * CELLS), np.uint32)
-        np.add.at(cells, rank, self.cells[1:])
-        return present, cells
 
 
 @dataclass(frozen=True)
@@ -85,10 +73,8 @@ class Footprints:
         tiles: `(S, TR, TC)` uint16 or uint32 (its largest value marks a mixed tile), one plane a source.
         row_start: `(S, TR)` uint32 into mixed_start: `(M + 1,)` uint32 into entry_region, entry_bits: `(E,)`.
         region_start: `(S + 1,)` uint32 into region_class: `(G,)` uint16.
-        class_start: `(S + 1,)` uint32 into source_class: `(K,)` uint16, the classes of each source, ascending, and
-            class_cells: `(K, 64)` uint16, or uint32 for huge frames, their pixels in each cell of the frame.
         segment_id: `(N,)` uint64; class_id: `(N,)` uint16.
-        box: `(N, 4)` uint16; area, context_area: `(N,)` uint32; cells: `(N, 64)`, as class_cells.
+        box: `(N, 4)` uint16; area, context_area: `(N,)` uint32.
         source: `(N,)` uint32, the row of its source; region: `(N,)`, which region of it.
     """
 
@@ -99,15 +85,11 @@ class Footprints:
     entry_bits: npt.NDArray[np.uint64]
     region_start: npt.NDArray[np.uint32]
     region_class: npt.NDArray[np.uint16]
-    class_start: npt.NDArray[np.uint32]
-    source_class: npt.NDArray[np.uint16]
-    class_cells: Array
     segment_id: npt.NDArray[np.uint64]
     class_id: npt.NDArray[np.uint16]
     box: npt.NDArray[np.uint16]
     area: npt.NDArray[np.uint32]
     context_area: npt.NDArray[np.uint32]
-    cells: Array
     source: npt.NDArray[np.uint32]
     region: Array
 
@@ -121,28 +103,13 @@ class Footprints:
         return {int(id): (int(start), int(stop)) for id, start, stop in zip(ids, starts, stops, strict=True)}
 
     def to_bytes(self) -> bytes:
-        """A safetensors file: no code, a JSON header, aligned plain arrays."""
-        from safetensors.numpy import save
-
-        data: bytes = save({field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)})
-        return data
+        """The file of a shard's search columns."""
+        return arrays_to_bytes(self)
 
     @classmethod
     def map(cls, path: Path) -> Footprints:
-        """The columns of a file that `to_bytes` made, memory-mapped read-only.
-
-        The file's size and hash must have been checked: the kernels trust what they are given.
-        """
-        data = np.memmap(path, np.uint8, "r")
-        start = 8 + int(data[:8].view(np.uint64)[0])
-        header = json.loads(bytes(data[8:start]))
-        arrays = {}
-        for field in fields(cls):
-            entry = header[field.name]
-            begin, end = entry["data_offsets"]
-            flat = data[start + begin : start + end].view(f"<u{int(entry['dtype'][1:]) // 8}")
-            arrays[field.name] = np.asarray(flat.reshape(entry["shape"]))
-        return cls(**arrays)
+        """The columns of a file that `to_bytes` made, memory-mapped; the file must have been checked."""
+        return map_arrays(cls, path)
 
 
 def tile_regions(regions: npt.NDArray[np.uint32], region_class: npt.NDArray[np.uint16]) -> TiledRegions:
@@ -163,9 +130,7 @@ def tile_regions(regions: npt.NDArray[np.uint32], region_class: npt.NDArray[np.u
     entry_region = np.empty(int(mixed_start[-1]), np.uint32)
     entry_bits = np.empty(int(mixed_start[-1]), np.uint64)
     _fill_entries(regions, tiles, entry_region, entry_bits)
-    cells = np.zeros((len(region_class), CELLS * CELLS), np.uint32)
-    _count_cells(regions, cells)
-    return TiledRegions(tiles, row_start, mixed_start, entry_region, entry_bits, region_class, cells)
+    return TiledRegions(tiles, row_start, mixed_start, entry_region, entry_bits, region_class)
 
 
 def void_free_sums(regions: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
@@ -191,10 +156,6 @@ def join_sources(sources: Sequence[tuple[TiledRegions, SegmentColumns]], frame: 
     mixed_offsets = _offsets([len(tiled.mixed_start) - 1 for tiled in maps])
     entry_offsets = _offsets([len(tiled.entry_bits) for tiled in maps])
     joined = {name: _joined([getattr(c, name) for c in columns], *kind) for name, kind in _COLUMN_TYPES.items()}
-    by_class = [tiled.class_cells() for tiled in maps]
-    class_cells = _joined([cells for _, cells in by_class], np.uint32, (0, CELLS * CELLS))
-    cell_type = np.uint16 if class_cells.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
-    segment_cells = [tiled.cells[1 : count + 1] for tiled, count in zip(maps, counts, strict=True)]
     order = np.lexsort((joined["segment_id"], joined["class_id"]))
     source = np.repeat(np.arange(len(counts), dtype=np.uint32), counts)
     region = np.concatenate([np.arange(1, count + 1) for count in counts] or [np.zeros(0)]).astype(region_type)
@@ -214,10 +175,6 @@ def join_sources(sources: Sequence[tuple[TiledRegions, SegmentColumns]], frame: 
         entry_bits=_joined([tiled.entry_bits for tiled in maps], np.uint64),
         region_start=_offsets([len(tiled.region_class) for tiled in maps]),
         region_class=_joined([tiled.region_class for tiled in maps], np.uint16),
-        class_start=_offsets([len(present) for present, _ in by_class]),
-        source_class=_joined([present for present, _ in by_class], np.uint16),
-        class_cells=class_cells.astype(cell_type),
-        cells=_joined(segment_cells, cell_type, (0, CELLS * CELLS))[order],
         source=source[order],
         region=region[order],
         **{name: column[order] for name, column in joined.items()},
@@ -262,18 +219,6 @@ def _tile_entries(regions, top, left, found, bits):  # type: ignore[no-untyped-d
                 n += 1
             bits[i] |= np.uint64(1) << np.uint64(TILE * (row - top) + col - left)
     return n
-
-
-@nb.njit(cache=True, nogil=True)
-def _count_cells(regions, cells):  # type: ignore[no-untyped-def]
-    rows, cols = -(-regions.shape[0] // CELLS), -(-regions.shape[1] // CELLS)
-    for row in range(regions.shape[0]):
-        for cell in range(CELLS):
-            at = CELLS * (row // rows) + cell
-            for col in range(cell * cols, min((cell + 1) * cols, regions.shape[1])):
-                region = regions[row, col]
-                if region > 0:
-                    cells[region, at] += 1
 
 
 @nb.njit(cache=True, nogil=True)

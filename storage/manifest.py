@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from . import files
+from .checks import damage_of
 from .classes import VOID, ClassTable, lookup_table
 from .codec import check_value
 from .decoding import Decoding
 from .errors import BankBusyError, BankError, DamagedBankError, NotABankError, sentence
 from .layouts import Geometry
-from .shard import SCHEMA, Shard, ShardEntry, check_schema, size_and_hash
+from .parts import PartEntry, part_folder
+from .shard import SCHEMA, Shard, ShardEntry, check_schema
 
 FORMAT = "zeuxis-bank"
 _NAME = re.compile(r"MANIFEST-(\d{6})\.json")
@@ -76,7 +78,7 @@ class Manifest:
         geometry: frame, minimum area, thin option.
         settings: the extraction settings, as they were resolved.
         classes: the bank's class table.
-        datasets, shards: what it is made of.
+        datasets, shards: what it is made of; index: the index parts over the shards.
         content: 32 hex digits over all that was extracted: equal for equal banks, however they were made.
         made: time and versions, for people.
     """
@@ -89,6 +91,7 @@ class Manifest:
     shards: tuple[ShardEntry, ...]
     content: str
     made: Mapping[str, str] = field(default_factory=dict)
+    index: tuple[PartEntry, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_bytes` reads them back."""
@@ -104,6 +107,7 @@ class Manifest:
             "classes": self.classes.to_json(),
             "datasets": [entry.to_json() for entry in self.datasets],
             "shards": [entry.to_json() for entry in self.shards],
+            "index": [entry.to_json() for entry in self.index],
             "content": self.content,
             "made": dict(self.made),
         }
@@ -145,6 +149,7 @@ class Manifest:
             tuple(ShardEntry.from_json(entry) for entry in row["shards"]),
             row["content"],
             row["made"],
+            tuple(PartEntry.from_json(entry) for entry in row.get("index", ())),
         )
 
 
@@ -194,6 +199,8 @@ def publish(bank: Path, manifest: Manifest) -> None:
         files.write_bytes(temporary, manifest.to_bytes())
         if manifest.shards:
             files.fsync_folder(shard_folder(bank))  # names that a killed writer gave last may not be on the disk yet
+        if manifest.index:
+            files.fsync_folder(part_folder(bank))
         if not files.link_new(temporary, manifest_path(bank, manifest.generation)):
             raise BankBusyError(
                 sentence(bank, f"generation {manifest.generation} was published by someone else", fix="run this again")
@@ -204,16 +211,17 @@ def publish(bank: Path, manifest: Manifest) -> None:
 
 
 def collect_garbage(bank: Path) -> list[str]:
-    """Removes what killed writers left: temporary names, and shards that no generation names. Call as the writer.
+    """Removes what killed writers left: temporary names, and shards and index parts that no generation names.
 
-    While a manifest cannot be read, no shard is removed: it may be one of those that it names.
+    Call as the writer. While a manifest cannot be read, no shard or part is removed: it may be one of those it names.
     """
-    folder = shard_folder(bank)
-    candidates = [*bank.iterdir(), *(folder.iterdir() if folder.is_dir() else ())]
-    leftovers = [path for path in candidates if path.name.startswith(".tmp-")]
+    folders = [folder for folder in (shard_folder(bank), part_folder(bank)) if folder.is_dir()]
+    inside = [path for folder in folders for path in folder.iterdir()]
+    leftovers = [path for path in (*bank.iterdir(), *inside) if path.name.startswith(".tmp-")]
     try:
-        named = {entry.id for n in generations(bank) for entry in _load(manifest_path(bank, n)).shards}
-        leftovers += [path for path in candidates if path.parent == folder and path.name not in named]
+        manifests = [_load(manifest_path(bank, number)) for number in generations(bank)]
+        named = {entry.id for manifest in manifests for entry in (*manifest.shards, *manifest.index)}
+        leftovers += [path for path in inside if path.name not in named]
     except BankError:
         pass
     leftovers = list(dict.fromkeys(leftovers))
@@ -237,29 +245,19 @@ def verify(
         BankError: the manifest itself cannot be used.
     """
     manifest = manifest or load_current(bank)
-    jobs = [(entry, name) for entry in manifest.shards for name in sorted(entry.files)]
+    folders = [(shard_folder(bank) / entry.id, entry.files) for entry in manifest.shards]
+    folders += [(part_folder(bank) / entry.id, entry.files) for entry in manifest.index]
+    jobs = [(folder, name, entry) for folder, entries in folders for name, entry in sorted(entries.items())]
     damaged = set()
-    for done, (entry, name) in enumerate(jobs, start=1):
-        path = shard_folder(bank) / entry.id / name
-        if (said := _damage_of(path, *entry.files[name])) is not None:
-            damaged.add(entry.id)
+    for done, (folder, name, published) in enumerate(jobs, start=1):
+        if (said := damage_of(folder / name, published)) is not None:
+            damaged.add(folder.name)
             yield said
         if progress:
             progress(done, len(jobs))
     for entry in manifest.shards if deep else ():
         if entry.id not in damaged:  # what lies inside could not be trusted
             yield from _damaged_values(Shard(shard_folder(bank) / entry.id, entry))
-
-
-def _damage_of(path: Path, size: int, digest: str) -> str | None:
-    try:
-        found = size_and_hash(path)
-    except DamagedBankError as error:
-        return str(error)
-    if found == (size, digest):
-        return None
-    expected = f"{size:,} bytes, SHA-256 {digest[:12]}…"
-    return sentence(path, expected=expected, found=f"{found[0]:,} bytes, {found[1][:12]}…")
 
 
 def _damaged_values(shard: Shard) -> Iterator[str]:

@@ -22,6 +22,7 @@ from .errors import BankError, DamagedBankError, FilterError, InputError, senten
 from .images import Depth, Photograph, decode_photograph
 from .layouts import Geometry
 from .manifest import DatasetEntry, Manifest, load_current, shard_folder
+from .parts import INDEX, IndexPart, part_folder
 from .records import TABLES, hex_id, schema_of
 from .shard import Shard, blob_key
 
@@ -56,6 +57,8 @@ class Reader:
         self.manifest: Manifest = manifest or load_current(self.path)
         folder = shard_folder(self.path)
         self.shards = [Shard(folder / entry.id, entry) for entry in self.manifest.shards]
+        parts = [entry for entry in self.manifest.index if entry.version == INDEX]
+        self.parts = [IndexPart(part_folder(self.path) / entry.id, entry) for entry in parts]
         self._whole_table = lru_cache(maxsize=_CACHED_TABLES)(lambda table, shard: self.shards[shard].table(table))
 
     @property

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import files
+from .checks import FileEntry, check_size, checked_file, damage_of, file_entry
 from .codec import Codec, seal, unseal
 from .environments import LMDB_ENGINE, reading
 from .errors import BankError, DamagedBankError, SchemaError, sentence
@@ -75,7 +76,7 @@ class ShardEntry:
     Attributes:
         id: content-derived, the name of its folder.
         settings: fingerprint of the extraction settings it was made with.
-        files: relative path to `[bytes, SHA-256]`.
+        files: relative path to size and hashes.
         rows: table to number of rows.
         classes: class id to the half-open range of its rows, in `segments.parquet` and the search columns alike.
         masked: names of sources that are in the shard and no longer in the bank.
@@ -84,7 +85,7 @@ class ShardEntry:
 
     id: str
     settings: str
-    files: Mapping[str, tuple[int, str]]
+    files: Mapping[str, FileEntry]
     rows: Mapping[str, int]
     classes: Mapping[int, tuple[int, int]]
     masked: tuple[str, ...] = ()
@@ -110,7 +111,7 @@ class ShardEntry:
         return cls(
             row["id"],
             row["settings"],
-            {name: (size, digest) for name, (size, digest) in row["files"].items()},
+            {name: FileEntry(*entry) for name, entry in row["files"].items()},
             row["rows"],
             {int(id): (start, stop) for id, (start, stop) in row["classes"].items()},
             tuple(row["masked"]),
@@ -187,7 +188,7 @@ class ShardWriter:
         entry = ShardEntry(
             self._id(),
             self.settings,
-            {name: size_and_hash(self._path / name) for name in names},
+            {name: file_entry(self._path / name) for name in names},
             {name: table.num_rows for name, table in tables.items()},
             footprints.class_rows(),
         )
@@ -239,8 +240,8 @@ class Shard:
         self.path = path
         self.entry = entry
         self._sound: set[str] = set()
-        for name, (size, _) in entry.files.items():
-            check_size(path / name, size)
+        for name, published in entry.files.items():
+            check_size(path / name, published)
 
     @cached_property
     def footprints(self) -> Footprints:
@@ -298,16 +299,7 @@ class Shard:
 
     def check_hash(self, name: str) -> None:
         """Raises DamagedBankError where a file's bytes are not those that were published."""
-        found = size_and_hash(self.path / name)
-        if found != tuple(self.entry.files[name]):
-            raise DamagedBankError(
-                sentence(
-                    self.path / name,
-                    expected=f"SHA-256 {self.entry.files[name][1][:12]}…",
-                    found=f"{found[1][:12]}…",
-                    fix="restore the file from a copy or rebuild the bank",
-                )
-            )
+        checked_file(self.path / name, self.entry.files[name])
 
 
 def read_marker(path: Path) -> ShardEntry | None:
@@ -323,39 +315,10 @@ def finished_shard(path: Path) -> ShardEntry | None:
     try:
         row = json.loads((path / MARKER).read_bytes())
         entry = _with_marker(ShardEntry.from_json(row), path)
-        sound = row["schema"] == SCHEMA and all(size_and_hash(path / name) == of for name, of in entry.files.items())
+        sound = row["schema"] == SCHEMA and all(damage_of(path / name, of) is None for name, of in entry.files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, DamagedBankError):
         return None
     return entry if sound else None
-
-
-def size_and_hash(path: Path) -> tuple[int, str]:
-    """Bytes and SHA-256 of a file.
-
-    Raises:
-        DamagedBankError: there is no such file.
-    """
-    try:
-        with open(path, "rb") as file:
-            return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DamagedBankError(
-            sentence(path, f"cannot be read ({error.strerror})", fix="restore the file from a copy or rebuild the bank")
-        ) from error
-
-
-def check_size(path: Path, size: int) -> None:
-    """Raises DamagedBankError where a file is missing or has another size: before anything maps it."""
-    found = path.stat().st_size if path.is_file() else None
-    if found != size:
-        raise DamagedBankError(
-            sentence(
-                path,
-                expected=f"{size:,} bytes",
-                found="no file" if found is None else f"{found:,} bytes",
-                fix="restore the file from a copy or rebuild the bank",
-            )
-        )
 
 
 def check_schema(path: Path, row: Mapping[str, Any]) -> None:
@@ -374,7 +337,7 @@ def sealed_files(source_id: str, image: bytes, layout: bytes, depth: bytes | Non
 
 def _with_marker(entry: ShardEntry, path: Path) -> ShardEntry:
     """The entry with the marker among its files; the marker cannot hold its own hash."""
-    return replace(entry, files={**entry.files, MARKER: size_and_hash(path / MARKER)})
+    return replace(entry, files={**entry.files, MARKER: file_entry(path / MARKER)})
 
 
 def _parquet(table: pa.Table) -> bytes:

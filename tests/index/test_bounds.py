@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.index.bounds import box_overlap, cell_bound, context_bound, context_box, iou, least_common, mask_bound
+from zeuxis.index.bounds import box_overlap, context_bound, context_box, iou, least_common, mask_bound
 from zeuxis.storage import layouts
 
 
@@ -29,8 +29,6 @@ def test_bounds_hold_on_random_masks():
         score = iou(common, area, other)
         boxes = [layouts.areas_and_boxes(m.astype(np.uint32), 1)[1][0].tolist() for m in (a, b)]
         assert mask_bound(area, other, box_overlap(tuple(boxes[0]), tuple(boxes[1]))) >= score
-        cells = [m.reshape(8, 2, 8, 3).sum(axis=(1, 3)).ravel().astype(np.uint32) for m in (a, b)]
-        assert cell_bound(cells[0], cells[1], area, other) >= score
         assert context_bound(area, other, other) >= score
 
 

@@ -1,0 +1,173 @@
+"""Exact search: the k best segments of every component, over every shard of a bank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..storage.footprints import frame_tiles
+from ..storage.leaves import SIZES, Leaves
+from ..storage.reader import Reader
+from .best_first import search_part
+from .leaves import build_leaves, starts_of
+from .query import Query
+from .scoring import ShardArrays, TopK, score_places, shard_arrays
+
+_ALL = np.zeros(0, bool)
+Allowed = Sequence[npt.NDArray[np.bool_]]
+"""By shard, which rows are candidates: `(N,)` bool in the order of its search columns."""
+
+
+class LeafArrays(NamedTuple):
+    """The fields of `Leaves`, as the kernels take them."""
+
+    class_ids: Any
+    class_start: Any
+    block_bounds: Any
+    leaf_bounds: Any
+    trunk_bounds: Any
+    leaf_grid: Any
+    leaf_classes: Any
+    shard: Any
+    row: Any
+    box: Any
+    area: Any
+    context_area: Any
+    signature: Any
+    block_signature: Any
+
+
+class Part(NamedTuple):
+    """The leaves of one index part, and which shards of the bank it covers: `(shards of the part,)` int64."""
+
+    leaves: LeafArrays
+    shards: npt.NDArray[np.int64]
+
+
+class ExactSearch:
+    """Exact search in one generation of a bank."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+
+    def search(
+        self,
+        query: Query,
+        k: int,
+        allowed: Allowed | None = None,
+        weights: tuple[float, float] = (1.0, 1.0),
+        *,
+        floor: npt.NDArray[np.float64] | float = 0.0,
+        components: range | None = None,
+    ) -> TopK:
+        """The k best of every component, as arrays.
+
+        Args:
+            query: of `make_query`.
+            k: hits a component, at most.
+            allowed: which rows are candidates; None for all.
+            weights: of mask and context.
+            floor: one score a component, or one for all: less is of no interest.
+            components: which; default all.
+        """
+        top = self.empty(query, k)
+        floors = np.broadcast_to(np.asarray(floor, np.float64), len(query.class_ids))
+        chosen = components if components is not None else range(len(query.class_ids))
+        for number, part in enumerate(self.parts):
+            rows, blocks = self._allowed_rows(number, allowed)
+            search_part(
+                part.leaves, self.shards, query.arrays, chosen.start, chosen.stop, rows, blocks,
+                np.array(weights, np.float64), floors, part.shards, top,
+            )  # fmt: skip
+        return top
+
+    def score(
+        self, query: Query, k: int, places: Sequence[npt.NDArray[np.int64]], weights: tuple[float, float] = (1.0, 1.0)
+    ) -> TopK:
+        """The k best of every component among some segments: `(n, 2)` shard and row of each, a component."""
+        top = self.empty(query, k)
+        for q, each in enumerate(places):
+            score_places(self.shards, query.arrays, q, each, np.array(weights, np.float64), top)
+        return top
+
+    def brute_force(
+        self, query: Query, k: int, allowed: Allowed | None = None, weights: tuple[float, float] = (1.0, 1.0)
+    ) -> TopK:
+        """The same answers as `search`, by scoring every candidate: what it is compared with."""
+        return self.score(query, k, [self._places(int(id), allowed) for id in query.class_ids], weights)
+
+    def empty(self, query: Query, k: int) -> TopK:
+        """Room for the k best, or for all there are."""
+        q = len(query.class_ids)
+        k = min(k, max((self.class_sizes.get(int(id), 0) for id in query.class_ids), default=0)) or 1
+        return TopK(
+            np.zeros(q, np.int64), np.zeros((q, k)), np.zeros((q, k), np.uint64), np.zeros((q, k, 4), np.int64),
+            np.zeros((q, k, 2), np.int64), np.zeros(q, np.int64),
+        )  # fmt: skip
+
+    @cached_property
+    def class_sizes(self) -> dict[int, int]:
+        """How many segments of each class there are."""
+        sizes: dict[int, int] = {}
+        for entry in self.reader.manifest.shards:
+            for id, (first, last) in entry.classes.items():
+                sizes[id] = sizes.get(id, 0) + last - first
+        return sizes
+
+    @cached_property
+    def shards(self) -> ShardArrays:
+        """The search columns of every shard."""
+        footprints = [shard.footprints for shard in self.reader.shards]
+        arrays, self._kept = shard_arrays(footprints, frame_tiles(self.reader.geometry.frame))
+        return arrays
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """The index parts; shards that none covers, as in a bank of an older version, are indexed in memory."""
+        number_of = {shard.entry.id: number for number, shard in enumerate(self.reader.shards)}
+        parts = [
+            Part(_arrays(part.leaves), np.array([number_of[id] for id in part.entry.shards], np.int64))
+            for part in self.reader.parts
+        ]
+        covered = {int(number) for part in parts for number in part.shards}
+        bare = [number for number in range(len(self.reader.shards)) if number not in covered]
+        if bare:
+            footprints = [self.reader.shards[number].footprints for number in bare]
+            leaves = build_leaves(footprints, self.reader.geometry.frame)
+            parts.append(Part(_arrays(leaves), np.array(bare, np.int64)))
+        return parts
+
+    def _allowed_rows(
+        self, number: int, allowed: Allowed | None
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Candidates by row of a part's leaves, and which blocks have any."""
+        if allowed is None:
+            return _ALL, _ALL
+        part = self.parts[number]
+        offsets = np.cumsum([0, *(len(allowed[shard]) for shard in part.shards)])
+        joined = np.concatenate([allowed[shard] for shard in part.shards]) if len(part.shards) else _ALL
+        rows = joined[offsets[part.leaves.shard] + part.leaves.row]
+        return rows, np.logical_or.reduceat(rows, starts_of(part.leaves.class_start[:, 0], SIZES[1])) if len(
+            rows
+        ) else _ALL
+
+    def _places(self, class_id: int, allowed: Allowed | None) -> npt.NDArray[np.int64]:
+        found = [np.zeros((0, 2), np.int64)]
+        for number, shard in enumerate(self.reader.shards):
+            rows = np.arange(*shard.entry.classes.get(class_id, (0, 0)))
+            if allowed is not None:
+                rows = rows[allowed[number][rows]]
+            found.append(np.stack([np.full(len(rows), number), rows], axis=1))
+        return np.concatenate(found)
+
+
+def _arrays(leaves: Leaves) -> LeafArrays:
+    """Read-only, as if they were mapped from a file: kernels are compiled for one of the two."""
+    views = [getattr(leaves, name).view() for name in LeafArrays._fields]
+    for view in views:
+        view.setflags(write=False)
+    return LeafArrays(*views)

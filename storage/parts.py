@@ -1,0 +1,167 @@
+"""Index parts: what search scans of some shards together, written once, immutable afterwards.
+
+A part covers one shard or several. A night's new shards become one new part; where it has grown to a share of the one
+before, the two become one (`plan_parts`), so that there are few of them, each row is written a few times in the life of
+a bank, and leaves stay tight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import files
+from .checks import FileEntry, checked_file, damage_of, file_entry
+from .errors import DamagedBankError, sentence
+from .leaves import Leaves
+from .shard import Shard, ShardEntry
+
+INDEX = 1
+"""Version of the files of a part; a part of another one is made anew from its shards."""
+LEAVES = "leaves.safetensors"
+_SHARE = 4  # a part of at least a 4th of the one before is merged with it
+
+
+@dataclass(frozen=True)
+class PartEntry:
+    """What the manifest knows of an index part.
+
+    Attributes:
+        id: derived from the shards and the index version, the name of its folder.
+        shards: the ids of the shards it covers, in the order in which it numbers them.
+        rows: how many segments.
+        files: name to size and hashes.
+        version: of the files; one that is not `INDEX` is as good as none.
+    """
+
+    id: str
+    shards: tuple[str, ...]
+    rows: int
+    files: Mapping[str, FileEntry]
+    version: int = INDEX
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the manifest."""
+        entries = {name: list(entry) for name, entry in sorted(self.files.items())}
+        return {
+            "id": self.id, "shards": list(self.shards), "rows": self.rows, "files": entries, "version": self.version
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> PartEntry:
+        """The entry that `to_json` wrote."""
+        found = {name: FileEntry(*entry) for name, entry in row["files"].items()}
+        return cls(row["id"], tuple(row["shards"]), row["rows"], found, row["version"])
+
+
+class PartPlan(NamedTuple):
+    """The parts a bank shall have: those that stay, and the shards of each that is to be made."""
+
+    kept: Sequence[PartEntry]
+    made: Sequence[Sequence[ShardEntry]]
+
+
+class IndexPart:
+    """Reads one published part; files are opened when first needed.
+
+    Raises:
+        DamagedBankError: on first use of a file that is missing or not what was published.
+    """
+
+    def __init__(self, path: Path, entry: PartEntry) -> None:
+        self.path = path
+        self.entry = entry
+
+    @cached_property
+    def leaves(self) -> Leaves:
+        """What exact search scans, memory-mapped after its checksum was checked."""
+        leaves = Leaves.map(self.checked(LEAVES))
+        if len(leaves) != self.entry.rows:
+            raise DamagedBankError(
+                sentence(
+                    self.path / LEAVES, expected=f"{self.entry.rows:,} segments", found=f"{len(leaves):,}",
+                    fix="it belongs to another generation: restore it from a copy or rebuild the bank",
+                )
+            )  # fmt: skip
+        return leaves
+
+    def checked(self, name: str) -> Path:
+        """The path of a file after its checksum was checked: kernels and libraries trust what they map."""
+        return checked_file(self.path / name, self.entry.files[name])
+
+
+def part_folder(bank: Path) -> Path:
+    """Where the index parts lie."""
+    return bank / "index"
+
+
+def part_id(shards: Sequence[str]) -> str:
+    """The id of the part over some shards."""
+    return hashlib.blake2b("\n".join([str(INDEX), *shards]).encode(), digest_size=8).hexdigest()
+
+
+def plan_parts(current: Sequence[PartEntry], shards: Sequence[ShardEntry]) -> PartPlan:
+    """Which parts stay and which shards need new ones.
+
+    A part stays while all its shards do. All others shards become one new part, together with the smallest of the old
+    ones as long as it would be a 4th or more of their size.
+
+    Args:
+        current: the parts so far.
+        shards: all shards of the bank to be.
+    """
+    there = {entry.id: entry for entry in shards}
+    kept = [part for part in current if part.version == INDEX and all(id in there for id in part.shards)]
+    kept.sort(key=lambda part: -part.rows)
+    covered = {id for part in kept for id in part.shards}
+    new = [entry for entry in shards if entry.id not in covered]
+    if not new:
+        return PartPlan(kept, [])
+    rows = sum(entry.rows["segments"] for entry in new)
+    while kept and rows * _SHARE >= kept[-1].rows:
+        merged = kept.pop()
+        new = [*(there[id] for id in merged.shards), *new]
+        rows += merged.rows
+    return PartPlan(kept, [new])
+
+
+def write_part(bank: Path, shards: Sequence[Shard], contents: Mapping[str, Callable[[], bytes]]) -> PartEntry:
+    """Writes one part under a temporary name and gives it its own when all of it is on the disk.
+
+    Args:
+        bank: its folder.
+        shards: what the part covers.
+        contents: file name to what makes its bytes.
+    """
+    folder = part_folder(bank)
+    path = folder / f".tmp-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+    files.make_folder(path)
+    try:
+        for name, make in contents.items():
+            files.write_bytes(path / name, make())
+        files.fsync_folder(path)
+        ids = tuple(shard.entry.id for shard in shards)
+        rows = sum(shard.entry.rows["segments"] for shard in shards)
+        entry = PartEntry(part_id(ids), ids, rows, {name: file_entry(path / name) for name in contents})
+        _settle(path, folder / entry.id, entry)
+        return entry
+    finally:
+        if path.exists():
+            with suppress(OSError):  # what is left is garbage, and collected as such
+                files.remove_tree(path)
+
+
+def _settle(path: Path, target: Path, entry: PartEntry) -> None:
+    """Renames the folder, unless the same part is there already, of an older generation or a run that was killed."""
+    if target.exists():
+        if all(damage_of(target / name, each) is None for name, each in entry.files.items()):
+            return
+        files.remove_tree(target)
+    files.rename(path, target)
