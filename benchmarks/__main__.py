@@ -10,7 +10,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-NAMES = ("rebuild", "retrieval", "reads", "collages", "codecs", "key_patches")
+NAMES = (
+    *("rebuild", "retrieval", "equality", "scale", "candidates", "device"),
+    *("reads", "collages", "codecs", "key_patches"),
+)
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

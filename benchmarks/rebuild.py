@@ -51,7 +51,7 @@ def run(quick: bool, data: Path | None) -> list[dict[str, Any]]:
         for kind, size in kinds.items():
             row(f"bank: {kind}", size / 1e6, "MB")
         row("bank over sources", sum(bytes_by_kind(reader).values()) / sources, "")
-        row("search columns a segment", kinds["search columns"] / report.segments, "bytes")
+        row("search columns and index a segment", (kinds["search columns"] + kinds["index"]) / report.segments, "bytes")
     return rows
 
 

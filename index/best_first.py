@@ -19,13 +19,19 @@ from .signatures import SIGNATURE_BYTES, least_common_bytes, query_signature, un
 BUCKETS = 512
 """Buckets over the range of scores, at least; a power of two of them makes one score, so that rounding is exact."""
 _END = np.int32(-1)
+_EVERY = np.zeros(0, np.bool_)
 _ROW, _SIGNED, _BLOCK, _LEAF, _TRUNK = np.int8(0), np.int8(1), np.int8(2), np.int8(3), np.int8(4)
 _BLOCKS, _LEAVES = SIZES[2] // SIZES[1], SIZES[3] // SIZES[2]
 
+# A component is `asked`: (box, area, context box, count of context pixels). The queue is a set of arrays: `head` of
+# each bucket; then of each item its `level`, `item` (number of the node or row), `after` (the next in its bucket),
+# `bound` of the score, and `around_bound` of its context term.
+
 
 @nb.njit(cache=True, nogil=True)
-def _node_bound(bounds, node, mask_common, context_common, q_area, q_count, weights):  # type: ignore[no-untyped-def]
+def _node_bound(bounds, node, mask_common, context_common, asked, weights):  # type: ignore[no-untyped-def]
     """No segment of a node scores more, where none has more common pixels."""
+    _, q_area, _, q_count = asked
     most = min(q_area, mask_common)
     area = min(max(most, np.int64(bounds[node, 8])), np.int64(bounds[node, 9]))
     mask = weights[0] * iou(min(most, area), area, q_area)
@@ -35,12 +41,62 @@ def _node_bound(bounds, node, mask_common, context_common, q_area, q_count, weig
 
 
 @nb.njit(cache=True, nogil=True)
-def _hull_bound(bounds, node, q_box, q_area, q_around, q_count, sums, weights):  # type: ignore[no-untyped-def]
-    """No segment of a node scores more."""
-    hull = bounds[node, 0], bounds[node, 1], bounds[node, 2], bounds[node, 3]
-    around = bounds[node, 4], bounds[node, 5], bounds[node, 6], bounds[node, 7]
-    mask_common, context_common = np.int64(box_overlap(hull, q_box)), box_sum(sums, overlap(around, q_around))
-    return _node_bound(bounds, node, mask_common, context_common, q_area, q_count, weights)
+def _push_nodes(  # type: ignore[no-untyped-def]
+    kind, bounds, first, last, allowed, asked, sums, weights, least, per_score, most_bucket,
+    head, level, item, after, bound, n,
+):  # fmt: skip
+    """Queues trunks, leaves or blocks by the bound of their hulls; returns how many items there are now."""
+    q_box, _, q_around, _ = asked
+    for node in range(first, last):
+        if len(allowed) and not allowed[node]:
+            continue
+        hull = bounds[node, 0], bounds[node, 1], bounds[node, 2], bounds[node, 3]
+        around = bounds[node, 4], bounds[node, 5], bounds[node, 6], bounds[node, 7]
+        mask_common, context_common = np.int64(box_overlap(hull, q_box)), box_sum(sums, overlap(around, q_around))
+        most = _node_bound(bounds, node, mask_common, context_common, asked, weights)
+        if most >= least:
+            into = min(np.int64(most * per_score), most_bucket)
+            level[n], item[n], bound[n], after[n], head[into] = kind, node, most, head[into], n
+            n += 1
+    return n
+
+
+@nb.njit(cache=True, nogil=True)
+def _push_rows(  # type: ignore[no-untyped-def]
+    first, last, allowed, signature, boxes, areas, counts, signed, units, asked, sums, weights, least, per_score,
+    most_bucket, head, level, item, after, bound, around_bound, n,
+):  # fmt: skip
+    """Queues the segments of a block by the bound of their signatures and boxes; returns how many items there are."""
+    q_box, q_area, q_around, q_count = asked
+    for row in range(first, last):
+        if len(allowed) and not allowed[row]:
+            continue
+        area, count = np.int64(areas[row]), np.int64(counts[row])
+        mask_common, context_common = least_common_bytes(signature, row, signed)
+        mask_common = min(mask_common * units[0], area, q_area)
+        context_common = min(context_common * units[1], count, q_count)
+        most = weights[0] * iou(mask_common, area, q_area) + weights[1] * iou(context_common, count, q_count)
+        if most < least:
+            continue
+        box = box_at(boxes, row)
+        window = overlap(context_box(box, sums.shape[0] - 1, sums.shape[1] - 1), q_around)
+        mask_common = min(mask_common, np.int64(box_overlap(box, q_box)))
+        context = weights[1] * iou(min(context_common, box_sum(sums, window)), count, q_count)
+        most = weights[0] * iou(mask_common, area, q_area) + context
+        if most >= least:
+            into = min(np.int64(most * per_score), most_bucket)
+            level[n], item[n], bound[n], after[n], head[into] = _ROW, row, most, head[into], n
+            around_bound[n] = context
+            n += 1
+    return n
+
+
+@nb.njit(cache=True, nogil=True)
+def _doubled(rows):  # type: ignore[no-untyped-def]
+    """The same rows with room for as many again."""
+    larger = np.empty((2 * len(rows), rows.shape[1]), rows.dtype)
+    larger[: len(rows)] = rows
+    return larger
 
 
 @nb.njit(cache=True, nogil=True)
@@ -71,8 +127,7 @@ def search_part(leaves, shards, query, first, last, allowed, block_allowed, weig
     found, scores, ids, found_counts, places, scored = (
         top.found, top.score, top.segment_id, top.counts, top.place, top.scored
     )  # fmt: skip
-    kth, frame_rows, frame_cols = scores.shape[1] - 1, sums.shape[0] - 1, sums.shape[1] - 1
-    region_plane = np.empty(len(numbers), np.int32)
+    kth, region_plane = scores.shape[1] - 1, np.empty(len(numbers), np.int32)
     per_score = 2.0 ** np.ceil(np.log2(BUCKETS / (weights[0] + weights[1])))
     head = np.empty(np.int64((weights[0] + weights[1]) * per_score) + 2, np.int32)
     for q in range(first, last):
@@ -85,22 +140,20 @@ def search_part(leaves, shards, query, first, last, allowed, block_allowed, weig
         trunk_first, trunk_last = np.int64(class_start[which, 3]), np.int64(class_start[which + 1, 3])
         q_box, q_area, q_count = box_at(query.box, q), query.area[q], query.context_area[q]
         q_at, q_sums = query.mask_start[q], query.sums_start[q]
-        q_around = context_box(q_box, frame_rows, frame_cols)
+        q_around = context_box(q_box, sums.shape[0] - 1, sums.shape[1] - 1)
+        asked = q_box, q_area, q_around, q_count
         head[:] = _END
         size = trunk_last - trunk_first + leaf_last - leaf_first + block_last - block_first + row_last - row_first
         level, item, after = np.empty(size, np.int8), np.empty(size, np.int32), np.empty(size, np.int32)
         bound, around_bound = np.empty(size, np.float64), np.empty(size, np.float64)
         signed_as = np.full(leaf_last - leaf_first, _END, np.int32)
-        signed, signatures = np.empty((16, SIGNATURE_BYTES), np.uint8), 0
-        n, bucket = np.int64(0), np.int64(0)
+        signed, signatures = np.empty((16, SIGNATURE_BYTES), np.uint8), np.int64(0)
         least = max(floor[q], scores[q, kth] if found[q] > kth else 0.0)
-        for trunk in range(trunk_first, trunk_last):
-            most = _hull_bound(trunk_bounds, trunk, q_box, q_area, q_around, q_count, sums, weights)
-            if most >= least:
-                into = np.int64(most * per_score)
-                level[n], item[n], bound[n], after[n], head[into] = _TRUNK, trunk, most, head[into], n
-                bucket = max(bucket, into)
-                n += 1
+        bucket = np.int64(len(head) - 1)
+        n = _push_nodes(
+            _TRUNK, trunk_bounds, trunk_first, trunk_last, _EVERY, asked, sums, weights, least, per_score, bucket,
+            head, level, item, after, bound, np.int64(0),
+        )  # fmt: skip
         while bucket >= 0:
             at = head[bucket]
             if at == _END:
@@ -123,79 +176,46 @@ def search_part(leaves, shards, query, first, last, allowed, block_allowed, weig
                     insert(found, scores, ids, found_counts, places, q, score, segment_id, pixels, shard, row)
                     if found[q] > kth:
                         least = max(least, scores[q, kth])
-            elif level[at] <= _BLOCK:
+            elif level[at] == _TRUNK:
+                begin = leaf_first + _LEAVES * (number - trunk_first)
+                n = _push_nodes(
+                    _LEAF, leaf_bounds, begin, min(begin + _LEAVES, leaf_last), _EVERY, asked, sums, weights, least,
+                    per_score, bucket, head, level, item, after, bound, n,
+                )  # fmt: skip
+            elif level[at] == _LEAF:
+                begin = block_first + _BLOCKS * (number - leaf_first)
+                n = _push_nodes(
+                    _BLOCK, block_bounds, begin, min(begin + _BLOCKS, block_last), block_allowed, asked, sums, weights,
+                    least, per_score, bucket, head, level, item, after, bound, n,
+                )  # fmt: skip
+            else:
                 leaf = (number - block_first) // _BLOCKS
-                sign = signed_as[leaf]
-                grid = leaf_grid[leaf_first + leaf]
+                grid, sign = leaf_grid[leaf_first + leaf], signed_as[leaf]
                 if sign == _END:
                     if signatures == len(signed):
-                        larger = np.empty((2 * len(signed), SIGNATURE_BYTES), np.uint8)
-                        larger[: len(signed)] = signed
-                        signed = larger
+                        signed = _doubled(signed)
                     query_signature(
                         grid[:4], grid[4:], leaf_classes[leaf_first + leaf], q_box, mask_sums, q_sums, q_around,
                         plane_of, class_sums, all_sums, signed[signatures],
                     )  # fmt: skip
                     sign = signed_as[leaf] = signatures
                     signatures += 1
-                mask_unit, context_unit = unit_of(grid[2], grid[3]), unit_of(grid[6], grid[7])
+                units = unit_of(grid[2], grid[3]), unit_of(grid[6], grid[7])
                 if level[at] == _BLOCK:
                     mask_common, context_common = least_common_bytes(block_signature, number, signed[sign])
-                    most = min(
-                        bound[at],
-                        _node_bound(
-                            block_bounds,
-                            number,
-                            mask_common * mask_unit,
-                            context_common * context_unit,
-                            q_area,
-                            q_count,
-                            weights,
-                        ),
+                    most = _node_bound(
+                        block_bounds, number, mask_common * units[0], context_common * units[1], asked, weights
                     )
+                    most = min(most, bound[at])
+                    into = np.int64(most * per_score)
                     if most < least:
                         continue
-                    into = np.int64(most * per_score)
-                    if into < bucket:
+                    if into < bucket:  # it can wait
                         level[at], bound[at], after[at], head[into] = _SIGNED, most, head[into], at
                         continue
-                row_from = row_first + SIZES[1] * (number - block_first)
-                for row in range(row_from, min(row_from + SIZES[1], row_last)):
-                    if len(allowed) and not allowed[row]:
-                        continue
-                    area, count = np.int64(areas[row]), np.int64(counts[row])
-                    mask_common, context_common = least_common_bytes(signature, row, signed[sign])
-                    mask_common = min(mask_common * mask_unit, area, q_area)
-                    context_common = min(context_common * context_unit, count, q_count)
-                    context = weights[1] * iou(context_common, count, q_count)
-                    most = weights[0] * iou(mask_common, area, q_area) + context
-                    if most < least:
-                        continue
-                    box = box_at(boxes, row)
-                    window = overlap(context_box(box, frame_rows, frame_cols), q_around)
-                    mask_common = min(mask_common, np.int64(box_overlap(box, q_box)))
-                    context_common = min(context_common, box_sum(sums, window))
-                    context = weights[1] * iou(context_common, count, q_count)
-                    most = weights[0] * iou(mask_common, area, q_area) + context
-                    if most >= least:
-                        into = min(np.int64(most * per_score), bucket)
-                        level[n], item[n], bound[n], after[n], head[into] = _ROW, row, most, head[into], n
-                        around_bound[n] = context
-                        n += 1
-            else:
-                if level[at] == _TRUNK:
-                    kind, bounds = _LEAF, leaf_bounds
-                    begin = leaf_first + _LEAVES * (number - trunk_first)
-                    end = min(begin + _LEAVES, leaf_last)
-                else:
-                    kind, bounds = _BLOCK, block_bounds
-                    begin = block_first + _BLOCKS * (number - leaf_first)
-                    end = min(begin + _BLOCKS, block_last)
-                for node in range(begin, end):
-                    if kind == _BLOCK and len(block_allowed) and not block_allowed[node]:
-                        continue
-                    most = _hull_bound(bounds, node, q_box, q_area, q_around, q_count, sums, weights)
-                    if most >= least:
-                        into = min(np.int64(most * per_score), bucket)
-                        level[n], item[n], bound[n], after[n], head[into] = kind, node, most, head[into], n
-                        n += 1
+                begin = row_first + SIZES[1] * (number - block_first)
+                n = _push_rows(
+                    begin, min(begin + SIZES[1], row_last), allowed, signature, boxes, areas, counts, signed[sign],
+                    units, asked, sums, weights, least, per_score, bucket, head, level, item, after, bound,
+                    around_bound, n,
+                )  # fmt: skip

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import numba as nb
 import numpy as np
@@ -17,6 +18,8 @@ from ..storage.layouts import context_boxes
 from ..storage.leaves import SIZES, Leaves
 from .bounds import context_box
 from .signatures import ALIGNED, CLASSES, CONTEXT_CELLS, MASK_CELLS, SIGNATURE_BYTES, sign_segment
+
+Array = npt.NDArray[Any]
 
 
 def build_leaves(shards: Sequence[Footprints], frame: tuple[int, int]) -> Leaves:
@@ -47,11 +50,11 @@ def build_leaves(shards: Sequence[Footprints], frame: tuple[int, int]) -> Leaves
     return leaves
 
 
-def _joined(parts: Sequence[npt.NDArray[np.generic]], dtype: npt.DTypeLike, empty: tuple[int, ...] = (0,)):  # type: ignore[no-untyped-def]
+def _joined(parts: Sequence[Array], dtype: Any, empty: tuple[int, ...] = (0,)) -> Array:
     return np.concatenate(parts).astype(dtype) if parts else np.zeros(empty, dtype)
 
 
-def _similar_order(class_id, box):  # type: ignore[no-untyped-def]
+def _similar_order(class_id: Array, box: Array) -> tuple[Array, Array, Array]:
     """Segments sorted by class, then into runs of similar boxes: (order, class_ids, class_start)."""
     order = np.argsort(class_id, kind="stable")
     class_ids, counts = np.unique(class_id, return_counts=True)
@@ -69,7 +72,7 @@ def _similar_order(class_id, box):  # type: ignore[no-untyped-def]
     )
 
 
-def starts_of(class_start, size):  # type: ignore[no-untyped-def]
+def starts_of(class_start: Array, size: int) -> Array:
     """Where runs of a size begin that no class shares."""
     runs = [np.arange(first, last, size) for first, last in pairwise(class_start.tolist())]
     return np.concatenate(runs) if runs else np.zeros(0, np.int64)
@@ -111,7 +114,7 @@ def _split(box, order, sizes):  # type: ignore[no-untyped-def]
         lasts.append(last)
 
 
-def _bounds(starts, columns):  # type: ignore[no-untyped-def]
+def _bounds(starts: Array, columns: Array) -> Array:
     """Hulls and ranges of runs of rows: the least of some columns, the largest of the others."""
     if not len(starts):
         return np.zeros((0, 12), np.int32)
@@ -120,7 +123,7 @@ def _bounds(starts, columns):  # type: ignore[no-untyped-def]
     return np.where(lower, least, most)
 
 
-def _grids(bounds):  # type: ignore[no-untyped-def]
+def _grids(bounds: Array) -> Array:
     """`Leaves.leaf_grid`: the cells that cover the hulls."""
     mask, context = bounds[:, :4], bounds[:, 4:8]
     mask_cells = -(-(mask[:, 2:] - mask[:, :2]) // MASK_CELLS)
@@ -171,7 +174,7 @@ def _count_classes(tiles, region_start, region_class, source, row, box, rows, le
                     totals[leaf_of[i], rank[region_class[region_start[at] + region]]] += 1
 
 
-def _sign_shard(shard, rows, leaves, leaf_of, frame):  # type: ignore[no-untyped-def]
+def _sign_shard(shard: Footprints, rows: Array, leaves: Leaves, leaf_of: Array, frame: tuple[int, int]) -> None:
     _sign_rows(
         shard.tiles, shard.row_start, shard.mixed_start, shard.entry_region, shard.entry_bits, shard.region_start,
         shard.region_class, shard.source, shard.region, leaves.row, leaves.box, rows, leaf_of, leaves.leaf_grid,
@@ -190,7 +193,7 @@ def _sign_rows(  # type: ignore[no-untyped-def]
     for i in rows:
         at = np.int64(source[row[i]])
         if at != opened:
-            _open_source(tiles, row_start, mixed_start, entry_region, entry_bits, at, regions)
+            open_source(tiles, row_start, mixed_start, entry_region, entry_bits, at, regions)
             opened = at
         sides = np.int64(box[i, 0]), np.int64(box[i, 1]), np.int64(box[i, 2]), np.int64(box[i, 3])
         grid, classes = leaf_grid[leaf_of[i]], region_class[region_start[at] : region_start[at + 1]]
@@ -201,7 +204,7 @@ def _sign_rows(  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def _open_source(tiles, row_start, mixed_start, entry_region, entry_bits, source, regions):  # type: ignore[no-untyped-def]
+def open_source(tiles, row_start, mixed_start, entry_region, entry_bits, source, regions):  # type: ignore[no-untyped-def]
     """The region map of one source, pixel by pixel."""
     mixed = tiles.dtype.type(-1)
     for tile_row in range(tiles.shape[1]):

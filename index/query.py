@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numba as nb
@@ -39,6 +39,17 @@ class Query:
     searched: npt.NDArray[np.int64]
     class_ids: npt.NDArray[np.uint16]
     arrays: QueryArrays
+
+    def only(self, q: int) -> Query:
+        """One of the components alone, in the same layout."""
+        one = slice(q, q + 1)
+        own = {name: getattr(self.arrays, name)[one] for name in _BY_COMPONENT}
+        return replace(
+            self, searched=self.searched[one], class_ids=self.class_ids[one], arrays=self.arrays._replace(**own)
+        )
+
+
+_BY_COMPONENT = ("class_id", "box", "area", "context_area", "mask_start", "sums_start")
 
 
 def make_query(layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_]) -> Query:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ from .query import Query
 from .scoring import ShardArrays, TopK, score_places, shard_arrays
 
 _ALL = np.zeros(0, bool)
+_KEPT_FILTERS = 8  # each takes a byte a segment
 Allowed = Sequence[npt.NDArray[np.bool_]]
 """By shard, which rows are candidates: `(N,)` bool in the order of its search columns."""
 
@@ -53,6 +56,9 @@ class ExactSearch:
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
+        self._filters: deque[tuple[Allowed, list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]]] = deque(
+            maxlen=_KEPT_FILTERS
+        )
 
     def search(
         self,
@@ -62,7 +68,7 @@ class ExactSearch:
         weights: tuple[float, float] = (1.0, 1.0),
         *,
         floor: npt.NDArray[np.float64] | float = 0.0,
-        components: range | None = None,
+        threads: int = 1,
     ) -> TopK:
         """The k best of every component, as arrays.
 
@@ -72,17 +78,25 @@ class ExactSearch:
             allowed: which rows are candidates; None for all.
             weights: of mask and context.
             floor: one score a component, or one for all: less is of no interest.
-            components: which; default all.
+            threads: how many share the components.
         """
         top = self.empty(query, k)
-        floors = np.broadcast_to(np.asarray(floor, np.float64), len(query.class_ids))
-        chosen = components if components is not None else range(len(query.class_ids))
-        for number, part in enumerate(self.parts):
-            rows, blocks = self._allowed_rows(number, allowed)
-            search_part(
-                part.leaves, self.shards, query.arrays, chosen.start, chosen.stop, rows, blocks,
-                np.array(weights, np.float64), floors, part.shards, top,
-            )  # fmt: skip
+        count = len(query.class_ids)
+        floors = np.broadcast_to(np.asarray(floor, np.float64), count)
+        rows = self._by_part(allowed)
+
+        def run(first: int, last: int) -> None:
+            for part, (allowed_rows, allowed_blocks) in zip(self.parts, rows, strict=True):
+                search_part(
+                    part.leaves, self.shards, query.arrays, first, last, allowed_rows, allowed_blocks,
+                    np.array(weights, np.float64), floors, part.shards, top,
+                )  # fmt: skip
+
+        if threads == 1:
+            run(0, count)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(run, range(count), range(1, count + 1)))
         return top
 
     def score(
@@ -141,13 +155,19 @@ class ExactSearch:
             parts.append(Part(_arrays(leaves), np.array(bare, np.int64)))
         return parts
 
-    def _allowed_rows(
-        self, number: int, allowed: Allowed | None
-    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Candidates by row of a part's leaves, and which blocks have any."""
+    def _by_part(self, allowed: Allowed | None) -> list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
+        """Candidates in the order of the leaves of each part; of the last few filters they are kept."""
         if allowed is None:
-            return _ALL, _ALL
-        part = self.parts[number]
+            return [(_ALL, _ALL)] * len(self.parts)
+        for given, rows in self._filters:
+            if given is allowed:
+                return rows
+        rows = [self._allowed_rows(part, allowed) for part in self.parts]
+        self._filters.append((allowed, rows))
+        return rows
+
+    def _allowed_rows(self, part: Part, allowed: Allowed) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Candidates by row of a part's leaves, and which blocks have any."""
         offsets = np.cumsum([0, *(len(allowed[shard]) for shard in part.shards)])
         joined = np.concatenate([allowed[shard] for shard in part.shards]) if len(part.shards) else _ALL
         rows = joined[offsets[part.leaves.shard] + part.leaves.row]

@@ -170,16 +170,18 @@ def verify(bank: str | Path, *, deep: bool = False, progress: Progress = silent)
     path = Path(os.path.expanduser(bank))
     manifest = load_current(path)
     damage = list(find_damage(path, manifest, deep=deep, progress=progress))
-    return VerifyReport(path, manifest.generation, sum(len(entry.files) for entry in manifest.shards), damage)
+    files = sum(len(shard.files) for shard in manifest.shards) + sum(len(part.files) for part in manifest.index)
+    return VerifyReport(path, manifest.generation, files, damage)
 
 
 def bytes_by_kind(reader: Reader) -> dict[str, int]:
-    """Bytes of the generation's shards on disk, by kind: blobs (sources and crops), search columns, tables."""
-    kinds = {"blobs": 0, "search columns": 0, "tables": 0}
+    """Bytes of the generation on disk, by kind: blobs (sources and crops), search columns, index, tables."""
+    kinds = {"blobs": 0, "search columns": 0, "index": 0, "tables": 0}
     for shard in reader.shards:
-        for name, (size, _) in shard.entry.files.items():
+        for name, entry in shard.entry.files.items():
             kind = {BLOBS: "blobs", FOOTPRINTS: "search columns"}.get(name, "tables")
-            kinds[kind] += size
+            kinds[kind] += entry.size
+    kinds["index"] = sum(entry.size for part in reader.parts for entry in part.entry.files.values())
     return kinds
 
 

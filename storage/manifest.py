@@ -220,7 +220,8 @@ def collect_garbage(bank: Path) -> list[str]:
     leftovers = [path for path in (*bank.iterdir(), *inside) if path.name.startswith(".tmp-")]
     try:
         manifests = [_load(manifest_path(bank, number)) for number in generations(bank)]
-        named = {entry.id for manifest in manifests for entry in (*manifest.shards, *manifest.index)}
+        named = {shard.id for manifest in manifests for shard in manifest.shards}
+        named |= {part.id for manifest in manifests for part in manifest.index}
         leftovers += [path for path in inside if path.name not in named]
     except BankError:
         pass

@@ -25,9 +25,25 @@ def test_rebuild():
     assert rows["segments"] > 50
 
 
-def test_retrieval_scores_fewer_pairs_than_brute_force():
+def test_retrieval_is_measured_beside_its_rivals():
     rows = {row["what"]: row for row in table("retrieval")}
-    assert int(rows["search"]["pairs scored"]) < int(rows["brute force"]["pairs scored"])
+    assert float(rows["exact"]["median us"]) > 0
+    assert float(rows["faiss: flat Jaccard, mask term only"]["times exact"]) > 1
+
+
+def test_numpy_brute_force_agrees():
+    assert all(int(row["different"]) == 0 < int(row["components answered"]) for row in table("equality"))
+
+
+def test_growth_is_measured():
+    rows = {row.pop("what"): [float(value) for value in row.values()] for row in table("scale")}
+    assert all(400 < value < 1600 for value in rows["search structures, bytes a segment"])
+    assert all(value < 5 for value in rows["open s"])
+
+
+def test_device_search_runs():
+    rows = {row["what"]: row for row in table("device")}
+    assert float(rows["device search"]["components a second"]) > 0
 
 
 def test_reads():
