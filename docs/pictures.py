@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 IMAGES = Path(__file__).parent / "images"
+SCALE = Path(__file__).parent / "scale.md"
 SEED, SCENES = 7, 60
 OVERVIEW, SCORE, COLLAGE = "scenes/0055", "scenes/0047", "scenes/0046"
 """The scenes whose layouts are asked for; nothing of their groups may answer."""
@@ -80,6 +81,7 @@ def main() -> None:
     """Makes scenes and a bank in a temporary folder, and all pictures from them."""
     IMAGES.mkdir(exist_ok=True)
     draw_bank()
+    draw_scale()
     with tempfile.TemporaryDirectory() as folder:
         scenes = zeuxis.scenes(Path(folder) / "scenes", count=SCENES, seed=SEED)
         zeuxis.rebuild(f"scenes:{scenes}", Path(folder) / "bank", patches=False, workers=2)
@@ -204,6 +206,29 @@ def draw_bank() -> None:
     sheet.save("bank.png")
 
 
+def draw_scale() -> None:
+    """Time against the size of the bank, from the table in scale.md."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in SCALE.read_text().splitlines()]
+    rows = {line[0]: line[1:] for line in lines if len(line) > 2 and line[0] != "what" and "--" not in line[0]}
+    found = {name: [float(value.replace(",", "")) for value in values] for name, values in rows.items()}
+    figure = Figure(figsize=(8, 4.4), dpi=PIXELS_PER_INCH, facecolor="white", layout="constrained")
+    axes = figure.add_subplot(xscale="log", yscale="log", xlabel="segments in the bank", ylabel="one component, ms")
+    series = {"brute force, median us": SEGMENT, "p99 us": UNLIKE, "median us": QUERY}
+    names = {"brute force, median us": "brute force, median", "p99 us": "exact search, p99", "median us": "median"}
+    for name, colour in series.items():
+        milliseconds = [value / 1e3 for value in found[name]]
+        axes.plot(found["segments"], milliseconds, "o-", color=colour, linewidth=2)
+        axes.annotate(
+            f"{names[name]}: {milliseconds[-1]:.2g} ms", (found["segments"][-1], milliseconds[-1]), (8, 0),
+            textcoords="offset points", va="center", color=colour, fontsize=SMALL,
+        )  # fmt: skip
+    axes.set_xlim(found["segments"][0] * 0.7, found["segments"][-1] * 8)
+    axes.grid(color="#e6e6ea")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    (IMAGES / "scale.png").write_bytes(to_png(figure))
+
+
 MASKS = {COMMON: "in both", QUERY: "only the component", SEGMENT: "only the segment"}
 CONTEXTS = {
     COMMON: "in both, of one class",
@@ -217,6 +242,7 @@ CONTENTS = {
     "orderings.parquet, patches.parquet": "which of two is in front; the key patches",
     "rejects.parquet": "what could not be used, and why",
     "footprints.safetensors": "what search scans, mapped into memory",
+    "appearance.safetensors": "64 bytes a segment on colours and texture",
     "shard.json": "size and SHA-256 of all the others; written last",
 }
 

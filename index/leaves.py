@@ -17,6 +17,7 @@ from ..storage.footprints import TILE, Footprints
 from ..storage.layouts import context_boxes
 from ..storage.leaves import SIZES, Leaves
 from .bounds import context_box
+from .scoring import mixed_before, popcount
 from .signatures import ALIGNED, CLASSES, CONTEXT_CELLS, MASK_CELLS, SIGNATURE_BYTES, sign_segment
 
 Array = npt.NDArray[Any]
@@ -137,18 +138,18 @@ def _sign(leaves: Leaves, shards: Sequence[Footprints], frame: tuple[int, int]) 
     starts = starts_of(leaves.class_start[:, 0], SIZES[2])
     leaf_of = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(leaves))))
     jobs = []
-    for number, shard in enumerate(shards):
-        rows = np.flatnonzero(leaves.shard == number)
-        rows = rows[np.argsort(shard.source[leaves.row[rows]], kind="stable")]
-        jobs.append((shard, rows))
+    by_shard = np.argsort(leaves.shard, kind="stable")
+    ends = np.cumsum([len(shard) for shard in shards])
+    for shard, rows in zip(shards, np.split(by_shard, ends[:-1]), strict=True):
+        jobs.append((shard, rows[np.argsort(shard.source[leaves.row[rows]], kind="stable")]))
     table = np.unique(_joined([shard.region_class for shard in shards], np.uint16))
     rank = np.zeros(VOID + 1, np.int64)
     rank[table] = np.arange(len(table))
     totals = np.zeros((len(leaves.leaf_bounds), len(table)), np.int64)
     for shard, rows in jobs:
         _count_classes(
-            shard.tiles, shard.region_start, shard.region_class, shard.source, leaves.row, leaves.box, rows, leaf_of,
-            rank, frame, totals,
+            shard.tiles, shard.row_start, shard.mixed_start, shard.entry_region, shard.entry_bits, shard.region_start,
+            shard.region_class, shard.source, leaves.row, leaves.box, rows, leaf_of, rank, frame, totals,
         )  # fmt: skip
     commonest = np.argsort(-totals, axis=1, kind="stable")[:, : CLASSES - 1]
     found = np.where(np.take_along_axis(totals, commonest, 1) > 0, table[commonest], VOID)
@@ -160,18 +161,28 @@ def _sign(leaves: Leaves, shards: Sequence[Footprints], frame: tuple[int, int]) 
 
 
 @nb.njit(cache=True, nogil=True)
-def _count_classes(tiles, region_start, region_class, source, row, box, rows, leaf_of, rank, frame, totals):  # type: ignore[no-untyped-def]
-    """How many uniform tiles of each class lie in the contexts of each leaf: near enough to tell what is common."""
+def _count_classes(  # type: ignore[no-untyped-def]
+    tiles, row_start, mixed_start, entry_region, entry_bits, region_start, region_class, source, row, box, rows,
+    leaf_of, rank, frame, totals,
+):  # fmt: skip
+    """Pixels of each class in the tiles that the contexts of each leaf touch: near enough to tell what is common."""
     mixed = tiles.dtype.type(-1)
     for i in rows:
-        at = source[row[i]]
+        at = np.int64(source[row[i]])
+        first = np.int64(region_start[at])
         sides = np.int64(box[i, 0]), np.int64(box[i, 1]), np.int64(box[i, 2]), np.int64(box[i, 3])
         top, left, bottom, right = context_box(sides, frame[0], frame[1])
         for tile_row in range(top // TILE, (bottom + TILE - 1) // TILE):
+            number = mixed_before(tiles, row_start, at, tile_row, left // TILE)
             for tile_col in range(left // TILE, (right + TILE - 1) // TILE):
                 region = tiles[at, tile_row, tile_col]
-                if region != mixed and region > 0:
-                    totals[leaf_of[i], rank[region_class[region_start[at] + region]]] += 1
+                if region == mixed:
+                    for entry in range(mixed_start[number], mixed_start[number + 1]):
+                        class_id = region_class[first + np.int64(entry_region[entry])]
+                        totals[leaf_of[i], rank[class_id]] += np.int64(popcount(entry_bits[entry]))
+                    number += 1
+                elif region > 0:
+                    totals[leaf_of[i], rank[region_class[first + np.int64(region)]]] += TILE * TILE
 
 
 def _sign_shard(shard: Footprints, rows: Array, leaves: Leaves, leaf_of: Array, frame: tuple[int, int]) -> None:

@@ -52,14 +52,17 @@ class Query:
 _BY_COMPONENT = ("class_id", "box", "area", "context_area", "mask_start", "sums_start")
 
 
-def make_query(layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_]) -> Query:
+def make_query(
+    layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_], framed: FramedLayout | None = None
+) -> Query:
     """Cuts a layout of any size into components and tiles.
 
     Args:
         layout: `(H, W)` uint16 of the bank's class ids, `VOID` where there is none.
         geometry: of the bank; thin: `(65536,)` bool by class id.
+        framed: the layout's components, where they are not its connected regions.
     """
-    framed = frame_layout(layout, geometry, thin)
+    framed = framed or frame_layout(layout, geometry, thin)
     stored = framed.stored
     regions, region_class = region_map(framed.labels, framed.components.class_ids, stored)
     tiled = tile_regions(regions, region_class)

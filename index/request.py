@@ -1,25 +1,104 @@
-"""What a user hands over as a layout, as a layout of the bank's class ids."""
+"""What a user hands over: a layout, which becomes one of the bank's class ids, and how to search for it."""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from ..storage.classes import VOID, ClassTable, Colour, Layout, SemanticClass
+from ..storage.codec import Mask
 from ..storage.decoding import Decoding
-from ..storage.errors import LayoutError, SourceError, sentence
+from ..storage.errors import FilterError, LayoutError, SourceError, sentence
+from ..storage.filters import Where
 from ..storage.images import decode_labels
+from ..storage.layouts import Box
 from ..storage.manifest import Manifest
 from ..storage.reader import Reader
 
 LayoutLike = str | Path | npt.NDArray[Any]
 """A path to an index or RGB-palette picture, an `(H, W)` integer array, or an `(H, W, 3)` uint8 RGB array."""
+
+Mode = Literal["exact", "fast", "gpu"]
+LEAST_WEIGHT = 1e-100
+"""Weights whose sum is under this, or over its inverse, are as good as 0 or infinite."""
+
+
+class Options(TypedDict, total=False):
+    """How to search; every way to ask takes these by name.
+
+    Keys:
+        where: only segments that this filter on the columns of `bank.segments()` keeps: SQL text such as `"class_name =
+            'car' AND area > 500"`, an Arrow expression, or column to value (or list of values).
+        exclude: names of sources or groups whose segments are left out.
+        source: the source of the bank that the layout belongs to.
+        guard: bars what a training query must not see: `val` and `test` sources and, where `source` is given, all of
+            its group, and neighbouring groups where its data set has such; default: on where `source` is given.
+        min_score: only hits of at least this score.
+        sample: `(top, seed)`: the hits of each component are drawn from its best `top`, without replacement; equal
+            seeds draw equally.
+        weights: of mask IoU and context IoU, default `(1.0, 1.0)`.
+        mode: `"exact"`, `"fast"` (candidates by an approximate index, scored exactly) or `"gpu"`.
+        certify: make sure that the answer of `"fast"` is the exact one.
+    """
+
+    where: Where
+    exclude: str | Iterable[str]
+    source: str | None
+    guard: bool | None
+    min_score: float | None
+    sample: tuple[int, int] | None
+    weights: tuple[float, float]
+    mode: Mode
+    certify: bool
+
+
+@dataclass(frozen=True)
+class RetrievalOptions:
+    """One query's options, checked: `k`, hits a component at most, and those of `Options`.
+
+    Raises:
+        FilterError: one of them cannot be; where, the names in exclude, and source are looked at when they are used.
+    """
+
+    k: int = 5
+    where: Where = None
+    exclude: str | Iterable[str] = ()
+    source: str | None = None
+    guard: bool | None = None
+    min_score: float | None = None
+    sample: tuple[int, int] | None = None
+    weights: tuple[float, float] = (1.0, 1.0)
+    mode: Mode = "exact"
+    certify: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "exclude", _names(self.exclude))
+        _require("k", "a whole number of at least 1", self.k, _is_whole(self.k, 1))
+        _require("weights", "two numbers of at least 0, not both 0", self.weights, _are_weights(self.weights))
+        _require("source", "the name of a source", self.source, self.source is None or isinstance(self.source, str))
+        _require("guard", "True or False", self.guard, self.guard is None or isinstance(self.guard, bool))
+        _require("min_score", "a number", self.min_score, self.min_score is None or _is_number(self.min_score))
+        _require("certify", "True or False", self.certify, isinstance(self.certify, bool))
+        _require("mode", f"one of {', '.join(get_args(Mode))}", self.mode, self.mode in get_args(Mode))
+        usable = self.sample is None or _is_sample(self.sample, self.k)
+        _require("sample", f"(top, seed), top at least k = {self.k}, seed at least 0", self.sample, usable)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the guard is on."""
+        return self.source is not None if self.guard is None else self.guard
+
+    @property
+    def depth(self) -> int:
+        """How many of the best must be known."""
+        return self.k if self.sample is None else self.sample[0]
 
 
 def as_layout(given: LayoutLike, reader: Reader, dataset: str | None = None) -> Layout:
@@ -48,6 +127,52 @@ def as_layout(given: LayoutLike, reader: Reader, dataset: str | None = None) -> 
     if not (layout != VOID).any():
         raise LayoutError(sentence(name, expected="at least one labelled pixel", found="nothing but void"))
     return layout
+
+
+def as_mask(given: npt.ArrayLike) -> Mask:
+    """A mask, `(H, W)` bool, of bools or of integers of which all but 0 count.
+
+    Raises:
+        LayoutError: not such an array, or not one pixel in it.
+    """
+    try:
+        mask = np.asarray(given)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise LayoutError(sentence("mask", expected="an array", found=f"none ({error})")) from error
+    if mask.ndim != 2 or not mask.size or mask.dtype.kind not in "biu":
+        found = f"shape {mask.shape} of {mask.dtype}"
+        raise LayoutError(sentence("mask", expected="an (H, W) array of bool or integers", found=found))
+    if not mask.any():
+        raise LayoutError(sentence("mask", expected="at least one pixel", found="none"))
+    whole: Mask = mask != 0
+    return whole
+
+
+def as_size(size: tuple[int, int]) -> tuple[int, int]:
+    """`(height, width)` of a picture, pixels, or a LayoutError."""
+    height, width = _whole_numbers("size", "(height, width) in pixels", size, 2)
+    if not (0 < height <= VOID and 0 < width <= VOID):
+        raise LayoutError(sentence("size", expected=f"two numbers in 1..{VOID}", found=repr(size)))
+    return height, width
+
+
+def as_box(box: Box, height: int, width: int) -> Box:
+    """A half-open box that is not empty and lies inside a picture, or a LayoutError."""
+    top, left, bottom, right = _whole_numbers("box", "(top, left, bottom, right)", box, 4)
+    if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+        expected = f"0 <= top < bottom <= {height} and 0 <= left < right <= {width}"
+        raise LayoutError(sentence("box", expected=expected, found=repr(tuple(box))))
+    return top, left, bottom, right
+
+
+def _whole_numbers(name: str, expected: str, given: Any, count: int) -> list[int]:
+    try:
+        numbers = list(given)
+    except TypeError:
+        numbers = []
+    if len(numbers) != count or not all(isinstance(n, (int, np.integer)) for n in numbers):
+        raise LayoutError(sentence(name, expected=f"{expected}, whole numbers", found=repr(given)))
+    return [int(n) for n in numbers]
 
 
 def _labels(given: LayoutLike, name: str) -> npt.NDArray[np.integer]:
@@ -92,3 +217,36 @@ def _palette(classes: tuple[SemanticClass, ...]) -> Mapping[Colour, int]:
         counts[entry.colour] = counts.get(entry.colour, 0) + 1
     palette = {entry.colour: entry.id for entry in classes if counts[entry.colour] == 1}
     return palette if (0, 0, 0) in counts else {**palette, (0, 0, 0): VOID}
+
+
+def _require(name: str, expected: str, found: object, holds: bool) -> None:
+    if not holds:
+        raise FilterError(sentence(name, expected=expected, found=repr(found)))
+
+
+def _names(exclude: object) -> tuple[str, ...]:
+    names = (exclude,) if isinstance(exclude, str) else tuple(exclude) if isinstance(exclude, Iterable) else None
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise FilterError(sentence("exclude", expected="names of sources or groups", found=repr(exclude)))
+    return names
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= least)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(math.isfinite(value))
+
+
+def _are_weights(weights: Any) -> bool:
+    try:
+        return len(weights) == 2 and all(w >= 0 for w in weights) and LEAST_WEIGHT <= sum(weights) <= 1 / LEAST_WEIGHT
+    except TypeError:
+        return False
+
+
+def _is_sample(sample: Any, k: int) -> bool:
+    return (
+        isinstance(sample, (tuple, list)) and len(sample) == 2 and _is_whole(sample[0], k) and _is_whole(sample[1], 0)
+    )

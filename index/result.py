@@ -11,15 +11,29 @@ import numpy.typing as npt
 
 from ..storage.classes import Layout
 from ..storage.codec import Mask
+from ..storage.errors import InputError, sentence
 from ..storage.images import Photograph
 from ..storage.layouts import Box, FramedLayout
 from ..storage.reader import Reader
 from ..storage.records import hex_id
+from .request import RetrievalOptions
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from matplotlib.figure import Figure
     from rich.table import Table
+
+    from .explain import Explanation
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which component of which layout a hit answers, and with which weights its score was made."""
+
+    framed: FramedLayout
+    number: int
+    weights: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,7 @@ class Hit:
     _reader: Reader = field(repr=False, compare=False)
     _shard: int = field(repr=False, compare=False)
     _row: int = field(repr=False, compare=False)
+    _asked: Asked | None = field(default=None, repr=False, compare=False)
 
     def pixels(self) -> Photograph:
         """The segment, `(h, w, 3)` uint8 RGB at its source's own resolution, 0 outside its mask."""
@@ -62,6 +77,18 @@ class Hit:
         """Its source's row of `bank.sources()`."""
         source = int(self._reader.shards[self._shard].footprints.source[self._row])
         return self._reader.row("sources", self._shard, source)
+
+    def explain(self) -> Explanation:
+        """Both terms of the score with what they were counted from, the boxes, and a picture of the overlap.
+
+        Raises:
+            InputError: the hit was found by something else than a layout.
+        """
+        from .explain import explain
+
+        if self._asked is None:
+            raise InputError(sentence(f"segment {hex_id(self.segment_id)}", "answers no component of a layout"))
+        return explain(self, self._asked)
 
 
 @dataclass(frozen=True, repr=False)
@@ -111,6 +138,9 @@ class Retrieval(Sequence[Component]):
         frame: `(rows, cols)` of the bank.
         skipped: components under the minimum area, without hits.
         warnings: what the user should know, one sentence each.
+        options: what was asked for, as it was resolved.
+        certified: no other segment of the bank scores higher than the hits; where it is false, an approximate index
+            nominated the candidates.
     """
 
     layout: Layout
@@ -118,6 +148,8 @@ class Retrieval(Sequence[Component]):
     components: Sequence[Component]
     skipped: Sequence[Component]
     warnings: Sequence[str]
+    options: RetrievalOptions
+    certified: bool
     _reader: Reader = field(repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -139,28 +171,23 @@ class Retrieval(Sequence[Component]):
         return self.components[index]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a hit: component, class, boxes, rank, segment (16 hex digits), scores, source."""
-        import pandas as pd
+        """`to_arrow` as a pandas table."""
+        frame: pd.DataFrame = self.to_arrow().to_pandas()
+        return frame
 
-        rows = [
-            {
-                "component": number,
-                "class_id": component.class_id,
-                "class_name": component.class_name,
-                "area": component.area,
-                **dict(zip(("top", "left", "bottom", "right"), component.box, strict=True)),
-                "rank": rank,
-                "segment": hex_id(hit.segment_id),
-                "score": hit.score,
-                "mask_iou": hit.mask_iou,
-                "context_iou": hit.context_iou,
-                **dict(zip(("hit_top", "hit_left", "hit_bottom", "hit_right"), hit.box, strict=True)),
-                "source": hit.source,
-            }
-            for number, component in enumerate(self.components)
-            for rank, hit in enumerate(component.hits)
-        ]
-        return pd.DataFrame(rows, columns=_COLUMNS)
+    def to_arrow(self) -> pa.Table:
+        """One row a hit: component, class, boxes, rank, segment (16 hex digits), scores, and where it comes from.
+
+        `image` is the photograph's file, relative to `root`, that of its data set; `crop_top` to `crop_right` is the
+        segment's box in it, source pixels.
+        """
+        from .table import hits_table
+
+        return hits_table(self.components, self._reader)
+
+    def explain(self, hit: Hit) -> Explanation:
+        """`hit.explain()`: why it scored what it did."""
+        return hit.explain()
 
     def render(self) -> Table:
         """The hits for a terminal, as a rich renderable: one line a hit."""
@@ -193,9 +220,3 @@ class Retrieval(Sequence[Component]):
     def painted(self) -> npt.NDArray[np.uint8]:
         """The layout in the classes' colours, `(H, W, 3)` uint8."""
         return self._reader.classes.painted(self.layout)
-
-
-_COLUMNS = [
-    *("component", "class_id", "class_name", "area", "top", "left", "bottom", "right", "rank", "segment"),
-    *("score", "mask_iou", "context_iou", "hit_top", "hit_left", "hit_bottom", "hit_right", "source"),
-]

@@ -129,21 +129,21 @@ _EVERY_ROW = np.uint64(0x0101010101010101)
 
 
 @nb.njit(cache=True, nogil=True)
-def _row_bits(tile, top, bottom):  # type: ignore[no-untyped-def]
+def bits_of_rows(tile, top, bottom):  # type: ignore[no-untyped-def]
     """The bits of a row of tiles that lie in [top, bottom)."""
     first, last = max(top - TILE * tile, 0), min(bottom - TILE * tile, TILE)
     return (_ALL >> np.uint64(TILE * (TILE - last + first))) << np.uint64(TILE * first)
 
 
 @nb.njit(cache=True, nogil=True)
-def _col_bits(tile, left, right):  # type: ignore[no-untyped-def]
+def bits_of_cols(tile, left, right):  # type: ignore[no-untyped-def]
     """The bits of a column of tiles that lie in [left, right)."""
     first, last = max(left - TILE * tile, 0), min(right - TILE * tile, TILE)
     return ((np.uint64(255) >> np.uint64(TILE - last + first)) << np.uint64(first)) * _EVERY_ROW
 
 
 @nb.njit(cache=True, nogil=True)
-def _mixed_before(tiles, row_start, source, row, col):  # type: ignore[no-untyped-def]
+def mixed_before(tiles, row_start, source, row, col):  # type: ignore[no-untyped-def]
     """The number of the first mixed tile at or after a column of a row of tiles."""
     mixed = tiles.dtype.type(-1)
     number = np.int64(row_start[source, row])
@@ -188,7 +188,7 @@ def mask_intersection(  # type: ignore[no-untyped-def]
     q_left = q_box[1] // TILE
     width = (q_box[3] + TILE - 1) // TILE - q_left
     for tile_row in range(top, bottom):
-        number = _mixed_before(tiles, row_start, source, tile_row, left)
+        number = mixed_before(tiles, row_start, source, tile_row, left)
         start = at + (tile_row - q_box[0] // TILE) * width - q_left
         for tile_col in range(left, right):
             region = tiles[source, tile_row, tile_col]
@@ -224,15 +224,15 @@ def context_intersection(  # type: ignore[no-untyped-def]
     for tile_row in range(top // TILE, (bottom + TILE - 1) // TILE):
         if common + box_sum(sums, (max(top, TILE * tile_row), left, bottom, right)) < needed:
             break
-        row_bits = _row_bits(tile_row, top, bottom)
-        number = _mixed_before(tiles, row_start, source, tile_row, first_col)
+        row_bits = bits_of_rows(tile_row, top, bottom)
+        number = mixed_before(tiles, row_start, source, tile_row, first_col)
         for tile_col in range(first_col, last_col):
             region = tiles[source, tile_row, tile_col]
             if region == 0:
                 continue
             inside = row_bits
             if tile_col == first_col or tile_col == last_col - 1:
-                inside &= _col_bits(tile_col, left, right)
+                inside &= bits_of_cols(tile_col, left, right)
             if region == mixed:
                 for entry in range(mixed_start[number], mixed_start[number + 1]):
                     plane = region_plane[entry_region[entry]]
@@ -347,24 +347,27 @@ def score_segment(  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def score_places(shards, query, q, places, weights, top):  # type: ignore[no-untyped-def]
-    """Updates the k best of one component by some segments, each scored in full.
+def score_places(shards, query, q, places, weights, bounded, top):  # type: ignore[no-untyped-def]
+    """Updates the k best of one component by some segments.
 
     Args:
         shards: `ShardArrays`; query: `QueryArrays`.
         places: `(n, 2)` int64, shard and row of each.
         weights: `(2,)` float64.
+        bounded: a segment may be given up as soon as it cannot be among the k best; else each is scored in full.
         top: `TopK`, changed in place.
     """
-    region_plane = np.empty(len(shards.numbers), np.int32)
+    region_plane, kth = np.empty(len(shards.numbers), np.int32), top.score.shape[1] - 1
     for i in range(len(places)):
+        least = top.score[q, kth] if bounded and top.found[q] > kth else -1.0
         score, segment_id, counts = score_segment(
             shards.address, shards.shape, shards.numbers, places[i, 0], places[i, 1], query.planes, query.plane_counts,
             query.plane_of, query.sums, query.mask_bits, query.mask_counts, box_at(query.box, q), query.mask_start[q],
-            query.area[q], query.context_area[q], weights, weights[1], -1.0, region_plane,
+            query.area[q], query.context_area[q], weights, weights[1], least, region_plane,
         )  # fmt: skip
         top.scored[q] += 1
-        insert(
-            top.found, top.score, top.segment_id, top.counts, top.place, q, score, segment_id, counts, places[i, 0],
-            places[i, 1],
-        )  # fmt: skip
+        if score >= 0.0:
+            insert(
+                top.found, top.score, top.segment_id, top.counts, top.place, q, score, segment_id, counts, places[i, 0],
+                places[i, 1],
+            )  # fmt: skip

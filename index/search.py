@@ -82,7 +82,7 @@ class ExactSearch:
         """
         top = self.empty(query, k)
         count = len(query.class_ids)
-        floors = np.broadcast_to(np.asarray(floor, np.float64), count)
+        floors = np.full(count, floor, np.float64)
         rows = self._by_part(allowed)
 
         def run(first: int, last: int) -> None:
@@ -100,19 +100,29 @@ class ExactSearch:
         return top
 
     def score(
-        self, query: Query, k: int, places: Sequence[npt.NDArray[np.int64]], weights: tuple[float, float] = (1.0, 1.0)
+        self,
+        query: Query,
+        k: int,
+        places: Sequence[npt.NDArray[np.int64]],
+        weights: tuple[float, float] = (1.0, 1.0),
+        *,
+        bounded: bool = True,
     ) -> TopK:
-        """The k best of every component among some segments: `(n, 2)` shard and row of each, a component."""
+        """The k best of every component among some segments: `(n, 2)` shard and row of each, a component.
+
+        `bounded`: what cannot be among the k best any more is not scored to the end.
+        """
         top = self.empty(query, k)
         for q, each in enumerate(places):
-            score_places(self.shards, query.arrays, q, each, np.array(weights, np.float64), top)
+            score_places(self.shards, query.arrays, q, each, np.array(weights, np.float64), bounded, top)
         return top
 
     def brute_force(
         self, query: Query, k: int, allowed: Allowed | None = None, weights: tuple[float, float] = (1.0, 1.0)
     ) -> TopK:
-        """The same answers as `search`, by scoring every candidate: what it is compared with."""
-        return self.score(query, k, [self._places(int(id), allowed) for id in query.class_ids], weights)
+        """The same answers as `search`, by scoring every candidate in full: what it is compared with."""
+        places = [self._places(int(id), allowed) for id in query.class_ids]
+        return self.score(query, k, places, weights, bounded=False)
 
     def empty(self, query: Query, k: int) -> TopK:
         """Room for the k best, or for all there are."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from ..storage.appearance import Appearance
 from ..storage.classes import ClassTable
-from ..storage.codec import encode_segment
+from ..storage.codec import Mask, encode_segment
+from ..storage.images import Photograph
 from ..storage.layouts import Geometry, sample_to_frame
 from ..storage.manifest import DatasetEntry
 from ..storage.records import OrderingRecord, PatchRecord, Record, RejectRecord, SegmentRecord, SourceRecord
 from ..storage.shard import SourceBundle, blob_key, sealed_files
+from .appearance import DESCRIPTOR, describe_all
 from .datasets.base import EncodedSource, Source, SourceRef, group_name
 from .ordering import Rule, orderings
 from .patches import PatchSettings, key_patches
@@ -85,6 +88,7 @@ def extract(ref: SourceRef, encoded: EncodedSource, source: Source, job: Extract
     source_id = encoded.source_id
     layout = job.dataset.to_bank(source.layout)
     segments = find_segments(layout, source_id, job.classes, job.settings.geometry)
+    crops = list(segments.crops(source.image))
     name = source_name(job.dataset.name, ref)
     common = {"source": name, "dataset": job.dataset.name, "split": ref.split}
     common["group"] = group_name(job.dataset.name, ref.group)
@@ -107,9 +111,10 @@ def extract(ref: SourceRef, encoded: EncodedSource, source: Source, job: Extract
         _segment_records(segments, job.classes, common),
         _ordering_records(segments, source, job, common),
         _patch_records(source, job.settings.patches, common),
-        _blobs(segments, source, encoded, job.settings.keep_sources),
+        _blobs(segments, crops, encoded, job.settings.keep_sources),
         segments.tiled,
         segments.columns,
+        Appearance(DESCRIPTOR, describe_all(crops)),
     )
     return replace(bundle, source=replace(bundle.source, content=_content(bundle)))
 
@@ -187,9 +192,11 @@ def _patch_records(source: Source, settings: PatchSettings | None, common: Mappi
     ]
 
 
-def _blobs(segments: Segments, source: Source, encoded: EncodedSource, keep: bool) -> dict[bytes, bytes]:
+def _blobs(
+    segments: Segments, crops: Sequence[tuple[Photograph, Mask]], encoded: EncodedSource, keep: bool
+) -> dict[bytes, bytes]:
     blobs = sealed_files(encoded.source_id, encoded.image, encoded.layout, encoded.depth) if keep else {}
-    for id, (pixels, mask) in zip(segments.columns.segment_id.tolist(), segments.crops(source.image), strict=True):
+    for id, (pixels, mask) in zip(segments.columns.segment_id.tolist(), crops, strict=True):
         blobs[blob_key("segment", id)] = encode_segment(pixels, mask)
     return blobs
 

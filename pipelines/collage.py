@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Unpack
 
-from ..index.request import LayoutLike
+from ..index.request import LayoutLike, Options
 from ..index.result import Component, Hit, Retrieval
 from ..index.retriever import Retriever
-from ..storage.reader import Reader, Where
+from ..storage.reader import Reader
 from ..synth.canvas import Canvas, check_writable, compose, save
 from ..synth.ordering import ClassOrder
 from ..synth.transform import Origin, Piece, Target
@@ -37,18 +37,16 @@ class Collage:
 
 def paint(
     retriever: Retriever,
-    layout: LayoutLike,
+    layout: LayoutLike | None = None,
     *,
     out: str | Path | None = None,
     dataset: str | None = None,
-    where: Where = None,
-    exclude: str | Iterable[str] = (),
-    weights: tuple[float, float] = (1.0, 1.0),
+    **options: Unpack[Options],
 ) -> Collage:
     """Retrieves the best segment of each component, fits it, orders all, and composites them back to front.
 
     Args:
-        retriever: of the bank; layout, dataset, where, exclude, weights: as in `Retriever.retrieve`.
+        retriever: of the bank; layout, dataset, options: as in `Retriever.retrieve`.
         out: where to save the picture, or None.
 
     Raises:
@@ -56,7 +54,7 @@ def paint(
     """
     if out is not None:
         check_writable(out)
-    retrieval = retriever.retrieve(layout, 1, dataset=dataset, where=where, exclude=exclude, weights=weights)
+    retrieval = retriever.retrieve(layout, 1, dataset=dataset, **options)
     reader = retriever.reader
     pieces = [piece_of(reader, component, component.hits[0]) for component in retrieval if component.hits]
     canvas = compose(pieces, retrieval.layout.shape, class_order(reader))

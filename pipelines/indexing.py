@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..index.candidates import candidate_files
 from ..index.leaves import build_leaves
 from ..storage.manifest import shard_folder
 from ..storage.parts import LEAVES, PartEntry, plan_parts, write_part
 from ..storage.shard import Shard, ShardEntry
-from .progress import Progress, silent
+
+CANDIDATE_BYTES = 256
+"""What a segment may take in the candidate index."""
 
 
 def index_shards(
@@ -17,7 +20,7 @@ def index_shards(
     frame: tuple[int, int],
     shards: Sequence[ShardEntry],
     current: Sequence[PartEntry] = (),
-    progress: Progress = silent,
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[PartEntry, ...]:
     """The parts of a bank of these shards, made where there are none yet.
 
@@ -25,15 +28,17 @@ def index_shards(
         bank: its folder; frame: its frame.
         shards: all of them, in place.
         current: the parts of the generation before.
-        progress: told how many segments are indexed.
+        say: told what is being done.
     """
     plan = plan_parts(current, shards)
     parts = list(plan.kept)
     for covered in plan.made:
         rows = sum(entry.rows["segments"] for entry in covered)
-        progress(0, rows, "indexing")
+        say(f"indexing {rows:,} segments")
         opened = [Shard(shard_folder(bank) / entry.id, entry) for entry in covered]
         footprints = [shard.footprints for shard in opened]
-        parts.append(write_part(bank, opened, {LEAVES: lambda: build_leaves(footprints, frame).to_bytes()}))  # noqa: B023
-        progress(rows, rows, "indexed")
+        leaves = build_leaves(footprints, frame).to_bytes()
+        say(f"indexing candidates among {rows:,} segments")
+        candidates = candidate_files(footprints, frame, CANDIDATE_BYTES * rows)
+        parts.append(write_part(bank, opened, {LEAVES: leaves, **candidates}))
     return tuple(parts)

@@ -15,7 +15,7 @@ from ..storage.classes import SemanticClass
 from ..storage.manifest import generations, load_current
 from ..storage.manifest import verify as find_damage
 from ..storage.reader import Reader
-from ..storage.shard import BLOBS, FOOTPRINTS
+from ..storage.shard import APPEARANCE, BLOBS, FOOTPRINTS
 from .progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -175,11 +175,11 @@ def verify(bank: str | Path, *, deep: bool = False, progress: Progress = silent)
 
 
 def bytes_by_kind(reader: Reader) -> dict[str, int]:
-    """Bytes of the generation on disk, by kind: blobs (sources and crops), search columns, index, tables."""
-    kinds = {"blobs": 0, "search columns": 0, "index": 0, "tables": 0}
+    """Bytes of the generation on disk by kind; blobs are the sources' files and the crops."""
+    kinds = {"blobs": 0, "search columns": 0, "appearance": 0, "index": 0, "tables": 0}
     for shard in reader.shards:
         for name, entry in shard.entry.files.items():
-            kind = {BLOBS: "blobs", FOOTPRINTS: "search columns"}.get(name, "tables")
+            kind = {BLOBS: "blobs", FOOTPRINTS: "search columns", APPEARANCE: "appearance"}.get(name, "tables")
             kinds[kind] += entry.size
     kinds["index"] = sum(entry.size for part in reader.parts for entry in part.entry.files.values())
     return kinds

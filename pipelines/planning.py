@@ -67,7 +67,9 @@ def prepare(path: Path, reader: Reader | None, datasets: Sequence[Dataset], rena
         check_class_map(names, decoding.classes, before, work.classes, dataset.spec)
         fresh = [entry for entry in decoding.classes if entry.id not in before]
         work.classes, mapping = work.classes.merged(fresh, names)
-        entry = DatasetEntry(name, dataset.kind, str(dataset.root), dataset.licence, decoding, {**before, **mapping})
+        entry = DatasetEntry(
+            name, dataset.kind, str(dataset.root), dataset.licence, decoding, {**before, **mapping}, dataset.neighbours
+        )  # fmt: skip
         if old and old.decoding != decoding:
             work.retried.add(name)
         known = [*(e for e in known if e.name != name), entry]

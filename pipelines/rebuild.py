@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from operator import index
 from pathlib import Path
 from typing import Any, get_args
@@ -24,7 +25,7 @@ from ..storage import files
 from ..storage.environments import LMDB_ENGINE
 from ..storage.errors import BankError, InputError, NotABankError, sentence
 from ..storage.manifest import Manifest, collect_garbage, generations, publish, shard_folder
-from ..storage.parts import plan_parts
+from ..storage.parts import plan_parts, sound_parts
 from ..storage.reader import Reader, content_of
 from ..storage.shard import ShardEntry
 from .classmap import load_class_map
@@ -258,13 +259,14 @@ def _publish(
         raise BankError(
             sentence(work.bank, f"not every input is accounted for ({counts})", fix="nothing was published")
         )
-    before = work.current.index if work.current else ()
+    before = sound_parts(work.bank, work.current.index) if work.current else ()
     unindexed = plan_parts(before, manifest.shards).made
     published = not work.current or _described(manifest) != _described(work.current) or bool(unindexed)
     if published:
         reader = Reader(work.bank, manifest)
         _check_usable(work, reader, counts, allow_shrink)
-        parts = index_shards(work.bank, manifest.geometry.frame, manifest.shards, before, progress)
+        say = partial(progress, n_in, n_in)
+        parts = index_shards(work.bank, manifest.geometry.frame, manifest.shards, before, say)
         publish(work.bank, replace(manifest, index=parts, content=content_of(reader)))
     assert reader is not None
     with suppress(OSError):  # the generation is out; the next run tries again

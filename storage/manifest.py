@@ -37,6 +37,7 @@ class DatasetEntry:
         licence: what may be done with it, where it says so.
         decoding: its native classes, void, palette and depth unit.
         mapping: native id to the bank's id.
+        neighbours: its groups are numbered in the order they were taken, and neighbouring ones may look alike.
     """
 
     name: str
@@ -45,6 +46,7 @@ class DatasetEntry:
     licence: str | None
     decoding: Decoding
     mapping: Mapping[int, int]
+    neighbours: bool = False
 
     def to_bank(self, layout: Any) -> Any:
         """A layout of native ids in the bank's ids."""
@@ -59,6 +61,7 @@ class DatasetEntry:
             "licence": self.licence,
             "decoding": self.decoding.to_json(),
             "mapping": {str(native): id for native, id in sorted(self.mapping.items())},
+            "neighbours": self.neighbours,
         }
 
     @classmethod
@@ -66,7 +69,8 @@ class DatasetEntry:
         """The entry that `to_json` wrote."""
         mapping = {int(native): id for native, id in row["mapping"].items()}
         decoding = Decoding.from_json(row["decoding"])
-        return cls(row["name"], row["kind"], row["root"], row["licence"], decoding, mapping)
+        neighbours = row.get("neighbours", row["kind"] == "nyu")  # which older manifests do not say
+        return cls(row["name"], row["kind"], row["root"], row["licence"], decoding, mapping, neighbours)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -132,20 +132,34 @@ def plan_parts(current: Sequence[PartEntry], shards: Sequence[ShardEntry]) -> Pa
     return PartPlan(kept, [new])
 
 
-def write_part(bank: Path, shards: Sequence[Shard], contents: Mapping[str, Callable[[], bytes]]) -> PartEntry:
+def sound_parts(bank: Path, parts: Sequence[PartEntry]) -> list[PartEntry]:
+    """Those whose files are what was published; the others can be made anew from their shards."""
+    return [part for part in parts if part.version == INDEX and _is_sound(part_folder(bank) / part.id, part)]
+
+
+def _is_sound(path: Path, entry: PartEntry) -> bool:
+    try:
+        for name, each in entry.files.items():
+            checked_file(path / name, each)
+    except DamagedBankError:
+        return False
+    return True
+
+
+def write_part(bank: Path, shards: Sequence[Shard], contents: Mapping[str, bytes]) -> PartEntry:
     """Writes one part under a temporary name and gives it its own when all of it is on the disk.
 
     Args:
         bank: its folder.
         shards: what the part covers.
-        contents: file name to what makes its bytes.
+        contents: file name to bytes.
     """
     folder = part_folder(bank)
     path = folder / f".tmp-{os.getpid()}-{uuid.uuid4().hex[:12]}"
     files.make_folder(path)
     try:
-        for name, make in contents.items():
-            files.write_bytes(path / name, make())
+        for name, data in contents.items():
+            files.write_bytes(path / name, data)
         files.fsync_folder(path)
         ids = tuple(shard.entry.id for shard in shards)
         rows = sum(shard.entry.rows["segments"] for shard in shards)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,15 +19,13 @@ import pyarrow.dataset as ds
 from .classes import ClassTable, Layout
 from .codec import Mask, decode_mask, decode_pixels
 from .errors import BankError, DamagedBankError, FilterError, InputError, sentence
+from .filters import Where, all_of, as_expression, check_column
 from .images import Depth, Photograph, decode_photograph
 from .layouts import Geometry
 from .manifest import DatasetEntry, Manifest, load_current, shard_folder
 from .parts import INDEX, IndexPart, part_folder
 from .records import TABLES, hex_id, schema_of
 from .shard import Shard, blob_key
-
-Where: TypeAlias = Mapping[str, Any] | pc.Expression | None
-"""A filter on columns: an Arrow expression, or column to value (or list of values), all of which must hold."""
 
 _CACHED_TABLES = 64  # of one shard each: a few hundred kB
 _SCAN = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
@@ -103,39 +101,40 @@ class Reader:
         expression = as_expression(where, schema)
         chosen = list(columns) if columns is not None else schema.names
         for column in chosen:
-            _check_column(column, schema)
+            check_column(column, schema)
         if not chosen:
             raise FilterError(sentence("columns", expected=f"at least one of {', '.join(schema.names)}", found="none"))
         parts = []
         for shard in self.shards:
             masked = shard.entry.masked_rejects if name == "rejects" else shard.entry.masked
             live = ~pc.field("source").isin(list(masked)) if masked else None
-            both = _all([part for part in (expression, live) if part is not None])
+            both = all_of([expression, live])
             parts.append(self._scan(shard, name, schema, chosen, both))
         subset = pa.schema([schema.field(column) for column in chosen])
         table = pa.concat_tables([part.cast(subset) for part in parts]) if parts else subset.empty_table()
         return table.unify_dictionaries()
 
-    def row_mask(self, shard: int, where: Where) -> npt.NDArray[np.bool_]:
-        """Which segments of a shard a filter keeps: `(N,)` bool in the order of its search columns."""
-        schema = schema_of(TABLES["segments"])
-        expression = as_expression(where, schema)
-        if expression is None:
-            return np.ones(self.shards[shard].entry.rows["segments"], bool)
-        table = self._scan(self.shards[shard], "segments", schema, {"keep": expression}, None)
-        if not pa.types.is_boolean(table.schema.field("keep").type):
-            raise FilterError(sentence("where", expected="an expression that is true or false", found=str(expression)))
-        keep: npt.NDArray[np.bool_] = table["keep"].fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
-        return keep
+    def segment_columns(self, columns: Sequence[str]) -> pa.Table:
+        """Columns of all segments of all shards, masked sources included, in the order of the search columns."""
+        schema = pa.schema([schema_of(TABLES["segments"]).field(column) for column in columns])
+        paths = [shard.table_path("segments") for shard in self.shards]
+        if not paths:
+            return schema.empty_table()
+        try:
+            table = ds.dataset(paths, schema=schema, format="parquet").to_table(fragment_scan_options=_SCAN)
+        except (OSError, pa.ArrowException) as error:
+            for shard in self.shards:
+                shard.check_hash("segments.parquet")
+            raise DamagedBankError(sentence(self.path, f"segments.parquet cannot be read ({error})")) from error
+        return table.unify_dictionaries().combine_chunks()
 
     @cached_property
     def shard_sources(self) -> list[ShardSources]:
-        """Names and groups of the sources of each shard, in the order its search columns count them."""
+        """The sources of each shard, in the order its search columns count them."""
         found = []
         for shard in self.shards:
             table = shard.table("sources", ["source", "group"])
-            names = np.array(table["source"].to_pylist(), dtype=str)
-            groups = np.array(table["group"].to_pylist(), dtype=str)
+            names, groups = (np.array(column.to_pylist(), dtype=str) for column in table.columns)
             found.append(ShardSources(names, groups, ~np.isin(names, list(shard.entry.masked))))
         return found
 
@@ -162,7 +161,11 @@ class Reader:
 
     def row(self, table: str, shard: int, row: int) -> dict[str, Any]:
         """One row of a shard's table by its number, as its search columns count it."""
-        found: dict[str, Any] = self._whole_table(table, shard).slice(row, 1).to_pylist()[0]
+        return self.rows(table, shard, [row])[0]
+
+    def rows(self, table: str, shard: int, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Rows of a shard's table by their numbers, as its search columns count them."""
+        found: list[dict[str, Any]] = self._whole_table(table, shard).take(list(rows)).to_pylist()
         return found
 
     def photograph(self, source: str) -> Photograph:
@@ -226,75 +229,3 @@ def content_of(reader: Reader) -> str:
     rejects = reader.table("rejects", columns=["source", "reason"]).to_pylist()
     rows = sorted(json.dumps(row, sort_keys=True) for row in [*sources, *rejects])
     return hashlib.blake2b("\n".join(rows).encode(), digest_size=16).hexdigest()
-
-
-def as_expression(where: Where, schema: pa.Schema) -> pc.Expression | None:
-    """A filter as an Arrow expression over a table.
-
-    Raises:
-        FilterError: a column that the table does not have, or values of another type than the column's.
-    """
-    if where is None or isinstance(where, pc.Expression):
-        return where
-    if not isinstance(where, Mapping):
-        raise FilterError(
-            sentence("where", expected="an Arrow expression or a mapping column -> value", found=repr(where))
-        )
-    parts = []
-    for column, value in where.items():
-        field = _check_column(column, schema)
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        values = value if isinstance(value, (list, tuple, set, frozenset)) else [value]
-        try:
-            parts.append(pc.field(column).isin(pa.array(list(values), kind)))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            raise FilterError(
-                sentence(f"where {column!r}", expected=f"values of type {kind}", found=repr(value))
-            ) from error
-    return _all(parts)
-
-
-def parse_where(texts: Sequence[str]) -> dict[str, list[Any]]:
-    """`column=value` texts as a filter of segments; several values of one column are alternatives.
-
-    Segment ids are hexadecimal, as results print them.
-
-    Raises:
-        FilterError: no `=`, no such column, or a value that is none of the column's type.
-    """
-    schema = schema_of(TABLES["segments"])
-    where: dict[str, list[Any]] = {}
-    for text in texts:
-        column, equals, value = text.partition("=")
-        if not equals:
-            raise FilterError(sentence(f"where {text!r}", expected="column=value", found="no ="))
-        kind = _check_column(column, schema).type
-        try:
-            where.setdefault(column, []).append(_parsed(column, value, kind))
-        except (pa.ArrowInvalid, ValueError) as error:
-            said = sentence(f"where {column!r}", expected=f"a value of type {kind}", found=repr(value))
-            raise FilterError(said) from error
-    return where
-
-
-def _parsed(column: str, value: str, kind: pa.DataType) -> Any:
-    if column == "segment_id":
-        return int(value, 16)  # as tables print it
-    return value if pa.types.is_dictionary(kind) else pa.scalar(value).cast(kind).as_py()
-
-
-def _check_column(column: str, schema: pa.Schema) -> pa.Field:
-    if column not in schema.names:
-        raise FilterError(
-            sentence(f"column {column!r}", expected=f"one of {', '.join(schema.names)}", found="no such column")
-        )
-    return schema.field(column)
-
-
-def _all(parts: Sequence[pc.Expression]) -> pc.Expression | None:
-    if not parts:
-        return None
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = whole & part
-    return whole

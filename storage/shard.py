@@ -1,7 +1,8 @@
 """A shard: one batch of sources, written once by one writer, immutable afterwards.
 
 `blobs/` (LMDB: encoded sources and segment crops), one Parquet file a table, `footprints.safetensors` (search
-columns) and, written last, `shard.json`: sizes, hashes and counts of all the others.
+columns), `appearance.safetensors` (what segments look like, where sources were described) and, written last,
+`shard.json`: sizes, hashes and counts of all the others.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from types import TracebackType
 from typing import Any
 
 import lmdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import files
+from .appearance import Appearance, join_appearances
 from .checks import FileEntry, check_size, checked_file, damage_of, file_entry
 from .codec import Codec, seal, unseal
 from .environments import LMDB_ENGINE, reading
@@ -42,10 +45,11 @@ from .records import (
     to_table,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of everything under a bank; a reader refuses a newer one."""
 MARKER = "shard.json"
 FOOTPRINTS = "footprints.safetensors"
+APPEARANCE = "appearance.safetensors"
 BLOBS = "blobs/data.mdb"
 _MAP_SIZE = 1 << 40  # address space, not disk
 
@@ -58,6 +62,7 @@ class SourceBundle:
         source, segments, orderings, patches: its rows.
         blobs: LMDB key to sealed value (`blob_key`).
         tiled, columns: its region map and the search columns of its segments.
+        appearance: what its segments look like, in the order of the columns; None where they were not described.
     """
 
     source: SourceRecord
@@ -67,6 +72,7 @@ class SourceBundle:
     blobs: Mapping[bytes, bytes]
     tiled: TiledRegions
     columns: SegmentColumns
+    appearance: Appearance | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,7 @@ class ShardWriter:
             raise BankError(
                 sentence(self.folder, f"cannot be written ({error})", fix="make room on its disk")
             ) from error
-        self._bundles.append(_without_blobs(bundle))
+        self._bundles.append(replace(bundle, blobs={}))
 
     def reject(self, record: RejectRecord) -> None:
         """Takes in one input that could not be used."""
@@ -185,6 +191,9 @@ class ShardWriter:
             files.write_bytes(self._path / f"{name}.parquet", _parquet(table))
         files.write_bytes(self._path / FOOTPRINTS, footprints.to_bytes())
         names = [BLOBS, FOOTPRINTS, *(f"{name}.parquet" for name in TABLES)]
+        if (appearance := self._appearance()) is not None:
+            files.write_bytes(self._path / APPEARANCE, appearance.to_bytes())
+            names.append(APPEARANCE)
         entry = ShardEntry(
             self._id(),
             self.settings,
@@ -214,6 +223,15 @@ class ShardWriter:
         names = sorted(bundle.source.content + bundle.source.source for bundle in self._bundles)
         names += sorted(f"{record.source} {record.reason} {record.stamp}" for record in self._rejects)
         return hashlib.blake2b("\n".join([self.settings, *names]).encode(), digest_size=8).hexdigest()
+
+    def _appearance(self) -> Appearance | None:
+        """Descriptors in the order of the search columns."""
+        columns = [bundle.columns for bundle in self._bundles]
+        joined = join_appearances([b.appearance for b in self._bundles], [len(c.segment_id) for c in columns])
+        if joined is None:
+            return None
+        ids, class_ids = (np.concatenate([getattr(c, name) for c in columns]) for name in ("segment_id", "class_id"))
+        return replace(joined, rows=joined.rows[np.lexsort((ids, class_ids))])
 
     def _tables(self) -> dict[str, pa.Table]:
         bundles = self._bundles
@@ -247,6 +265,11 @@ class Shard:
     def footprints(self) -> Footprints:
         """The search columns, memory-mapped after their hash was checked."""
         return Footprints.map(self.checked(FOOTPRINTS))
+
+    @cached_property
+    def appearance(self) -> Appearance | None:
+        """What the segments look like, by row of the search columns, memory-mapped; None where it was not stored."""
+        return Appearance.map(self.checked(APPEARANCE)) if APPEARANCE in self.entry.files else None
 
     @cached_property
     def _blobs(self) -> str:
@@ -348,9 +371,3 @@ def _parquet(table: pa.Table) -> bytes:
 
 def _subset(schema: pa.Schema, columns: list[str] | None) -> pa.Schema:
     return schema if columns is None else pa.schema([schema.field(name) for name in columns])
-
-
-def _without_blobs(bundle: SourceBundle) -> SourceBundle:
-    return SourceBundle(
-        bundle.source, bundle.segments, bundle.orderings, bundle.patches, {}, bundle.tiled, bundle.columns
-    )

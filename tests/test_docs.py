@@ -120,10 +120,11 @@ def test_the_python_example_runs(photos, rebuild_bank, tmp_path, monkeypatch):
     photos.add("a", "b", "c", depth=depth)
     rebuild_bank(photos.spec, tmp_path / "BANK")
     monkeypatch.chdir(tmp_path)
-    for written, here in {"nyu/12": "folder/b"}.items():
+    for written, here in {"nyu/12": "folder/b", "nyu/0300": "folder/c"}.items():
         assert written in example
         example = example.replace(written, here)
-    names = {"layout": photos.label("a"), "source": "folder/a"}
+    names = {"layout": photos.label("a"), "source": "folder/a", "layouts": [photos.label("a")]}
+    names |= {"box": (4, 4, 40, 40), "mask": np.ones((20, 20), bool)}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         exec(compile(example, "README.md", "exec"), names)

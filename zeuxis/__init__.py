@@ -17,7 +17,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bank import Bank, collage, open, retrieve
+    from .bank import Bank, collage, explain, open, retrieve, similar
+    from .index.appearance import Similar
+    from .index.explain import Explanation
+    from .index.merge import merge_hits
     from .index.result import Component, Hit, Retrieval
     from .pipelines.check import check
     from .pipelines.demo import demo
@@ -30,8 +33,13 @@ if TYPE_CHECKING:
 _HOME = {
     "Bank": ".bank",
     "collage": ".bank",
+    "explain": ".bank",
     "open": ".bank",
     "retrieve": ".bank",
+    "similar": ".bank",
+    "Similar": ".index.appearance",
+    "Explanation": ".index.explain",
+    "merge_hits": ".index.merge",
     "Component": ".index.result",
     "Hit": ".index.result",
     "Retrieval": ".index.result",
@@ -49,17 +57,22 @@ __all__ = [
     "VOID",
     "Bank",
     "Component",
+    "Explanation",
     "Hit",
     "Retrieval",
+    "Similar",
     "ZeuxisError",
     "check",
     "collage",
     "demo",
+    "explain",
     "info",
+    "merge_hits",
     "open",
     "rebuild",
     "retrieve",
     "scenes",
+    "similar",
     "verify",
 ]
 

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .storage.errors import InputError, sentence
+from .storage.filters import Where
 from .storage.installation import check_installation
-from .storage.reader import Reader, Where
+from .storage.reader import Reader
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pyarrow as pa
 
-    from .index.request import LayoutLike
-    from .index.result import Retrieval
+    from .index.appearance import AppearanceIndex, Similar
+    from .index.explain import Explanation
+    from .index.request import LayoutLike, Options
+    from .index.result import Hit, Retrieval
     from .index.retriever import Retriever
     from .pipelines.collage import Collage
     from .storage.classes import ClassTable, Layout
+    from .storage.errors import ZeuxisError
     from .storage.images import Depth, Photograph
+    from .storage.layouts import Box
 
 
 class Bank:
@@ -61,47 +68,121 @@ class Bank:
         return self._reader.classes
 
     def retrieve(
-        self,
-        layout: LayoutLike,
-        k: int = 5,
-        *,
-        dataset: str | None = None,
-        where: Where = None,
-        exclude: str | Iterable[str] = (),
-        weights: tuple[float, float] = (1.0, 1.0),
+        self, layout: LayoutLike | None = None, k: int = 5, *, dataset: str | None = None, **options: Unpack[Options]
     ) -> Retrieval:
-        """The k best segments for every component of a layout, exactly by mask IoU plus context IoU.
+        """The k best segments for every component of a layout, by mask IoU plus context IoU.
 
         Args:
-            layout: `(H, W)` array of class ids, a path, or an RGB-palette image; of any size.
+            layout: `(H, W)` array of class ids, a path, or an RGB-palette image; of any size. None for the own layout
+                of the source that is named by `source=`.
             k: hits a component, at most.
             dataset: the layout's ids and colours are the native ones of this data set, such as `"nyu"`.
-            where: a filter on the columns of `segments()`: an Arrow expression, or `{"split": "train"}`.
-            exclude: names of sources or groups to leave out.
-            weights: of mask IoU and context IoU.
+            options: `where`, `exclude`, `source`, `guard`, `min_score`, `sample`, `weights`, `mode`, `certify`; see
+                `zeuxis.index.request.Options`.
 
         Raises:
             LayoutError, FilterError, InputError: one of the arguments cannot be used.
         """
-        result = self._retriever.retrieve(layout, k, dataset=dataset, where=where, exclude=exclude, weights=weights)
-        for warning in result.warnings:
-            warnings.warn(warning, stacklevel=2)
-        return result
+        return _warned(self._retriever.retrieve(layout, k, dataset=dataset, **options))
+
+    def retrieve_mask(
+        self, mask: npt.ArrayLike, class_: str | int, k: int = 5, **options: Unpack[Options]
+    ) -> Retrieval:
+        """The k best segments of a class for a bare mask; with nothing around it, the score is the mask IoU.
+
+        Args:
+            mask: `(H, W)` bool, of any size; all of it is one component, in however many pieces.
+            class_: name or id.
+            k: hits, at most.
+            options: as in `retrieve`; `weights` are (1, 0) by default.
+
+        Raises:
+            LayoutError, FilterError, InputError: one of the arguments cannot be used.
+        """
+        return _warned(self._retriever.retrieve_mask(mask, class_, k, **options))
+
+    def retrieve_box(
+        self,
+        box: Box,
+        class_: str | int,
+        k: int = 5,
+        *,
+        size: tuple[int, int] | None = None,
+        **options: Unpack[Options],
+    ) -> Retrieval:
+        """`retrieve_mask` of a box `(top, left, bottom, right)`, half-open, in a picture of `size`, else the frame."""
+        return _warned(self._retriever.retrieve_box(box, class_, k, size=size, **options))
+
+    @overload
+    def retrieve_many(
+        self,
+        layouts: Iterable[LayoutLike] | None = None,
+        k: int = 5,
+        *,
+        sources: Iterable[str] | None = None,
+        dataset: str | None = None,
+        workers: int | None = None,
+        progress: bool = True,
+        errors: Literal["raise"] = "raise",
+        **options: Unpack[Options],
+    ) -> Iterator[Retrieval]: ...
+    @overload
+    def retrieve_many(
+        self,
+        layouts: Iterable[LayoutLike] | None = None,
+        k: int = 5,
+        *,
+        sources: Iterable[str] | None = None,
+        dataset: str | None = None,
+        workers: int | None = None,
+        progress: bool = True,
+        errors: Literal["skip"],
+        **options: Unpack[Options],
+    ) -> Iterator[Retrieval | ZeuxisError]: ...
+    def retrieve_many(
+        self,
+        layouts: Iterable[LayoutLike] | None = None,
+        k: int = 5,
+        *,
+        sources: Iterable[str] | None = None,
+        dataset: str | None = None,
+        workers: int | None = None,
+        progress: bool = True,
+        errors: Literal["raise", "skip"] = "raise",
+        **options: Unpack[Options],
+    ) -> Iterator[Any]:
+        """`retrieve` of many layouts on all cores; the results come in order, as they are done.
+
+        Args:
+            layouts: any number of them, taken a few at a time; None for the own layouts of `sources`.
+            k, dataset, options: as in `retrieve`.
+            sources: of each layout, the source of the bank that it belongs to.
+            workers: threads; default one a core.
+            progress: show a bar, where the error stream is a terminal.
+            errors: `"raise"`, or `"skip"`, which yields the error in the place of the layout that caused it.
+
+        Raises:
+            FilterError, InputError: at once, for options that no layout could be searched with; else as `retrieve`,
+            with the number of the layout. What `retrieve` warns of is in each result's `warnings`.
+        """
+        results = self._retriever.retrieve_many(
+            layouts, k, sources=sources, dataset=dataset, workers=workers, errors=errors, **options
+        )
+        given = sources if layouts is None else layouts
+        return _counted(results, len(given) if isinstance(given, Sized) else None) if progress else results
 
     def collage(
         self,
-        layout: LayoutLike,
+        layout: LayoutLike | None = None,
         *,
         out: str | Path | None = None,
         dataset: str | None = None,
-        where: Where = None,
-        exclude: str | Iterable[str] = (),
-        weights: tuple[float, float] = (1.0, 1.0),
+        **options: Unpack[Options],
     ) -> Collage:
         """Paints a layout from the best hit of each component.
 
         Args:
-            layout, dataset, where, exclude, weights: as in `retrieve`.
+            layout, dataset, options: as in `retrieve`.
             out: where to save the picture; its validity mask, provenance map and list of sources stand beside it.
 
         Raises:
@@ -109,7 +190,46 @@ class Bank:
         """
         from .pipelines.collage import paint
 
-        return paint(self._retriever, layout, out=out, dataset=dataset, where=where, exclude=exclude, weights=weights)
+        return paint(self._retriever, layout, out=out, dataset=dataset, **options)
+
+    def similar(
+        self,
+        segment: Hit | Similar | int | str,
+        k: int = 5,
+        *,
+        same_class: bool = True,
+        exclude_source: bool = True,
+    ) -> list[Similar]:
+        """The k segments that look most like a given one, by colour and texture, nearest first.
+
+        Args:
+            segment: a hit, a similar segment, or a segment's id, as a number or as tables print it.
+            k: how many, at most.
+            same_class: only segments of its class.
+            exclude_source: none of its own photograph.
+
+        Raises:
+            InputError: no such segment. FilterError: k. BankError: the bank holds no descriptors.
+        """
+        looks = self._appearance
+        shard, row = looks.find(segment)
+        return looks.describe(looks.similar(shard, row, k, same_class=same_class, exclude_source=exclude_source))
+
+    def duplicates(self, threshold: int | None = None) -> list[tuple[Similar, Similar]]:
+        """Pairs of segments of one class and two photographs that look all but the same, nearest first.
+
+        Args:
+            threshold: squared distance of descriptors up to which they count; default `NEAR_DUPLICATE`.
+
+        Raises:
+            BankError: the bank holds no descriptors.
+        """
+        from .index.appearance import NEAR_DUPLICATE
+
+        looks = self._appearance
+        pairs = looks.duplicates(NEAR_DUPLICATE if threshold is None else threshold)
+        described = iter(looks.describe([one for pair in pairs for one in pair]))
+        return list(zip(described, described, strict=True))
 
     def segments(self, where: Where = None, columns: Sequence[str] | None = None) -> pa.Table:
         """The segments as an Arrow table (columns: `SegmentRecord`), filtered where they are read."""
@@ -144,6 +264,12 @@ class Bank:
         return self._reader.depth(source)
 
     @cached_property
+    def _appearance(self) -> AppearanceIndex:
+        from .index.appearance import AppearanceIndex
+
+        return AppearanceIndex(self._reader)
+
+    @cached_property
     def _retriever(self) -> Retriever:
         from .index.retriever import Retriever
 
@@ -164,7 +290,12 @@ def open(path: str | Path | None = None) -> Bank:
 
 
 def retrieve(
-    layout: LayoutLike, k: int = 5, *, bank: str | Path | None = None, figure: str | Path | None = None, **query: Any
+    layout: LayoutLike | None = None,
+    k: int = 5,
+    *,
+    bank: str | Path | None = None,
+    figure: str | Path | None = None,
+    **query: Any,
 ) -> Retrieval:
     """`Bank.retrieve` on the bank at `bank`, or the one named by ZEUXIS_BANK.
 
@@ -184,10 +315,97 @@ def retrieve(
 
 
 def collage(
-    layout: LayoutLike, *, out: str | Path | None = None, bank: str | Path | None = None, **query: Any
+    layout: LayoutLike | None = None, *, out: str | Path | None = None, bank: str | Path | None = None, **query: Any
 ) -> Collage:
     """`Bank.collage` on the bank at `bank`, or the one named by ZEUXIS_BANK."""
     return _opened(bank).collage(layout, out=out, **query)
+
+
+def similar(
+    segment: Hit | Similar | int | str,
+    k: int = 5,
+    *,
+    bank: str | Path | None = None,
+    figure: str | Path | None = None,
+    **query: Any,
+) -> list[Similar]:
+    """`Bank.similar` on the bank at `bank`, or the one named by ZEUXIS_BANK.
+
+    Args:
+        segment, k, query: as in `Bank.similar`.
+        bank: the bank's folder.
+        figure: where to save a picture of the segment and those that look like it.
+    """
+    if figure is None:
+        return _opened(bank).similar(segment, k, **query)
+    from .index.appearance import Neighbour
+    from .index.appearance_figure import draw_similar
+    from .index.figure import check_figure, save_figure
+
+    check_figure(figure)
+    opened = _opened(bank)
+    found = opened.similar(segment, k, **query)
+    looks = opened._appearance
+    itself = looks.describe([Neighbour(0, *looks.find(segment))])[0]
+    save_figure(draw_similar([(itself, found)]), figure)
+    return found
+
+
+def explain(
+    layout: LayoutLike | None = None,
+    component: int = 0,
+    rank: int = 0,
+    *,
+    bank: str | Path | None = None,
+    out: str | Path | None = None,
+    **query: Any,
+) -> Explanation:
+    """Why a hit scored what it did: retrieves as `Bank.retrieve` does, and explains one hit of one component.
+
+    Args:
+        layout, query: as in `Bank.retrieve`.
+        component, rank: numbers from 0, as in `retrieve(layout)[component].hits[rank]`.
+        bank: the bank's folder.
+        out: where to save the picture.
+
+    Raises:
+        as `Bank.retrieve`; InputError: there is no such component or rank, or `out` cannot be written.
+    """
+    from .index.figure import check_figure
+
+    if out is not None:
+        check_figure(out)
+    if rank < 0:
+        raise InputError(sentence("rank", expected="a whole number of at least 0", found=str(rank)))
+    result = _opened(bank).retrieve(layout, rank + 1, **query)
+    if not 0 <= component < len(result):
+        expected = f"one of the {len(result)} components, from 0"
+        raise InputError(sentence(f"component {component}", expected=expected, found="no such number"))
+    hits = result[component].hits
+    if rank >= len(hits):
+        raise InputError(
+            sentence(f"rank {rank}", expected=f"one of the {len(hits)} hits, from 0", found="no such number")
+        )
+    explained = hits[rank].explain()
+    if out is not None:
+        explained.save(out)
+    return explained
+
+
+def _warned(result: Retrieval) -> Retrieval:
+    for warning in result.warnings:
+        warnings.warn(warning, stacklevel=3)
+    return result
+
+
+def _counted(results: Any, total: int | None) -> Iterator[Any]:
+    """Results as they come, counted by a bar in a terminal."""
+    from .progress import progress_bar
+
+    with closing(results), progress_bar("layouts") as report:
+        for done, result in enumerate(results, start=1):
+            report(done, total)
+            yield result
 
 
 _banks: dict[Path, tuple[tuple[int, int, int], Bank]] = {}

@@ -6,11 +6,12 @@ rejected; 130 interrupted.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib import metadata
 from io import StringIO, TextIOWrapper
 from pathlib import Path
@@ -18,13 +19,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .progress import progress_bar
 from .storage.errors import InputError, ZeuxisError, sentence
 from .storage.installation import check_installation
-from .storage.outputs import check_output, write_outputs
 
 if TYPE_CHECKING:
-    from .pipelines.progress import Progress
+    from .bank import Bank
     from .pipelines.rebuild import RebuildReport
+    from .tables import HitWriter
 
 app = typer.Typer(
     name="zeuxis",
@@ -35,15 +37,64 @@ app = typer.Typer(
 )
 
 DatasetSpec = Annotated[str, typer.Argument(metavar="KIND:PATH", help="A data set: nyu, camvid, scenes or folder.")]
-LayoutPath = Annotated[Path, typer.Argument(metavar="LAYOUT", help="Index or RGB-palette picture.")]
+LayoutPath = Annotated[
+    Path | None, typer.Argument(metavar="LAYOUT", help="Index or RGB-palette picture; none with --source.")
+]
+LayoutPaths = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="LAYOUT", help="Index or RGB-palette pictures, or folders of them; none with --source."),
+]
 BankPath = Annotated[Path, typer.Argument(metavar="BANK", help="The bank's folder.")]
 BankOption = Annotated[Path | None, typer.Option(help="The bank's folder; default: $ZEUXIS_BANK.", show_default=False)]
 NativeIds = Annotated[str | None, typer.Option("--dataset", help="The layout's ids are native to this data set.")]
-Where = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Only segments with that value; may be repeated.")
-]
-Exclude = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Leave out a source or a group.")]
-Weights = Annotated[tuple[float, float], typer.Option(metavar="MASK CONTEXT", help="Weights of the two terms.")]
+
+
+def _query(
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE|SQL", help="Only segments of which this holds; may be repeated."),
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Leave out a source or a group.")] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The bank's source that the layout belongs to; guards.")
+    ] = None,
+    guard: Annotated[
+        bool | None,
+        typer.Option("--guard/--no-guard", help="Leave out val, test and the source's group.", show_default=False),
+    ] = None,
+    min_score: Annotated[float | None, typer.Option(help="Only hits of at least this score.")] = None,
+    sample: Annotated[
+        tuple[int, int] | None, typer.Option(metavar="TOP SEED", help="Draw the hits from the best TOP.")
+    ] = None,
+    weights: Annotated[tuple[float, float], typer.Option(metavar="MASK CONTEXT", help="Weights of the two terms.")] = (
+        1.0,
+        1.0,
+    ),
+    mode: Annotated[str, typer.Option(metavar="exact|fast|gpu", help="How to search.")] = "exact",
+    certify: Annotated[bool, typer.Option("--certify", help="Make sure that fast answers are exact.")] = False,
+) -> dict[str, Any]:
+    """The options of a query as `Bank.retrieve` takes them."""
+    from .storage.filters import parse_where
+
+    return {
+        "where": parse_where(where) if where else None, "exclude": exclude or (), "source": source, "guard": guard,
+        "min_score": min_score, "sample": sample, "weights": weights, "mode": mode, "certify": certify,
+    }  # fmt: skip
+
+
+def _queries(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options of `_query`, and hands it what they say as its argument `query`."""
+    shared = inspect.signature(_query, eval_str=True).parameters
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "query"]
+
+    def run(**given: Any) -> None:
+        command(**{p.name: given.pop(p.name) for p in own}, query=_query(**given))
+
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *shared.values())]
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
 
 
 @app.command()
@@ -51,7 +102,7 @@ def check(dataset: DatasetSpec) -> None:
     """Tell what a data set holds, and what of it cannot be used."""
     from .pipelines.check import check
 
-    with _progress("sources") as progress:
+    with progress_bar("sources") as progress:
         report = check(dataset, progress=progress)
     _show(report.render())
     if report.problems:
@@ -84,7 +135,7 @@ def rebuild(
 
     if depth_rule not in (None, "none", "ground"):
         raise InputError(sentence("--depth-rule", expected="none or ground", found=depth_rule))
-    with _progress("sources") as progress:
+    with progress_bar("sources") as progress:
         report = rebuild(
             dataset, bank, frame=_size(frame, "--frame") if frame else None, min_area=min_area, join_thin=join_thin,
             patches=patches, edge_model=edge_model, depth_rule=depth_rule,  # type: ignore[arg-type]
@@ -112,7 +163,7 @@ def verify(
     """Check every file of a bank against its published hash."""
     from .pipelines.info import verify
 
-    with _progress("files") as progress:
+    with progress_bar("files") as progress:
         report = verify(bank, deep=deep, progress=progress)
     for line in report.damage:
         typer.echo(line, err=True)
@@ -123,54 +174,116 @@ def verify(
 
 
 @app.command()
+@_queries
 def retrieve(
-    layout: LayoutPath,
+    layout: LayoutPaths = None,
     bank: BankOption = None,
     k: Annotated[int, typer.Option("-k", help="Hits a component.")] = 5,
     figure: Annotated[Path | None, typer.Option(help="Save a picture of the result.")] = None,
     dataset: NativeIds = None,
-    where: Where = None,
-    exclude: Exclude = None,
-    weights: Weights = (1.0, 1.0),
-    csv: Annotated[Path | None, typer.Option(help="Save one row a hit.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "--csv", help="Save one row a hit: Parquet by its suffix, else CSV.")
+    ] = None,
+    *,
+    query: dict[str, Any],
 ) -> None:
-    """Find the segments that fit each component of a layout best."""
-    from .bank import retrieve
+    """Find the segments that fit each component of a layout best.
 
-    if csv:
-        check_output(csv)
-    result = retrieve(
-        layout,
-        k,
-        bank=bank,
-        figure=figure,
-        dataset=dataset,
-        where=_where(where),
-        exclude=exclude or (),
-        weights=weights,
-    )
-    if csv:
-        write_outputs({csv: result.to_frame().to_csv(index=False).encode(errors="surrogateescape")})
+    Several layouts are searched on all cores, and their hits go into one table.
+    """
+    from .bank import open, retrieve
+    from .tables import HitWriter
+
+    layouts = _pictures(layout or [])
+    writer = HitWriter(out) if out else None
+    if len(layouts) > 1 or (layout and os.path.isdir(layout[0])):
+        if figure:
+            raise InputError(sentence("--figure", expected="one layout", found=str(len(layouts)), fix="leave it out"))
+        return _retrieve_many(open(bank), layouts, k, dataset, query, writer)
+    result = retrieve(layouts[0] if layouts else None, k, bank=bank, figure=figure, dataset=dataset, **query)
+    if writer:
+        with writer:
+            writer.add(layouts[0] if layouts else query["source"], result.to_arrow())
     _show(result.render())
 
 
+def _retrieve_many(
+    bank: Bank, layouts: Sequence[Path], k: int, dataset: str | None, query: dict[str, Any], writer: HitWriter | None
+) -> None:
+    """One row a hit into a table, else one line a layout; layouts that cannot be used are named and passed over."""
+    results = bank.retrieve_many(layouts, k, dataset=dataset, errors="skip", progress=writer is not None, **query)
+    warned: set[str] = set()
+    bad = hits = 0
+    with writer or nullcontext():
+        for path, result in zip(layouts, results, strict=True):
+            if isinstance(result, ZeuxisError):
+                bad += 1
+                typer.echo(f"zeuxis: {result}", err=True)
+                continue
+            for warning in result.warnings:
+                if warning not in warned:
+                    _show_warning(f"{path}: {warning}")
+            warned.update(result.warnings)
+            found = sum(len(component.hits) for component in result)
+            hits += found
+            if writer:
+                writer.add(path, result.to_arrow())
+            else:
+                typer.echo(f"{path}: {len(result)} components, {found} hits")
+    typer.echo(f"{len(layouts) - bad:,} layouts, {hits:,} hits" + (f"; {bad:,} could not be used" if bad else ""))
+    if bad:
+        raise typer.Exit(3)
+
+
 @app.command()
-def collage(
-    layout: LayoutPath,
-    out: Annotated[Path, typer.Option(help="The picture; provenance and validity are saved beside it.")],
+@_queries
+def explain(
+    layout: LayoutPath = None,
+    component: Annotated[int, typer.Option(help="Which component, from 0.")] = 0,
+    rank: Annotated[int, typer.Option(help="Which of its hits, from 0.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Save a picture of the overlap.")] = None,
     bank: BankOption = None,
     dataset: NativeIds = None,
-    where: Where = None,
-    exclude: Exclude = None,
-    weights: Weights = (1.0, 1.0),
+    *,
+    query: dict[str, Any],
+) -> None:
+    """Tell why a segment fits as it does, and draw it."""
+    from .bank import explain
+
+    _show(explain(layout, component, rank, bank=bank, out=out, dataset=dataset, **query).render())
+
+
+@app.command()
+def similar(
+    segment: Annotated[str, typer.Argument(metavar="SEGMENT_ID", help="As `retrieve` and tables print it.")],
+    bank: BankOption = None,
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 5,
+    figure: Annotated[Path | None, typer.Option(help="Save a picture of it and of those found.")] = None,
+    any_class: Annotated[bool, typer.Option("--any-class", help="Of whatever class.")] = False,
+    own_source: Annotated[bool, typer.Option("--own-source", help="Also from its own photograph.")] = False,
+) -> None:
+    """Find the segments that look most like one of the bank."""
+    from .bank import similar
+    from .index.appearance import as_table
+
+    found = similar(segment, k, bank=bank, figure=figure, same_class=not any_class, exclude_source=not own_source)
+    _show(as_table(found))
+
+
+@app.command()
+@_queries
+def collage(
+    out: Annotated[Path, typer.Option(help="The picture; provenance and validity are saved beside it.")],
+    layout: LayoutPath = None,
+    bank: BankOption = None,
+    dataset: NativeIds = None,
+    *,
+    query: dict[str, Any],
 ) -> None:
     """Paint a layout from the segments that fit it best."""
     from .bank import collage
 
-    made = collage(
-        layout, out=out, bank=bank, dataset=dataset, where=_where(where), exclude=exclude or (), weights=weights
-    )
-    for path in made.files:
+    for path in collage(layout, out=out, bank=bank, dataset=dataset, **query).files:
         typer.echo(path)
 
 
@@ -184,7 +297,7 @@ def scenes(
     """Make a data set of procedural street scenes."""
     from .pipelines.scenes import scenes
 
-    with _progress("scenes") as progress:
+    with progress_bar("scenes") as progress:
         path = scenes(out, count=count, seed=seed, size=_size(size, "--size"), progress=progress)
     typer.echo(f"scenes:{path}")
 
@@ -197,7 +310,7 @@ def demo(
     """Make scenes, build a bank, retrieve, paint, and leave a report."""
     from .pipelines.demo import demo
 
-    with _progress("steps") as progress:
+    with progress_bar("steps") as progress:
         report = demo(out, seed=seed, progress=progress)
     typer.echo(report)
 
@@ -288,35 +401,18 @@ def _size(text: str, option: str) -> tuple[int, int]:
     return int(rows), int(cols)
 
 
-def _where(texts: list[str] | None) -> dict[str, Any] | None:
-    """`COLUMN=VALUE` texts as a filter; several values of one column are alternatives."""
-    from .storage.reader import parse_where
+def _pictures(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are named, folders as the pictures in them by name."""
+    found: list[Path] = []
+    for path in paths:
+        found += _inside(path) if path.is_dir() else [path]
+    return found
 
-    return parse_where(texts) if texts else None
 
+def _inside(folder: Path) -> list[Path]:
+    from .ingest.datasets.listing import PICTURES
 
-@contextmanager
-def _progress(unit: str) -> Iterator[Progress]:
-    """A progress bar on the error stream: done, rate, time left, note."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Any) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text(f"{speed:,.1f} {unit}/s" if speed else "")
-
-    columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    console = Console(stderr=True)
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None, note="")
-
-        def report(done: int, total: int, note: str = "") -> None:
-            current = bar.tasks[0]
-            if done < current.completed or total != current.total:
-                bar.reset(task, total=total)
-            bar.update(task, completed=done, note=note)
-
-        yield report
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    if not found:
+        raise InputError(sentence(folder, expected="pictures of layouts", found="none"))
+    return found

@@ -100,6 +100,8 @@ class Dataset(ABC):
     expects: ClassVar[str]
     """One line: which files the root must hold."""
     licence: str | None = None
+    neighbours: ClassVar[bool] = False
+    """Groups are numbered in the order they were taken, and neighbouring ones may look alike."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(os.path.expanduser(root)).resolve()

@@ -107,6 +107,7 @@ class NyuFolder(PairedFiles):
     """`images/NNNN.jpg`, `labels/NNNN.png` (40 classes, 39 is void), `depths/NNNN.png` (8 bit, 25.5 a metre)."""
 
     kind = "nyu"
+    neighbours = True  # blocks of 25 photographs cut through rooms
     expects = f"images/NNNN.jpg, labels/NNNN.png and depths/NNNN.png, or {MAT_NAME}"
 
     @cached_property
@@ -144,6 +145,7 @@ class NyuMat(Dataset):
     """
 
     kind = "nyu"
+    neighbours = True  # blocks of 25 photographs cut through rooms
     expects = f"the labelled part of NYU Depth v2, {MAT_NAME}, an HDF5 file with images, labels and names"
 
     @cached_property

@@ -132,7 +132,11 @@ def test_excluded_sources_and_groups_give_no_hits(bank, golden, candidates):
 
 @pytest.mark.parametrize(
     "where",
-    [{"source": ["folder/bank_01", "folder/bank_16"]}, pc.field("source").isin(["folder/bank_01", "folder/bank_16"])],
+    [
+        {"source": ["folder/bank_01", "folder/bank_16"]},
+        pc.field("source").isin(["folder/bank_01", "folder/bank_16"]),
+        "source IN ('folder/bank_01', 'folder/bank_16')",
+    ],
 )
 def test_where_keeps_only_what_it_says(bank, golden, candidates, where):
     layout, frame = golden[1]["query_04"], tuple(golden[0]["frame"])
@@ -146,6 +150,12 @@ def test_where_that_leaves_nothing_gives_empty_lists(bank, golden):
         result = bank.retrieve(golden[1]["query_04"], where={"split": "nowhere"})
     assert len(result)
     assert all(not component.hits for component in result)
+
+
+def test_an_answer_says_what_was_asked_and_that_it_is_exact(bank, golden):
+    result = bank.retrieve(golden[1]["query_04"], k=2, exclude="folder/bank_01")
+    assert result.certified
+    assert (result.options.k, result.options.exclude) == (2, ("folder/bank_01",))
 
 
 def test_small_components_are_skipped_and_listed(bank):
@@ -240,7 +250,7 @@ def test_bad_layouts_are_refused_in_one_sentence(bank, layout, said):
         ({"exclude": "folder/nothing"}, FilterError, "folder/nothing"),
         ({"where": {"colour": 1}}, FilterError, "colour"),
         ({"where": {"area": "big"}}, FilterError, "area"),
-        ({"where": "area > 3"}, FilterError, "where"),
+        ({"where": "area >"}, FilterError, "where"),
         ({"where": pc.field("colour") == 1}, FilterError, "where"),
         ({"dataset": "nyu"}, InputError, "nyu"),
     ],

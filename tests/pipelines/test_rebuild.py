@@ -172,7 +172,11 @@ def test_progress_begins_before_the_workers_and_ends_with_all_done(rebuild_bank:
     looks = [args[:2] for args in told if args[2] == "looking at the sources"]
     assert looks == [(n, 12) for n in range(1, 13)]
     assert told[len(looks)] == (0, 12, "starting workers")
-    assert told[-1] == (12, 12, f"{report.segments} segments, 0 rejects")
+    assert (12, 12, f"{report.segments} segments, 0 rejects") in told
+    assert told[-2:] == [
+        (12, 12, f"indexing {report.segments} segments"),
+        (12, 12, f"indexing candidates among {report.segments} segments"),
+    ]
 
 
 # the next rebuilds

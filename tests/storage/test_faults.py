@@ -1,7 +1,7 @@
 """Every operation of a writer fails once, in every way: the bank is the old or the new generation, nothing between.
 
-A writer adds a shard and publishes generation 2. Its operations are counted first; then each is made to fail in turn,
-in a forked child (SQLite's method). A run in which no writer was killed alive proves nothing, and fails.
+A writer adds a shard, indexes it and publishes generation 2. Its operations are counted first; then each is made to
+fail in turn, in a forked child (SQLite's method). A run in which no writer was killed alive proves nothing, and fails.
 """
 
 from __future__ import annotations
@@ -9,19 +9,58 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from toybank import add_shard, make_bank, publish_shards, toy_bundle, write_shard
+from toybank import FRAME, make_bank, publish_shards, toy_bundle, toy_manifest, write_shard
 
+from zeuxis.pipelines import indexing
+from zeuxis.pipelines.indexing import index_shards
 from zeuxis.storage import files, shard
-from zeuxis.storage.manifest import collect_garbage, generations, load_current, manifest_path, verify
+from zeuxis.storage.footprints import Footprints
+from zeuxis.storage.manifest import collect_garbage, generations, load_current, manifest_path, publish, verify
+from zeuxis.storage.parts import part_folder
 from zeuxis.storage.reader import Reader, content_of
 
 OLD, NEW = (0, 1), (2, 3)
 MODES = ("kill", "EIO", "ENOSPC", "short")
 SECONDS = 20
+
+
+def add_shard(bank: Path, seeds: Sequence[int]) -> None:
+    """Brings the bank to generation 2 by a shard and its index part, unless it is there already: a rebuild in small."""
+    with files.writer_lock(bank):
+        current = load_current(bank)
+        if current.generation == 1:
+            manifest = toy_manifest(2, [*current.shards, write_shard(bank, seeds)])
+            content = content_of(Reader(bank, manifest))
+            index = index_shards(bank, FRAME, manifest.shards, current.index)
+            publish(bank, replace(manifest, index=index, content=content))
+        collect_garbage(bank)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def made_once() -> Iterator[None]:
+    """What a part holds is computed once: the writing is what faults strike."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("build_leaves", "candidate_files"):
+            patch.setattr(indexing, name, _remembered(getattr(indexing, name)))
+        yield
+
+
+def _remembered(make: Callable[..., Any]) -> Callable[..., Any]:
+    made: dict[Any, Any] = {}
+
+    def once(shards: Sequence[Footprints], *others: object) -> Any:
+        key = *(shard.segment_id.tobytes() for shard in shards), *others
+        if key not in made:
+            made[key] = make(shards, *others)
+        return made[key]
+
+    return once
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +95,21 @@ def forked(work: Callable[[], object], fault: str = "") -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def count_operations(bank: Path) -> int:
+def operations_of(bank: Path) -> list[str]:
+    """The paths that a writer's operations are about, in their order."""
     reading, writing = os.pipe()
 
     def work() -> None:
+        told, fault_point = [], files.fault_point
+        files.fault_point = lambda path: (told.append(str(path)), fault_point(path))[1]
         add_shard(bank, NEW)
-        os.write(writing, str(files.operations).encode())
+        assert len(told) == files.operations
+        os.write(writing, "\n".join(told).encode())
 
     assert forked(work) == 0
     os.close(writing)
     with os.fdopen(reading) as said:
-        return int(said.read())
+        return said.read().split("\n")
 
 
 def faults_in(bank: Path) -> list[str]:
@@ -85,6 +128,12 @@ def faults_in(bank: Path) -> list[str]:
         wrong.append("sources or segments are lost or doubled")
     if content_of(reader) != reader.manifest.content:
         wrong.append("the manifest's content is not the bank's")
+    if load_current(bank).generation == 2:
+        indexed = sum(len(part.leaves) for part in reader.parts)
+        if sorted(id for part in reader.parts for id in part.entry.shards) != sorted(s.entry.id for s in reader.shards):
+            wrong.append("a shard has no index part, or several")
+        elif indexed != len(wanted):
+            wrong.append("segments are lost or doubled in the index")
     return wrong
 
 
@@ -94,8 +143,11 @@ def layout_of(bank: Path) -> list[str]:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_whatever_fails_the_bank_is_whole_and_the_next_run_completes(old, clean, tmp_path, mode):
-    total = count_operations(Path(shutil.copytree(old, tmp_path / "count")))
+    operations = operations_of(Path(shutil.copytree(old, tmp_path / "count")))
+    total, indexing = len(operations), [f"{os.sep}index{os.sep}" in path for path in operations]
     assert total > 25
+    assert sum(indexing) >= 5, "an index part is made, written, synchronised and renamed"
+    assert not any(indexing[: total // 2]), "shards come first"
     stopped = 0
     ends = set()
     for number in range(1, total + 1):
@@ -133,7 +185,14 @@ def test_the_checker_finds_a_doubled_source(old, tmp_path):
     bank = Path(shutil.copytree(old, tmp_path / "bank"))
     entry = write_shard(bank, [1, *NEW])
     publish_shards(bank, 2, [*load_current(bank).shards, entry])
-    assert faults_in(bank) == ["sources or segments are lost or doubled"]
+    assert "sources or segments are lost or doubled" in faults_in(bank)
+
+
+def test_the_checker_finds_a_shard_without_a_part(old, clean, tmp_path):
+    bank = Path(shutil.copytree(old, tmp_path / "bank"))
+    entry = write_shard(bank, NEW)
+    publish_shards(bank, 2, [*load_current(bank).shards, entry])
+    assert faults_in(bank) == ["a shard has no index part, or several"]
 
 
 def test_a_shard_finished_before_a_kill_is_taken_over_as_it_is(old, clean, tmp_path):
@@ -148,3 +207,14 @@ def test_a_shard_finished_before_a_kill_is_taken_over_as_it_is(old, clean, tmp_p
     assert shard.finished_shard(bank / "shards" / name) == done
     assert collect_garbage(bank) == []
     assert manifest_path(bank, 2).exists()
+
+
+def test_a_part_finished_before_a_kill_is_taken_over_as_it_is(old, clean, tmp_path):
+    bank = Path(shutil.copytree(old, tmp_path / "bank"))
+    shards = [*load_current(bank).shards, write_shard(bank, NEW)]
+    (entry,) = index_shards(bank, FRAME, shards)
+    before = (part_folder(bank) / entry.id).stat().st_ino
+    add_shard(bank, NEW)
+    assert load_current(bank).index == load_current(clean).index == (entry,)
+    assert (part_folder(bank) / entry.id).stat().st_ino == before
+    assert layout_of(bank) == layout_of(clean)

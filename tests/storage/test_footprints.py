@@ -198,7 +198,6 @@ def test_many_regions_widen_their_columns():
     np.testing.assert_array_equal(untiled_row(narrow, 0, (280, 250)), region % 9)
 
 
-
 def toy_columns(count: int) -> SegmentColumns:
     return SegmentColumns(
         np.arange(count, dtype=np.uint64),

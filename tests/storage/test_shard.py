@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import crc32c
@@ -22,9 +23,19 @@ from zeuxis.storage.codec import decode_mask, decode_pixels
 from zeuxis.storage.errors import BankError, DamagedBankError
 from zeuxis.storage.manifest import load_current, shard_folder
 from zeuxis.storage.records import TABLES
-from zeuxis.storage.shard import BLOBS, FOOTPRINTS, MARKER, Shard, ShardEntry, ShardWriter, blob_key, finished_shard
+from zeuxis.storage.shard import (
+    APPEARANCE,
+    BLOBS,
+    FOOTPRINTS,
+    MARKER,
+    Shard,
+    ShardEntry,
+    ShardWriter,
+    blob_key,
+    finished_shard,
+)
 
-FILES = [BLOBS, FOOTPRINTS, MARKER, *(f"{name}.parquet" for name in TABLES)]
+FILES = [APPEARANCE, BLOBS, FOOTPRINTS, MARKER, *(f"{name}.parquet" for name in TABLES)]
 
 
 @pytest.fixture
@@ -109,6 +120,49 @@ def test_hashes_are_those_of_the_files(first):
     for name, entry in first.entry.files.items():
         data = (first.path / name).read_bytes()
         assert entry == (len(data), hashlib.sha256(data).hexdigest(), f"{crc32c.crc32c(data):08x}")
+
+
+def test_descriptors_lie_in_the_order_of_the_search_columns(first):
+    assert first.appearance.descriptor == toy_bundle(0).appearance.descriptor
+    expected = {}
+    for seed in range(3):
+        bundle = toy_bundle(seed)
+        expected |= dict(zip(bundle.columns.segment_id.tolist(), bundle.appearance.rows, strict=True))
+    assert len(first.appearance.rows) == len(expected) > 10
+    for id, row in zip(first.footprints.segment_id.tolist(), first.appearance.rows, strict=True):
+        assert (row == expected[id]).all()
+    with pytest.raises(ValueError, match="read-only"):
+        first.appearance.rows[0] = 0
+
+
+def test_sources_that_were_not_described_have_rows_of_zeros_or_no_file_at_all(tmp_path):
+    bare = replace(toy_bundle(1), appearance=None)
+    with ShardWriter(tmp_path / "some", "s", FRAME) as writer:
+        writer.add(toy_bundle(0))
+        writer.add(bare)
+        entry = writer.publish()
+    some = Shard(tmp_path / "some" / entry.id, entry)
+    assert some.appearance.rows.any(axis=1).tolist() == (some.footprints.source == 0).tolist()
+    with ShardWriter(tmp_path / "none", "s", FRAME) as writer:
+        writer.add(bare)
+        entry = writer.publish()
+    assert APPEARANCE not in entry.files
+    assert Shard(tmp_path / "none" / entry.id, entry).appearance is None
+
+
+def test_a_shard_of_schema_1_is_read_and_its_files_are_checked(bank, first):
+    """Two items a file, no descriptors."""
+    row = first.entry.to_json()
+    row["schema"] = 1
+    row["files"] = {name: sums[:2] for name, sums in row["files"].items() if name != APPEARANCE}
+    (first.path / APPEARANCE).unlink()
+    old = Shard(first.path, ShardEntry.from_json(row))
+    assert old.appearance is None
+    assert len(old.footprints) == old.table("segments").num_rows
+    assert ShardEntry.from_json(old.entry.to_json()) == old.entry
+    flip(first.path / FOOTPRINTS, 5000)
+    with pytest.raises(DamagedBankError, match=r"footprints\.safetensors: expected SHA-256"):
+        _ = Shard(first.path, old.entry).footprints
 
 
 def test_a_task_that_runs_twice_gives_the_same_shard_and_does_no_harm(bank, first):
@@ -202,6 +256,7 @@ for place in map(int, sys.argv[3:]):
     try:
         shard = Shard(target.parents[len(Path(sys.argv[2]).parts) - 1], entry)
         shard.footprints.tiles.sum()
+        shard.appearance.rows.sum()
         for table in TABLES:
             shard.table(table)
         dict(shard.blobs())
@@ -211,7 +266,7 @@ for place in map(int, sys.argv[3:]):
 target.write_bytes(whole)
 """
 
-    @pytest.mark.parametrize("name", [BLOBS, FOOTPRINTS, "segments.parquet"])
+    @pytest.mark.parametrize("name", [APPEARANCE, BLOBS, FOOTPRINTS, "segments.parquet"])
     def test_a_flipped_byte_is_named_before_any_library_sees_it(self, bank, first, name):
         size = first.entry.files[name][0]
         places = sorted({0, 8, 24, 4096, 4096 + 16, size - 1, *range(40, size, size // 23)})

@@ -129,7 +129,7 @@ def bad(value: int, dtype: Any = np.int64) -> np.ndarray:
         (np.zeros((4, 4, 3), np.uint16), "uint16"),
         (np.zeros(5, np.uint8), r"\(5,\)"),
         ([[1], [1, 2]], "inhomogeneous"),
-        (None, "object"),
+        (None, "neither"),
         (bad(-1), "-1"),
         (bad(-(2**31), np.int32), "-2147483648"),
         (bad(2**63, np.uint64), "9223372036854775808"),

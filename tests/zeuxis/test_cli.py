@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from zeuxis import cli
 from zeuxis.storage import files
 from zeuxis.storage.manifest import generations
 
-COMMANDS = ("check", "rebuild", "info", "verify", "retrieve", "collage", "scenes", "demo")
+COMMANDS = ("check", "rebuild", "info", "verify", "retrieve", "explain", "collage", "scenes", "demo")
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,9 @@ def test_a_layout_cut_short_and_a_folder_are_refused(bank: Path, layout: Path, t
     cut = tmp_path / "cut.png"
     cut.write_bytes(layout.read_bytes()[:-40])
     refused(run("retrieve", cut, "--bank", bank), str(cut), "cannot be decoded")
-    refused(run("retrieve", tmp_path, "--bank", bank), str(tmp_path), "Is a directory")
+    (tmp_path / "none").mkdir()
+    refused(run("retrieve", tmp_path / "none", "--bank", bank), "expected pictures of layouts")
+    refused(run("collage", tmp_path, "--bank", bank, "--out", tmp_path / "x.png"), str(tmp_path), "Is a directory")
 
 
 @pytest.mark.parametrize(
@@ -388,7 +391,7 @@ def flip(path: Path) -> None:
 
 
 def newer(path: Path) -> None:
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
+    path.write_text(re.sub(r'"schema": \d+', '"schema": 99', path.read_text()))
 
 
 def altered(path: Path) -> None:
@@ -400,13 +403,13 @@ DAMAGE = [
     ("MANIFEST-000001.json", newer, "schema 99"),
     ("MANIFEST-000001.json", altered, "SHA-256"),
     ("shards/*/footprints.safetensors", cut, "expected"),
-    ("shards/*/footprints.safetensors", flip, "SHA-256"),
+    ("shards/*/footprints.safetensors", flip, "CRC32C"),
     ("shards/*/footprints.safetensors", Path.unlink, "found no file"),
     ("shards/*/segments.parquet", cut, "expected"),
-    ("shards/*/segments.parquet", flip, "SHA-256"),
+    ("shards/*/segments.parquet", flip, "CRC32C"),
     ("shards/*/sources.parquet", Path.unlink, "found no file"),
     ("shards/*/blobs/data.mdb", cut, "expected"),
-    ("shards/*/blobs/data.mdb", flip, "SHA-256"),
+    ("shards/*/blobs/data.mdb", flip, "CRC32C"),
     ("shards/*/blobs/data.mdb", Path.unlink, "found no file"),
 ]
 

@@ -21,8 +21,9 @@ PARTS = ("ingest", "index", "synth", "pipelines", "storage")
 
 def test_the_public_names_are_these():
     assert sorted(zeuxis.__all__) == [
-        *("Bank", "Component", "Hit", "Retrieval", "VOID", "ZeuxisError", "check", "collage", "demo", "info"),
-        *("open", "rebuild", "retrieve", "scenes", "verify"),
+        *("Bank", "Component", "Explanation", "Hit", "Retrieval", "Similar", "VOID", "ZeuxisError"),
+        *("check", "collage", "demo", "explain", "info", "merge_hits", "open", "rebuild", "retrieve", "scenes"),
+        *("similar", "verify"),
     ]
     for name in zeuxis.__all__:
         assert getattr(zeuxis, name) is not None
@@ -49,7 +50,10 @@ def test_generic_names_are_never_imported():
 
 
 def test_import_is_quick_and_imports_nothing_heavy():
-    heavy = ("torch", "dask", "distributed", "matplotlib", "numba", "pandas", "pyarrow", "cv2", "scipy")
+    heavy = (
+        *("torch", "dask", "distributed", "matplotlib", "numba", "pandas", "pyarrow", "cv2", "scipy"),
+        *("faiss", "sqlglot"),
+    )
     code = (
         "import sys, time; start = time.perf_counter(); import zeuxis; seconds = time.perf_counter() - start\n"
         f"print(seconds < 0.3, [name for name in {heavy} if name in sys.modules])"

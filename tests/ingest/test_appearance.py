@@ -1,0 +1,169 @@
+"""The appearance of a segment: its own pixels decide, at whatever place and size; mirrored it stays, recoloured not."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from zeuxis.ingest import appearance
+from zeuxis.ingest.appearance import BLOCK, LENGTH, MOST_PIXELS, describe, describe_all
+from zeuxis.storage.codec import decode_mask, decode_pixels, encode_segment
+
+WEIGHT = 255 * 0.5
+
+
+def photograph(seed: int, size: tuple[int, int] = (60, 84), tint: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+    """Smooth blobs with fine grain."""
+    rng = np.random.default_rng(seed)
+    coarse = cv2.resize(rng.uniform(60, 180, (6, 8, 3)), size[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.clip(coarse + rng.normal(0, 6, (*size, 3)) + tint, 0, 255).astype(np.uint8)
+
+
+def blob(size: tuple[int, int] = (60, 84)) -> np.ndarray:
+    mask = np.zeros(size, np.uint8)
+    axes = max(size[1] // 2 - 3, 2), max(size[0] // 2 - 5, 2)
+    cv2.ellipse(mask, (size[1] // 2, size[0] // 2), axes, 12, 0, 360, 1, -1)
+    return mask.astype(bool)
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> int:
+    return int(((a.astype(int) - b.astype(int)) ** 2).sum())
+
+
+def test_what_lies_outside_the_mask_has_no_part_in_it() -> None:
+    pixels, mask = photograph(0), blob()
+    other = np.where(mask[..., None], pixels, photograph(1))
+    assert (describe(pixels, mask) == describe(other, mask)).all()
+    value = encode_segment(pixels, mask)
+    assert (describe(decode_pixels(value, "x"), decode_mask(value, "x")) == describe(pixels, mask)).all()
+
+
+def test_the_same_pixels_give_the_same_bytes_alone_and_among_others_and_from_a_view() -> None:
+    crops = [(photograph(seed, size), blob(size)) for seed, size in enumerate([(60, 84), (300, 200), (9, 7)])]
+    found = describe_all(crops)
+    assert found.shape == (3, LENGTH)
+    assert found.dtype == np.uint8
+    for row, (pixels, mask) in zip(found, crops, strict=True):
+        assert (describe(pixels, mask) == row).all()
+        wide, wider = np.pad(pixels, ((2, 2), (3, 3), (0, 0))), np.pad(mask, ((2, 2), (3, 3)))
+        assert (describe(wide[2:-2, 3:-3], wider[2:-2, 3:-3]) == row).all()
+    assert describe_all([]).shape == (0, LENGTH)
+
+
+def test_moments_and_histograms_are_those_of_the_masked_pixels() -> None:
+    pixels, mask = photograph(2), blob()
+    lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).astype(float)
+    own = lab[mask]
+    found = describe(pixels, mask).astype(float)
+    stretch = np.array([1, 3, 3])
+    np.testing.assert_allclose(found[:3], 128 + stretch * (own.mean(0) - 128), atol=0.51)
+    np.testing.assert_allclose(found[3:6], 2 * stretch * own.std(0), atol=0.51)
+    lower, upper = lab[30:][mask[30:]].mean(0), lab[:30][mask[:30]].mean(0)
+    np.testing.assert_allclose(found[6:9], 128 + stretch * (lower - upper), atol=0.51)
+    centres = np.arange(16, 256, 32)
+    parts = np.clip(1 - np.abs(np.clip(own[:, :1], 16, 240) - centres) / 32, 0, 1)  # a tent around each centre
+    np.testing.assert_allclose(found[9:17], WEIGHT * np.sqrt(parts.mean(0)), atol=0.51)
+    for bins in (found[9:17], found[17:25], found[25:33], found[33:39], found[39:43], found[53:59], found[59:63]):
+        assert (bins**2).sum() == pytest.approx(WEIGHT**2, rel=0.03), "the shares do not add up to 1"
+
+
+def test_gradients_are_those_of_whole_neighbourhoods() -> None:
+    """Against OpenCV's own operators: how many pixels, how steep, and which way."""
+    pixels, mask = photograph(3), blob()
+    light = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)[..., 0]
+    inner = cv2.erode(mask.view(np.uint8), np.ones((3, 3)), borderValue=0).astype(bool)
+    joint = np.zeros(256)
+    appearance._count_gradients(np.ascontiguousarray(light), mask, appearance._LEVEL_OF, joint)
+    across, down = (np.abs(cv2.Sobel(light, cv2.CV_16S, dx, 1 - dx))[inner] for dx in (1, 0))
+    level = appearance._LEVEL_OF.astype(int)
+    expected = np.bincount(16 * level[across] + level[down], minlength=256)
+    assert (joint == expected).all()
+    assert describe(pixels, mask)[63] == round(255 * inner.sum() / mask.sum())
+
+
+def test_stripes_are_told_by_their_direction_and_their_width() -> None:
+    mask = np.ones((64, 64), bool)
+    grey = np.arange(64) // 4 % 2 * 120 + 60
+    upright = np.repeat(np.tile(grey, (64, 1))[..., None], 3, axis=2).astype(np.uint8)
+    found, turned = describe(upright, mask), describe(upright.transpose(1, 0, 2).copy(), mask)
+    assert (found[:6] == turned[:6]).all(), "the colours are the same"
+    assert found[39] == round(WEIGHT), "all of the finest octave's gradient points across"
+    assert found[40:43].max() == 0
+    assert turned[42] == round(WEIGHT)
+    narrow = describe(
+        np.repeat(np.tile(np.arange(64) // 2 % 2 * 120 + 60, (64, 1))[..., None], 3, 2).astype("u1"), mask
+    )
+    assert distance(found, narrow) > 2000
+
+
+@pytest.mark.parametrize("size", [(60, 84), (61, 83), (400, 300)])
+def test_a_mirrored_copy_is_near_and_another_colour_or_texture_is_far(size: tuple[int, int]) -> None:
+    pixels, mask = photograph(4, size), blob(size)
+    found = describe(pixels, mask)
+    mirrored = distance(found, describe(pixels[:, ::-1], mask[:, ::-1]))
+    recoloured = distance(found, describe(photograph(4, size, (60, 0, -60)), mask))
+    smooth = distance(found, describe(cv2.GaussianBlur(pixels, (0, 0), 3), mask))
+    assert mirrored < 600
+    assert recoloured > 10 * max(mirrored, 300)
+    assert smooth > 10 * max(mirrored, 300)
+
+
+@pytest.mark.parametrize("size", [(900, 700), (700, 900), (40, 3000), (3000, 40), (384, 480)])
+def test_a_large_segment_is_described_by_evenly_spaced_blocks(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(5)
+    pixels = cv2.resize(rng.integers(40, 200, (size[0] // 12, size[1] // 12, 3)).astype(np.uint8), size[::-1])
+    mask = np.ones(size, bool)
+    blocks, kept = appearance._sampled(pixels, mask)
+    assert MOST_PIXELS // 2 < kept.size <= 3 * MOST_PIXELS < mask.size
+    assert blocks.shape == (*kept.shape, 3)
+    painted = pixels.copy()
+    half = np.s_[size[0] // 2 :] if size[0] > size[1] else np.s_[:, size[1] // 2 :]
+    painted[half] //= 4
+    far = distance(describe(painted, mask), describe(pixels, mask))
+    for picture in (pixels, painted):
+        assert distance(describe(picture, mask), described_as_a_whole(picture, mask)) < far / 8
+
+
+def described_as_a_whole(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(appearance, "MOST_PIXELS", mask.size)
+        return describe(pixels, mask)
+
+
+def test_a_thin_segment_in_a_large_crop_is_looked_at_as_a_whole() -> None:
+    mask = np.eye(600, dtype=bool) | np.eye(600, k=1, dtype=bool)
+    pixels = photograph(8, mask.shape)
+    assert appearance._sampled(pixels, mask)[1].shape == mask.shape
+    assert (describe(pixels, mask) == described_as_a_whole(pixels, mask)).all()
+
+
+@pytest.mark.parametrize(
+    "mask", [np.ones((1, 1), bool), np.ones((1, 40), bool), np.ones((40, 1), bool), np.eye(30) > 0]
+)
+def test_a_segment_without_an_inside_counts_as_smooth(mask: np.ndarray) -> None:
+    found = describe(photograph(6, mask.shape), mask)
+    smooth = [round(WEIGHT), 0, 0, 0, 0, 0, *[round(WEIGHT / 2)] * 4]
+    assert found[33:63].tolist() == 3 * smooth
+    assert found[63] == 0
+    assert found.any()
+
+
+def test_an_octave_too_coarse_for_a_segment_repeats_the_one_before() -> None:
+    found = describe(photograph(7, (5, 40)), np.ones((5, 40), bool))
+    assert (found[33:43] != found[43:53]).any() or (found[43:53] == found[53:63]).all()
+    assert (found[43:53] == found[53:63]).all()
+
+
+def test_where_two_blocks_of_a_sample_meet_there_is_no_edge() -> None:
+    side = 20 * BLOCK
+    runs = appearance._evenly(side, side / MOST_PIXELS**0.5)
+    assert len(runs) > 2
+    light = np.zeros((side, side), np.uint8)
+    for i, rows in enumerate(runs):
+        for j, cols in enumerate(runs):
+            light[rows, cols] = 20 * (1 + (i + 2 * j) % 5)
+    mask = np.ones((side, side), bool)
+    pixels = np.repeat(light[..., None], 3, axis=2)
+    assert np.unique(appearance._sampled(pixels, mask)[0]).tolist() == [20, 40, 60, 80, 100]
+    assert (describe(pixels, mask)[33:63].reshape(3, 10)[:, 0] == round(WEIGHT)).all(), "an edge was seen"
