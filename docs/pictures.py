@@ -176,8 +176,8 @@ def draw_score(bank: zeuxis.Bank) -> None:
 
 
 def draw_bank() -> None:
-    """Generations, the shards they name, and what a shard holds."""
-    sheet = Sheet(14, 5.6)
+    """Generations, the shards and index parts they name, and what those hold."""
+    sheet = Sheet(14, 8.1)
     for left, title in ((0.2, "generations"), (4.05, "shards"), (7.9, "what a shard holds")):
         sheet.text(left, 0.15, title, TITLE, weight="bold")
     tops, ids = (0.75, 2.0, 3.25, 4.5), ("2af6ed0607443d21", "91c04be7d2a8f350", "c7715e3b90d4a682", "e80b26f9ad137c54")
@@ -194,12 +194,21 @@ def draw_bank() -> None:
         box(sheet, 4.05, top, 2.75, 0.95, "#fdf1dd", SEGMENT)
         sheet.text(4.25, top + 0.16, id, TEXT, family="monospace")
         sheet.text(4.25, top + 0.54, "immutable; up to 128 sources", SMALL, FAINT)
-    box(sheet, 7.9, 0.75, 5.9, 4.7, "#fdf1dd", SEGMENT)
+    sheet.text(4.05, 5.8, "index parts", TITLE, weight="bold")
+    box(sheet, 3.85, 6.1, 7.65, 1.9, "white", QUERY)
+    for left, covered in ((4.05, "over the first and third"), (7.9, "over the newest")):
+        box(sheet, left, 6.25, 3.4, 1.6, "#dff1e8", COMMON)
+        sheet.text(left + 0.2, 6.37, "leaves.safetensors", TEXT, family="monospace")
+        sheet.text(left + 0.2, 6.67, "candidates.faiss", TEXT, family="monospace")
+        sheet.text(left + 0.2, 6.97, "candidates.safetensors", TEXT, family="monospace")
+        sheet.text(left + 0.2, 7.4, f"immutable; {covered}", SMALL, FAINT)
+    sheet.arrow((1.9, 4.83), (3.8, 7.05), colour=QUERY)
+    box(sheet, 7.9, 0.55, 5.9, 5.15, "#fdf1dd", SEGMENT)
     sheet.page.add_patch(
-        Polygon([(6.83, 0.8), (7.86, 0.85), (7.86, 5.35), (6.83, 1.65)], facecolor="#fdf1dd", alpha=0.6)
+        Polygon([(6.83, 0.8), (7.86, 0.65), (7.86, 5.6), (6.83, 1.65)], facecolor="#fdf1dd", alpha=0.6)
     )
     for row, (name, what) in enumerate(CONTENTS.items()):
-        top = 0.9 + row * 0.75
+        top = 0.66 + row * 0.71
         box(sheet, 8.1, top, 5.5, 0.64, "white", "#e4cfa6")
         sheet.text(8.25, top + 0.08, name, TEXT, family="monospace")
         sheet.text(8.25, top + 0.36, what, SMALL, FAINT)
@@ -214,7 +223,7 @@ def draw_scale() -> None:
     figure = Figure(figsize=(8, 4.4), dpi=PIXELS_PER_INCH, facecolor="white", layout="constrained")
     axes = figure.add_subplot(xscale="log", yscale="log", xlabel="segments in the bank", ylabel="one component, ms")
     series = {"brute force, median us": SEGMENT, "p99 us": UNLIKE, "median us": QUERY}
-    names = {"brute force, median us": "brute force, median", "p99 us": "exact search, p99", "median us": "median"}
+    names = {"brute force, median us": "brute force", "p99 us": "exact, p99", "median us": "exact, median"}
     for name, colour in series.items():
         milliseconds = [value / 1e3 for value in found[name]]
         axes.plot(found["segments"], milliseconds, "o-", color=colour, linewidth=2)
@@ -222,7 +231,7 @@ def draw_scale() -> None:
             f"{names[name]}: {milliseconds[-1]:.2g} ms", (found["segments"][-1], milliseconds[-1]), (8, 0),
             textcoords="offset points", va="center", color=colour, fontsize=SMALL,
         )  # fmt: skip
-    axes.set_xlim(found["segments"][0] * 0.7, found["segments"][-1] * 8)
+    axes.set_xlim(found["segments"][0] * 0.7, found["segments"][-1] * 9)
     axes.grid(color="#e6e6ea")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -243,7 +252,7 @@ CONTENTS = {
     "rejects.parquet": "what could not be used, and why",
     "footprints.safetensors": "what search scans, mapped into memory",
     "appearance.safetensors": "64 bytes a segment on colours and texture",
-    "shard.json": "size and SHA-256 of all the others; written last",
+    "shard.json": "sizes and hashes of all the others; written last",
 }
 
 

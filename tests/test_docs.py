@@ -124,7 +124,7 @@ def test_the_python_example_runs(photos, rebuild_bank, tmp_path, monkeypatch):
         assert written in example
         example = example.replace(written, here)
     names = {"layout": photos.label("a"), "source": "folder/a", "layouts": [photos.label("a")]}
-    names |= {"box": (4, 4, 40, 40), "mask": np.ones((20, 20), bool)}
+    names |= {"box": (4, 4, 40, 40), "mask": np.ones((48, 64), bool)}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         exec(compile(example, "README.md", "exec"), names)
