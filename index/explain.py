@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .result import Asked, Hit
 
 # RGB 0..255
-QUERY, SEGMENT, BOTH = (230, 159, 0), (0, 114, 178), (0, 158, 115)
+QUERY, SEGMENT, BOTH = (0, 114, 178), (230, 159, 0), (0, 158, 115)
 """What only the component covers, only the segment, and both; colours that the colour-blind tell apart."""
 DIFFERENT = (204, 121, 167)
 """Labelled in both contexts, but with different classes."""

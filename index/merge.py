@@ -11,22 +11,33 @@ from .table import HIT_SCHEMA
 
 
 def merge_hits(tables: Sequence[pa.Table], k: int) -> pa.Table:
-    """The k best hits a component out of several answers to the same layout.
+    """The k best hits a component out of several answers to the same layout, or to the same layouts.
 
     Exact where each answer is, and every segment was a candidate of one of them: whether the bank was shared out by
     class, by source, or by bank. A segment that several have found counts once.
 
     Args:
-        tables: of `Retrieval.to_arrow`, with the same `k` or a larger one.
+        tables: of `Retrieval.to_arrow`, or of `zeuxis retrieve --out` for many layouts, whose first column `layout`
+            names them; asked with the same `k` or a larger one.
         k: hits a component, at most.
 
     Raises:
-        FilterError: there is no table, or one has other columns.
+        FilterError: there is no table, one has other columns, or they answer different layouts under one name.
     """
-    if not tables or any(table.schema.names != HIT_SCHEMA.names for table in tables):
+    schema = pa.schema([("layout", pa.string()), *HIT_SCHEMA])
+    if tables and tables[0].schema.names == HIT_SCHEMA.names:
+        schema = HIT_SCHEMA
+    if not tables or any(table.schema.names != schema.names for table in tables):
         raise FilterError(sentence("answers to merge", expected="tables of `to_arrow()`", found="none or others"))
-    hits = pa.concat_tables(table.cast(HIT_SCHEMA) for table in tables).to_pandas()
-    hits = hits.drop_duplicates(["component", "segment"])
-    hits = hits.sort_values(["component", "score", "segment"], ascending=[True, False, True], kind="stable")
-    hits["rank"] = hits.groupby("component").cumcount()
-    return pa.Table.from_pandas(hits[hits["rank"] < k], schema=HIT_SCHEMA, preserve_index=False)
+    hits = pa.concat_tables(table.cast(schema) for table in tables).to_pandas()
+    of = schema.names[: schema.names.index("component") + 1]
+    if hits[[*of, *_COMPONENT]].drop_duplicates()[of].duplicated().any():
+        raise FilterError(sentence("answers to merge", expected="answers to one layout", found="several layouts"))
+    hits = hits.drop_duplicates([*of, "segment"])
+    order = [True] * len(of)
+    hits = hits.sort_values([*of, "score", "segment"], ascending=[*order, False, True], kind="stable")
+    hits["rank"] = hits.groupby(of).cumcount()
+    return pa.Table.from_pandas(hits[hits["rank"] < k], schema=schema, preserve_index=False)
+
+
+_COMPONENT = ("class_name", "area", "top", "left", "bottom", "right")

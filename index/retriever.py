@@ -238,7 +238,7 @@ class Retriever:
         query, options, candidates, warnings = question
         components = [self._component(query, q, top, options) for q in range(len(query.searched))]
         skipped = [self._skipped(query, int(number)) for number in np.flatnonzero(~query.framed.stored)]
-        warnings = [*warnings, *self._missing(query, top, candidates)]
+        warnings = [*warnings, *self._missing(query, top, candidates, options)]
         if options.mode == "gpu" and self._device is None:
             warnings.append(sentence("mode 'gpu'", "there is no CUDA device: the CPU answered"))
         certified = options.mode != "fast" or options.certify
@@ -246,13 +246,15 @@ class Retriever:
             query.layout, self.reader.geometry.frame, components, skipped, warnings, options, certified, self.reader
         )
 
-    def _missing(self, query: Query, top: TopK, candidates: Candidates | None) -> list[str]:
+    def _missing(self, query: Query, top: TopK, candidates: Candidates | None, options: RetrievalOptions) -> list[str]:
         """A sentence where filters leave nothing, else one for each class of which there is no candidate."""
+        given = ("where", options.where is not None), ("exclude", options.exclude), ("guard", options.guarded)
+        filters = ", ".join(name for name, is_given in given if is_given)
         if candidates is not None and candidates.number == 0:
-            return [sentence("where, exclude and guard", "leave no segment of the bank")]
-        who = "bank: there is" if candidates is None else "where, exclude and guard: they leave"
+            return [sentence(filters or "bank", "no segment is left")]
         without = np.unique(query.class_ids[np.asarray(top.found) == 0])
-        return [f"{who} no segment of class {self.reader.classes[int(id)].name!r}" for id in without]
+        who = f"{filters}: no segment is left" if filters else "bank: there is no segment"
+        return [f"{who} of class {self.reader.classes[int(id)].name!r}" for id in without]
 
     def _component(self, query: Query, q: int, top: TopK, options: RetrievalOptions) -> Component:
         number = int(query.searched[q])
@@ -268,7 +270,7 @@ class Retriever:
         ids, scores = top.segment_id[q].tolist(), top.score[q].tolist()
         counts, places = top.counts[q].tolist(), top.place[q].tolist()  # whole lists: one by one is three times slower
         hits = []
-        for rank in _chosen(top, q, options):
+        for rank in _chosen(top, q, options, asked):
             (shard, row), (mask, mask_union, context, context_union) = places[rank], counts[rank]
             footprints = self.reader.shards[shard].footprints
             hits.append(
@@ -322,13 +324,14 @@ class Retriever:
         return self.reader.classes.flags("thin")
 
 
-def _chosen(top: TopK, q: int, options: RetrievalOptions) -> Sequence[int]:
+def _chosen(top: TopK, q: int, options: RetrievalOptions, asked: Asked) -> Sequence[int]:
     """Which of the best of a component are handed out, ascending ranks."""
     scores = top.score[q, : top.found[q]]
     good = len(scores) if options.min_score is None else int((scores >= options.min_score).sum())
     if options.sample is None:
         return range(good)
-    draw = np.random.default_rng([options.sample[1], q])
+    box, area = asked.framed.boxes[asked.number], asked.framed.areas[asked.number]
+    draw = np.random.default_rng([options.sample[1], q, *box.tolist(), int(area)])  # layouts draw apart
     drawn: list[int] = np.sort(draw.choice(good, min(options.k, good), replace=False)).tolist()
     return drawn
 

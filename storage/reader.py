@@ -59,6 +59,9 @@ class Reader:
         self.parts = [IndexPart(part_folder(self.path) / entry.id, entry) for entry in parts]
         self._whole_table = lru_cache(maxsize=_CACHED_TABLES)(lambda table, shard: self.shards[shard].table(table))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Reader, (self.path, self.manifest)  # what is open stays here; another process opens its own
+
     @property
     def geometry(self) -> Geometry:
         """Frame, minimum area, thin option."""

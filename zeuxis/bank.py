@@ -44,6 +44,9 @@ class Bank:
     def __init__(self, path: str | Path) -> None:
         self._reader = Reader(path)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_reader": self._reader}
+
     def __repr__(self) -> str:
         return f"Bank({str(self.path)!r}, generation {self.generation})"
 
@@ -356,6 +359,7 @@ def explain(
     component: int = 0,
     rank: int = 0,
     *,
+    k: int = 5,
     bank: str | Path | None = None,
     out: str | Path | None = None,
     **query: Any,
@@ -364,7 +368,8 @@ def explain(
 
     Args:
         layout, query: as in `Bank.retrieve`.
-        component, rank: numbers from 0, as in `retrieve(layout)[component].hits[rank]`.
+        component, rank: numbers from 0, as in `retrieve(layout, k)[component].hits[rank]`.
+        k: as `retrieve` was asked; only `sample` makes a difference.
         bank: the bank's folder.
         out: where to save the picture.
 
@@ -377,7 +382,7 @@ def explain(
         check_figure(out)
     if rank < 0:
         raise InputError(sentence("rank", expected="a whole number of at least 0", found=str(rank)))
-    result = _opened(bank).retrieve(layout, rank + 1, **query)
+    result = _opened(bank).retrieve(layout, max(k, rank + 1) if isinstance(k, int) else k, **query)
     if not 0 <= component < len(result):
         expected = f"one of the {len(result)} components, from 0"
         raise InputError(sentence(f"component {component}", expected=expected, found="no such number"))

@@ -181,9 +181,7 @@ def retrieve(
     k: Annotated[int, typer.Option("-k", help="Hits a component.")] = 5,
     figure: Annotated[Path | None, typer.Option(help="Save a picture of the result.")] = None,
     dataset: NativeIds = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "--csv", help="Save one row a hit: Parquet by its suffix, else CSV.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "--csv", help="Save one row a hit, as .parquet or .csv.")] = None,
     *,
     query: dict[str, Any],
 ) -> None:
@@ -241,6 +239,7 @@ def explain(
     layout: LayoutPath = None,
     component: Annotated[int, typer.Option(help="Which component, from 0.")] = 0,
     rank: Annotated[int, typer.Option(help="Which of its hits, from 0.")] = 0,
+    k: Annotated[int, typer.Option("-k", help="Hits a component, as `retrieve` was asked.")] = 5,
     out: Annotated[Path | None, typer.Option(help="Save a picture of the overlap.")] = None,
     bank: BankOption = None,
     dataset: NativeIds = None,
@@ -250,7 +249,7 @@ def explain(
     """Tell why a segment fits as it does, and draw it."""
     from .bank import explain
 
-    _show(explain(layout, component, rank, bank=bank, out=out, dataset=dataset, **query).render())
+    _show(explain(layout, component, rank, k=k, bank=bank, out=out, dataset=dataset, **query).render())
 
 
 @app.command()

@@ -21,13 +21,16 @@ class HitWriter:
     """A table that grows under a temporary name and gets its own when the `with` ends without an error.
 
     Args:
-        path: of the table: Parquet where it ends in `.parquet`, else CSV.
+        path: of the table, `.parquet` or `.csv`.
 
     Raises:
         InputError: nothing can be written there, found before any work is done.
     """
 
     def __init__(self, path: Path) -> None:
+        if path.suffix.lower() not in (".parquet", ".csv"):
+            found = repr(path.suffix) if path.suffix else "no suffix"
+            raise InputError(sentence(path, expected="a name that ends in .parquet or .csv", found=found))
         check_output(path)
         self.path = path
         self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

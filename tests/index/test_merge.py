@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -50,6 +51,25 @@ def test_what_both_have_found_counts_once(golden, golden_bank):
     hits = golden_bank.retrieve(layouts["query_01"], k=6).to_arrow()
     fewer = golden_bank.retrieve(layouts["query_01"], k=2).to_arrow()
     assert merge_hits([hits, hits], 2).equals(fewer)
+
+
+def test_answers_to_several_layouts_are_merged_by_their_names(golden, golden_bank):
+    _, layouts = golden
+    asked = {name: layouts[name] for name in ("query_02", "query_01")}
+    whole, halves = [], ([], [])
+    for name, layout in asked.items():
+        named = pa.array([name])
+        for where, into in zip([None, *shares(golden_bank, "source")], (whole, *halves), strict=True):
+            hits = golden_bank.retrieve(layout, k=3, where=where).to_arrow()
+            into.append(hits.add_column(0, "layout", pa.array([name] * len(hits), named.type)))
+    merged = merge_hits([pa.concat_tables(half) for half in halves], 3)
+    assert merged.equals(pa.concat_tables(whole[::-1]))
+
+
+def test_answers_to_different_layouts_are_not_mixed(golden, golden_bank):
+    one, other = (golden_bank.retrieve(golden[1][name]).to_arrow() for name in ("query_01", "query_02"))
+    with pytest.raises(FilterError, match="expected answers to one layout, found several layouts"):
+        merge_hits([one, other], 5)
 
 
 def test_tables_of_something_else_are_refused(golden_bank):

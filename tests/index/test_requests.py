@@ -296,11 +296,11 @@ def test_a_class_the_bank_lacks_gives_empty_lists_and_one_warning(with_boats):
 
 def test_a_class_that_filters_leave_nothing_of_is_told_apart_from_a_filter_that_leaves_nothing(bank):
     layout = bank.layout("toy/004")
-    with pytest.warns(UserWarning, match="leave no segment of class 'sky'") as caught:
+    with pytest.warns(UserWarning, match="no segment is left of class 'sky'") as caught:
         result = bank.retrieve(layout, where="class_name <> 'sky'")
     assert len(caught) == 1
     assert all(bool(c.hits) == (c.class_name != "sky") for c in result)
-    with pytest.warns(UserWarning, match="leave no segment of the bank") as caught:
+    with pytest.warns(UserWarning, match=": no segment is left$") as caught:
         result = bank.retrieve(layout, where="class_name = 'whale'")
     assert len(caught) == 1
     assert not sources_of(result)
@@ -471,3 +471,14 @@ def test_each_shards_rows_are_read_once_a_table(path, monkeypatch):
     monkeypatch.setattr(retriever.reader, "rows", lambda *given: calls.append(given[:2]) or rows(*given))
     assert result.to_arrow().num_rows > 50
     assert sorted(calls) == [("segments", 0), ("segments", 1), ("sources", 0), ("sources", 1)]
+
+
+def test_a_bank_can_be_handed_to_another_process(bank):
+    """As the workers of a data loader get it."""
+    import pickle
+
+    result = bank.retrieve(source="toy/004")
+    again = pickle.loads(pickle.dumps(bank))
+    assert again.generation == bank.generation
+    assert answers(again.retrieve(source="toy/004")) == answers(result)
+    assert answers(pickle.loads(pickle.dumps(result))) == answers(result)

@@ -146,7 +146,7 @@ def test_where_keeps_only_what_it_says(bank, golden, candidates, where):
 
 
 def test_where_that_leaves_nothing_gives_empty_lists(bank, golden):
-    with pytest.warns(UserWarning, match="leave no segment"):
+    with pytest.warns(UserWarning, match="no segment is left"):
         result = bank.retrieve(golden[1]["query_04"], where={"split": "nowhere"})
     assert len(result)
     assert all(not component.hits for component in result)
