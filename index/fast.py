@@ -69,6 +69,8 @@ class FastSearch:
         number_of = {shard.entry.id: number for number, shard in enumerate(self.reader.shards)}
         indexes, covered = [], set[str]()
         for part in self.reader.parts:
+            if part.entry.rows and INDEX_FILE not in part.entry.files:
+                continue
             covered.update(part.entry.shards)
             if part.entry.rows:
                 for name in (TABLE_FILE, INDEX_FILE):

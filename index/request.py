@@ -17,7 +17,7 @@ from ..storage.codec import Mask
 from ..storage.decoding import Decoding
 from ..storage.errors import FilterError, LayoutError, SourceError, sentence
 from ..storage.filters import Where
-from ..storage.images import decode_labels
+from ..storage.images import MAX_PIXELS, decode_labels
 from ..storage.layouts import Box
 from ..storage.manifest import Manifest
 from ..storage.reader import Reader
@@ -81,7 +81,8 @@ class RetrievalOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "exclude", _names(self.exclude))
         _require("k", "a whole number of at least 1", self.k, _is_whole(self.k, 1))
-        _require("weights", "two numbers of at least 0, not both 0", self.weights, _are_weights(self.weights))
+        weights = "two finite numbers of at least 0, not both 0, their sum in 1e-100..1e100"
+        _require("weights", weights, self.weights, _are_weights(self.weights))
         _require("source", "the name of a source", self.source, self.source is None or isinstance(self.source, str))
         _require("guard", "True or False", self.guard, self.guard is None or isinstance(self.guard, bool))
         _require("min_score", "a number", self.min_score, self.min_score is None or _is_number(self.min_score))
@@ -89,6 +90,10 @@ class RetrievalOptions:
         _require("mode", f"one of {', '.join(get_args(Mode))}", self.mode, self.mode in get_args(Mode))
         usable = self.sample is None or _is_sample(self.sample, self.k)
         _require("sample", f"(top, seed), top at least k = {self.k}, seed at least 0", self.sample, usable)
+        object.__setattr__(self, "k", int(self.k))  # a narrow NumPy integer overflows as soon as it is doubled
+        object.__setattr__(self, "weights", tuple(float(weight) for weight in self.weights))
+        if self.sample is not None:
+            object.__setattr__(self, "sample", (int(self.sample[0]), int(self.sample[1])))
 
     @property
     def guarded(self) -> bool:
@@ -153,6 +158,8 @@ def as_size(size: tuple[int, int]) -> tuple[int, int]:
     height, width = _whole_numbers("size", "(height, width) in pixels", size, 2)
     if not (0 < height <= VOID and 0 < width <= VOID):
         raise LayoutError(sentence("size", expected=f"two numbers in 1..{VOID}", found=repr(size)))
+    if height * width > MAX_PIXELS:
+        raise LayoutError(sentence("size", expected=f"at most {MAX_PIXELS:,} pixels", found=repr(size)))
     return height, width
 
 
@@ -236,14 +243,26 @@ def _is_whole(value: object, least: int) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(math.isfinite(value))
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except (OverflowError, TypeError):  # an integer beyond float64; a complex number
+        return False
 
 
 def _are_weights(weights: Any) -> bool:
     try:
-        return len(weights) == 2 and all(w >= 0 for w in weights) and LEAST_WEIGHT <= sum(weights) <= 1 / LEAST_WEIGHT
-    except TypeError:
+        mask, context = weights
+    except (TypeError, ValueError):
         return False
+    if isinstance(weights, (str, Mapping)) or not all(_is_weight(weight) for weight in (mask, context)):
+        return False
+    return LEAST_WEIGHT <= float(mask) + float(context) <= 1 / LEAST_WEIGHT
+
+
+def _is_weight(value: Any) -> bool:
+    return (isinstance(value, bool) or _is_number(value)) and bool(value >= 0)
 
 
 def _is_sample(sample: Any, k: int) -> bool:

@@ -111,7 +111,7 @@ class Retriever:
         **options: Unpack[Options],
     ) -> Retrieval:
         """`retrieve_mask` of a box, half-open, in a picture of `size`, `(height, width)`; default the frame."""
-        height, width = as_size(size or self.reader.geometry.frame)
+        height, width = as_size(self.reader.geometry.frame if size is None else size)
         top, left, bottom, right = as_box(box, height, width)
         mask = np.zeros((height, width), bool)
         mask[top:bottom, left:right] = True
@@ -143,7 +143,7 @@ class Retriever:
         """
         chosen = RetrievalOptions(k, **options)
         threads = usable_cores() if workers is None else workers
-        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        if not isinstance(threads, (int, np.integer)) or isinstance(threads, bool) or threads < 1:
             raise InputError(sentence("workers", expected="a whole number of at least 1", found=repr(workers)))
         if errors not in ("raise", "skip"):
             raise InputError(sentence("errors", expected="raise or skip", found=repr(errors)))
@@ -159,7 +159,7 @@ class Retriever:
             answers = iter(self._answers([each for each in asked if isinstance(each, Question)], 1))
             return [next(answers) if isinstance(each, Question) else each for each in asked]
 
-        return _flat(in_order(answer, _batches(_jobs(layouts, sources), together), threads))
+        return _flat(in_order(answer, _batches(_jobs(layouts, sources), together), int(threads)))
 
     def _asked(
         self, job: Job, dataset: str | None, options: RetrievalOptions, errors: Literal["raise", "skip"]
@@ -237,7 +237,7 @@ class Retriever:
     def _answer(self, question: Question, top: TopK) -> Retrieval:
         query, options, candidates, warnings = question
         components = [self._component(query, q, top, options) for q in range(len(query.searched))]
-        skipped = [self._skipped(query, int(number)) for number in np.flatnonzero(~query.framed.stored)]
+        skipped = self._skipped(query)
         warnings = [*warnings, *self._missing(query, top, candidates, options)]
         if options.mode == "gpu" and self._device is None:
             warnings.append(sentence("mode 'gpu'", "there is no CUDA device: the CPU answered"))
@@ -291,10 +291,13 @@ class Retriever:
             )
         return hits
 
-    def _skipped(self, query: Query, number: int) -> Component:
-        class_id = int(query.framed.components.class_ids[number])
-        box, area = _box(query.framed.boxes[number]), int(query.framed.areas[number])
-        return Component(class_id, self.reader.classes[class_id].name, box, area, (), 0, number, query.framed)
+    def _skipped(self, query: Query) -> list[Component]:
+        framed = query.framed
+        numbers = np.flatnonzero(~framed.stored)
+        ids, areas = framed.components.class_ids[numbers].tolist(), framed.areas[numbers].tolist()
+        names = {id: self.reader.classes[id].name for id in set(ids)}
+        rows = zip(numbers.tolist(), ids, framed.boxes[numbers].tolist(), areas, strict=True)
+        return [Component(id, names[id], tuple(box), area, (), 0, number, framed) for number, id, box, area in rows]
 
     def _mask_query(self, mask: Mask, class_id: int) -> Query:
         """A mask as the one component of a layout that is void elsewhere."""

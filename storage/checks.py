@@ -12,7 +12,7 @@ import crc32c
 from .errors import DamagedBankError, sentence
 
 _CHUNK = 1 << 22
-_RESTORE = "restore the file from a copy or rebuild the bank"
+RESTORE = "restore the file from a copy or make a new bank"
 
 
 class FileEntry(NamedTuple):
@@ -46,29 +46,29 @@ def file_entry(path: Path) -> FileEntry:
         raise _unreadable(path, error) from error
 
 
-def check_size(path: Path, entry: FileEntry) -> None:
+def check_size(path: Path, entry: FileEntry, fix: str = RESTORE) -> None:
     """Raises DamagedBankError where a file is missing or has another size."""
     found = path.stat().st_size if path.is_file() else None
     if found != entry.size:
         raise DamagedBankError(
             sentence(
                 path, expected=f"{entry.size:,} bytes", found="no file" if found is None else f"{found:,} bytes",
-                fix=_RESTORE,
+                fix=fix,
             )
         )  # fmt: skip
 
 
-def checked_file(path: Path, entry: FileEntry) -> Path:
-    """The path of a file whose checksum is the one that was published.
+def checked_file(path: Path, entry: FileEntry, fix: str = RESTORE) -> Path:
+    """The path of a file whose checksum is the one that was published; `fix`: what to do where it is not.
 
     Raises:
         DamagedBankError: it is not.
     """
-    check_size(path, entry)
+    check_size(path, entry, fix)
     expected, found = (entry.crc32c, _crc(path)) if entry.crc32c else (entry.sha256, file_entry(path).sha256)
     if found != expected:
         kind = "CRC32C" if entry.crc32c else "SHA-256"
-        raise DamagedBankError(sentence(path, expected=f"{kind} {expected[:12]}", found=found[:12], fix=_RESTORE))
+        raise DamagedBankError(sentence(path, expected=f"{kind} {expected[:12]}", found=found[:12], fix=fix))
     return path
 
 
@@ -96,4 +96,4 @@ def _crc(path: Path) -> str:
 
 
 def _unreadable(path: Path, error: OSError) -> DamagedBankError:
-    return DamagedBankError(sentence(path, f"cannot be read ({error.strerror})", fix=_RESTORE))
+    return DamagedBankError(sentence(path, f"cannot be read ({error.strerror})", fix=RESTORE))

@@ -78,7 +78,10 @@ def columns_of(expression: pc.Expression, schema: pa.Schema) -> list[str]:
 
 def expression_key(expression: pc.Expression) -> bytes:
     """Equal for equal expressions only; their text is not: Arrow cuts long lists short in it."""
-    return bytes(expression.__reduce__()[1][0])
+    try:
+        return bytes(expression.__reduce__()[1][0])
+    except (pa.ArrowException, UnicodeError) as error:
+        raise FilterError(sentence("where", f"cannot be applied to segments ({error})", fix="name columns")) from error
 
 
 def evaluate(table: pa.Table, expression: pc.Expression) -> npt.NDArray[np.bool_]:
@@ -120,7 +123,7 @@ def _is_one_of(field: pa.Field, value: Any) -> pc.Expression:
     values = value if isinstance(value, (list, tuple, set, frozenset)) else [value]
     try:
         return pc.field(field.name).isin(pa.array(list(values), kind))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError) as error:
         said = sentence(f"where {field.name!r}", expected=f"values of type {kind}", found=repr(value))
         raise FilterError(said) from error
 
@@ -140,6 +143,8 @@ def _parsed(column: str, value: str, schema: pa.Schema) -> Any:
 def _from_sql(text: str, schema: pa.Schema) -> pc.Expression:
     try:
         return _Translation(text, schema).condition(_tree(text, schema))
+    except UnicodeError:
+        raise FilterError(sentence(f"where {text!r}", "is no text: it holds a lone surrogate")) from None
     except RecursionError:
         raise FilterError(sentence("where", "is nested too deeply", fix="use IN for long lists")) from None
 

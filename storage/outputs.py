@@ -25,6 +25,8 @@ def check_output(path: str | Path, suffixes: Collection[str] = ()) -> None:
         raise InputError(sentence(path, expected="a name in " + ", ".join(suffixes), found=found, fix="rename it"))
     if os.path.isdir(path):
         raise InputError(sentence(path, "is a folder", fix="give the file another name"))
+    if os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path)):
+        raise InputError(sentence(path, "is a link or a device, which would be replaced", fix="give another name"))
     if not os.path.isdir(path.parent):
         raise InputError(sentence(path, f"there is no folder {path.parent}", fix="make it first"))
     if not os.access(path.parent, os.W_OK | os.X_OK):

@@ -26,6 +26,7 @@ from .shard import Shard, ShardEntry
 INDEX = 1
 """Version of the files of a part; a part of another one is made anew from its shards."""
 LEAVES = "leaves.safetensors"
+_ANEW = "run `zeuxis rebuild`, which indexes its shards anew"
 _SHARE = 4  # a part of at least a 4th of the one before is merged with it
 
 
@@ -87,14 +88,14 @@ class IndexPart:
             raise DamagedBankError(
                 sentence(
                     self.path / LEAVES, expected=f"{self.entry.rows:,} segments", found=f"{len(leaves):,}",
-                    fix="it belongs to another generation: restore it from a copy or rebuild the bank",
+                    fix=f"it belongs to another generation: {_ANEW}",
                 )
             )  # fmt: skip
         return leaves
 
     def checked(self, name: str) -> Path:
         """The path of a file after its checksum was checked: kernels and libraries trust what they map."""
-        return checked_file(self.path / name, self.entry.files[name])
+        return checked_file(self.path / name, self.entry.files[name], _ANEW)
 
 
 def part_folder(bank: Path) -> Path:

@@ -222,7 +222,7 @@ class Bank:
         """Pairs of segments of one class and two photographs that look all but the same, nearest first.
 
         Args:
-            threshold: squared distance of descriptors up to which they count; default `NEAR_DUPLICATE`.
+            threshold: squared distance of descriptors below which they count; default `NEAR_DUPLICATE`.
 
         Raises:
             BankError: the bank holds no descriptors.
@@ -380,10 +380,11 @@ def explain(
 
     if out is not None:
         check_figure(out)
-    if rank < 0:
-        raise InputError(sentence("rank", expected="a whole number of at least 0", found=str(rank)))
+    for name, number in (("component", component), ("rank", rank)):
+        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+            raise InputError(sentence(name, expected="a whole number of at least 0", found=repr(number)))
     result = _opened(bank).retrieve(layout, max(k, rank + 1) if isinstance(k, int) else k, **query)
-    if not 0 <= component < len(result):
+    if component >= len(result):
         expected = f"one of the {len(result)} components, from 0"
         raise InputError(sentence(f"component {component}", expected=expected, found="no such number"))
     hits = result[component].hits

@@ -193,6 +193,7 @@ def retrieve(
     from .tables import HitWriter
 
     layouts = _pictures(layout or [])
+    _keep_layouts(layouts, out, figure)
     writer = HitWriter(out) if out else None
     if len(layouts) > 1 or (layout and os.path.isdir(layout[0])):
         if figure:
@@ -249,6 +250,7 @@ def explain(
     """Tell why a segment fits as it does, and draw it."""
     from .bank import explain
 
+    _keep_layouts([layout] if layout else [], out)
     _show(explain(layout, component, rank, k=k, bank=bank, out=out, dataset=dataset, **query).render())
 
 
@@ -282,6 +284,7 @@ def collage(
     """Paint a layout from the segments that fit it best."""
     from .bank import collage
 
+    _keep_layouts([layout] if layout else [], out)
     for path in collage(layout, out=out, bank=bank, dataset=dataset, **query).files:
         typer.echo(path)
 
@@ -408,10 +411,20 @@ def _pictures(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
+def _keep_layouts(layouts: Sequence[Path], *outputs: Path | None) -> None:
+    """Refuses to write over a layout."""
+    for out in outputs:
+        for path in layouts:
+            if out is not None and out.exists() and path.exists() and out.samefile(path):
+                raise InputError(sentence(out, "is the layout itself", fix="give the file another name"))
+
+
 def _inside(folder: Path) -> list[Path]:
     from .ingest.datasets.listing import PICTURES
 
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    found = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in PICTURES and (path.is_file() or not path.exists())
+    )
     if not found:
         raise InputError(sentence(folder, expected="pictures of layouts", found="none"))
     return found

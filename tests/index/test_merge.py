@@ -72,6 +72,12 @@ def test_answers_to_different_layouts_are_not_mixed(golden, golden_bank):
         merge_hits([one, other], 5)
 
 
+@pytest.mark.parametrize("k", [0, -1, None, 2.5, True, "5"])
+def test_numbers_of_hits_that_cannot_be_are_refused(golden, golden_bank, k):
+    with pytest.raises(FilterError, match="k: expected a whole number"):
+        merge_hits([golden_bank.retrieve(golden[1]["query_01"]).to_arrow()], k)
+
+
 def test_tables_of_something_else_are_refused(golden_bank):
     with pytest.raises(FilterError, match="to_arrow"):
         merge_hits([golden_bank.segments()], 3)

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 import zeuxis
@@ -96,6 +97,13 @@ def test_a_collage_is_guarded_too(bank):
         ({"source": "toy/004", "certify": "yes"}, FilterError, "certify"),
         ({"source": "toy/004", "min_score": "high"}, FilterError, "min_score"),
         ({"source": "toy/004", "min_score": float("nan")}, FilterError, "min_score"),
+        ({"source": "toy/004", "min_score": 10**400}, FilterError, "min_score"),
+        ({"source": "toy/004", "weights": (5e-324, 0)}, FilterError, "their sum in 1e-100..1e100"),
+        ({"source": "toy/004", "weights": {"mask": 1, "context": 1}}, FilterError, "weights"),
+        ({"source": "toy/004", "weights": np.ones((2, 2))}, FilterError, "weights"),
+        ({"source": "toy/004", "where": "source = '\ud800'"}, FilterError, "lone surrogate"),
+        ({"source": "toy/004", "where": {"class_name": "\ud800"}}, FilterError, "class_name"),
+        ({"source": "toy/004", "where": pc.field(5) > 10}, FilterError, "name columns"),
         ({"source": "toy/004", "sample": 3}, FilterError, "sample"),
         ({"source": "toy/004", "sample": (4, 0)}, FilterError, "top at least k = 5"),
         ({"source": "toy/004", "sample": (9, -1)}, FilterError, "seed"),
@@ -482,3 +490,28 @@ def test_a_bank_can_be_handed_to_another_process(bank):
     assert again.generation == bank.generation
     assert answers(again.retrieve(source="toy/004")) == answers(result)
     assert answers(pickle.loads(pickle.dumps(result))) == answers(result)
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_narrow_numbers_count_as_what_they_are(golden_bank, golden, mode):
+    layout = golden[1]["query_01"]
+    asked = golden_bank.retrieve(layout, np.int8(100), mode=mode, weights=(np.int8(100), np.int8(100)))
+    assert answers(asked) == answers(golden_bank.retrieve(layout, 100, mode=mode, weights=(100.0, 100.0)))
+
+
+def test_layouts_draw_apart_and_the_same_layout_alike(bank):
+    """Else an epoch would see the same ranks for component 0 of every layout."""
+    drawn = []
+    for source in ("toy/000", "toy/003", "toy/006"):
+        whole, some = (bank.retrieve(source=source, k=k, **more) for k, more in ((12, {}), (3, {"sample": (12, 7)})))
+        drawn.append(
+            [[every.index(hit) for hit in hits] for hits, every in zip(answers(some), answers(whole), strict=True)]
+        )
+        assert answers(some) == answers(bank.retrieve(source=source, k=3, sample=(12, 7)))
+    assert len({str(ranks[:1]) for ranks in drawn}) > 1
+
+
+@pytest.mark.parametrize("size", [(65535, 65535), (), 0, False])
+def test_sizes_that_cannot_be_are_refused(bank, size):
+    with pytest.raises(LayoutError, match="size"):
+        bank.retrieve_box((0, 0, 1, 1), 1, size=size)

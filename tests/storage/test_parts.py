@@ -230,7 +230,7 @@ def test_damaged_leaves_are_named_in_one_sentence_by_what_maps_them_and_by_verif
     for sentence in (str(caught.value), said):
         assert sentence.startswith(f"{path}: ")
         assert "\n" not in sentence
-    assert "rebuild the bank" in str(caught.value)
+    assert "indexes its shards anew" in str(caught.value)
 
 
 def test_leaves_of_another_generation_are_refused(indexed):

@@ -307,11 +307,32 @@ def test_arguments_of_retrieve_that_make_no_sense(
 def test_places_that_cannot_be_written_are_refused_and_nothing_else_is_written(
     option: str, place: str, words: tuple[str, ...], bank: Path, layout: Path, tmp_path: Path, run: Run
 ):
+    if option == "--csv":
+        place = place.replace(".png", ".csv")
     (tmp_path / "folder.png").mkdir()
+    (tmp_path / "folder.csv").mkdir()
     before = tree(tmp_path)
     ran = run("collage" if option == "--out" else "retrieve", layout, "--bank", bank, option, tmp_path / place)
     refused(ran, str(tmp_path / place), *words)
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(("command", "option"), [("retrieve", "--figure"), ("explain", "--out"), ("collage", "--out")])
+def test_a_layout_a_link_and_a_device_are_never_written_over(
+    command: str, option: str, bank: Path, layout: Path, tmp_path: Path, run: Run
+):
+    before = layout.read_bytes()
+    (tmp_path / "link.png").symlink_to(tmp_path / "elsewhere.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    refused(run(command, layout, "--bank", bank, option, layout), str(layout), "is the layout itself")
+    for name in ("link.png", "pipe.png"):
+        refused(run(command, layout, "--bank", bank, option, tmp_path / name), name, "is a link or a device")
+    assert layout.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.png", "pipe.png"]
+
+
+def test_a_table_of_an_unknown_kind_is_refused(bank: Path, layout: Path, run: Run):
+    refused(run("retrieve", layout, "--bank", bank, "--out", "hits.xlsx"), "hits.xlsx", ".parquet or .csv", "'.xlsx'")
 
 
 @pytest.mark.parametrize("option", ["--figure", "--out"])
