@@ -45,18 +45,6 @@ def box_sum(sums, box):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def mask_bound(area, query_area, overlap):  # type: ignore[no-untyped-def]
-    """At least the mask IoU: the common pixels are at most either area and the overlap of the boxes."""
-    return iou(min(area, query_area, overlap), area, query_area)
-
-
-@nb.njit(cache=True, nogil=True)
-def context_bound(count, query_count, query_count_in_overlap):  # type: ignore[no-untyped-def]
-    """At least the context IoU: common pixels are at most either count, and the query's inside both context boxes."""
-    return iou(min(count, query_count, query_count_in_overlap), count, query_count)
-
-
-@nb.njit(cache=True, nogil=True)
 def least_common(missing, weight, both):  # type: ignore[no-untyped-def]
     """With fewer common pixels than this, `weight * iou` stays below `missing`; `both` is the sum of the two areas.
 

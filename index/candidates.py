@@ -195,7 +195,12 @@ class Candidates:
                 chosen = [numbers if mask is None else numbers[mask[numbers]]] * len(which)
             else:
                 share = min(max(probed, CHOICE * count / kept), 1.0)
-                chosen = list(self._search(self._embed(query, which, k, weights), k, count, share, selected))
+                vectors = self._embed(query, which, k, weights)
+                nearest = self._search(vectors, k, count, share, selected)
+                short = np.flatnonzero(nearest[:, -1] < 0)
+                if share < 1 and short.size:  # what a filter leaves may lie in other lists than the nearest
+                    nearest[short] = self._search(vectors[short], k, count, 1.0, selected)
+                chosen = list(nearest)
             for q, numbers in zip(which, chosen, strict=True):
                 found[q] = self._places(numbers[numbers >= 0])
         return found

@@ -76,9 +76,16 @@ class FastSearch:
                 for name in (TABLE_FILE, INDEX_FILE):
                     part.checked(name)
                 shards = np.array([number_of[id] for id in part.entry.shards], np.int64)
-                indexes.append((Candidates(part.path), shards))
+                indexes.append((Candidates(part.path, _device()), shards))
         if len(covered) < len(number_of):
             raise FilterError(
                 sentence("mode 'fast'", "this bank has no candidate index", fix="run `zeuxis rebuild`, or use 'exact'")
             )
         return indexes
+
+
+def _device() -> int | None:
+    """The first CUDA device, where FAISS was built for one. Written from its documentation, not run so far."""
+    import faiss
+
+    return 0 if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() else None

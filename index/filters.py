@@ -33,7 +33,7 @@ HELD_OUT = ("val", "test")
 """The splits that no training query may see."""
 
 
-class Candidates(NamedTuple):
+class Filtered(NamedTuple):
     """What a filter leaves.
 
     Attributes:
@@ -69,10 +69,10 @@ class SegmentFilters:
         self.reader = reader
         self._schema = schema_of(TABLES["segments"])
         self._columns: _Kept[pa.ChunkedArray] = _Kept(COLUMN_BYTES, lambda column: column.nbytes)
-        self._masks: _Kept[Candidates] = _Kept(MASK_BYTES, lambda mask: sum(rows.nbytes for rows in mask.rows))
+        self._masks: _Kept[Filtered] = _Kept(MASK_BYTES, lambda mask: sum(rows.nbytes for rows in mask.rows))
         self._masked = any(shard.entry.masked for shard in reader.shards)
 
-    def candidates(self, options: RetrievalOptions) -> Candidates | None:
+    def candidates(self, options: RetrievalOptions) -> Filtered | None:
         """What where, exclude and guard leave; None where that is all there is.
 
         Raises:
@@ -88,12 +88,12 @@ class SegmentFilters:
 
     def _evaluated(
         self, expression: pc.Expression | None, names: frozenset[str], guarded: bool, group: str | None
-    ) -> Candidates:
+    ) -> Filtered:
         keep = np.ones(len(self._sources.of), bool) if expression is None else self._evaluate(expression)
         if names or guarded or self._masked:
             keep &= self._sources_kept(names, guarded, group)[self._sources.of]
         counts = [shard.entry.rows["segments"] for shard in self.reader.shards]
-        return Candidates(np.split(keep, np.cumsum(counts)[:-1]), int(keep.sum()))
+        return Filtered(np.split(keep, np.cumsum(counts)[:-1]), int(keep.sum()))
 
     def _evaluate(self, expression: pc.Expression) -> npt.NDArray[np.bool_]:
         names = columns_of(expression, self._schema) or ["class_id"]  # one that names none still has an answer a row
@@ -107,12 +107,12 @@ class SegmentFilters:
         """Which sources the guard and the excluded names leave, `(S,)` bool."""
         sources = self._sources
         keep = sources.live.copy()
-        barred = set(names)
+        groups = set(names)
         if guarded:
             keep &= ~sources.held_out
-            barred.update(self._guarded_groups(group) if group is not None else ())
-        keep[[sources.row[name] for name in barred if name in sources.row]] = False
-        return keep & ~np.isin(sources.group, [i for i, name in enumerate(sources.groups) if name in barred])
+            groups.update(self._guarded_groups(group) if group is not None else ())
+        keep[[sources.row[name] for name in names if name in sources.row]] = False
+        return keep & ~np.isin(sources.group, [i for i, name in enumerate(sources.groups) if name in groups])
 
     def _known(self, exclude: Sequence[str]) -> frozenset[str]:
         """The names of sources and groups to leave out, each of which the bank must have."""

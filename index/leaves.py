@@ -139,8 +139,9 @@ def _sign(leaves: Leaves, shards: Sequence[Footprints], frame: tuple[int, int]) 
     leaf_of = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(leaves))))
     jobs = []
     by_shard = np.argsort(leaves.shard, kind="stable")
-    ends = np.cumsum([len(shard) for shard in shards])
-    for shard, rows in zip(shards, np.split(by_shard, ends[:-1]), strict=True):
+    ends = np.cumsum([0, *(len(shard) for shard in shards)]).tolist()
+    for shard, (first, last) in zip(shards, pairwise(ends), strict=True):
+        rows = by_shard[first:last]
         jobs.append((shard, rows[np.argsort(shard.source[leaves.row[rows]], kind="stable")]))
     table = np.unique(_joined([shard.region_class for shard in shards], np.uint16))
     rank = np.zeros(VOID + 1, np.int64)

@@ -139,8 +139,8 @@ class Retrieval(Sequence[Component]):
         skipped: components under the minimum area, without hits.
         warnings: what the user should know, one sentence each.
         options: what was asked for, as it was resolved.
-        certified: no other segment of the bank scores higher than the hits; where it is false, an approximate index
-            nominated the candidates.
+        certified: the hits are those of exact search among the candidates; where it is false, an approximate index
+            nominated them.
     """
 
     layout: Layout

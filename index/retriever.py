@@ -21,7 +21,7 @@ from ..storage.layouts import Box, Components, FramedLayout, areas_and_boxes, sa
 from ..storage.reader import Reader
 from .batch import in_order, usable_cores
 from .fast import FastSearch
-from .filters import Candidates, SegmentFilters
+from .filters import Filtered, SegmentFilters
 from .query import Query, make_query
 from .request import LayoutLike, Options, RetrievalOptions, as_box, as_layout, as_mask, as_size
 from .result import Asked, Component, Hit, Retrieval
@@ -48,7 +48,7 @@ class Question(NamedTuple):
 
     query: Query
     options: RetrievalOptions
-    candidates: Candidates | None
+    candidates: Filtered | None
     warnings: list[str]
 
 
@@ -246,7 +246,7 @@ class Retriever:
             query.layout, self.reader.geometry.frame, components, skipped, warnings, options, certified, self.reader
         )
 
-    def _missing(self, query: Query, top: TopK, candidates: Candidates | None, options: RetrievalOptions) -> list[str]:
+    def _missing(self, query: Query, top: TopK, candidates: Filtered | None, options: RetrievalOptions) -> list[str]:
         """A sentence where filters leave nothing, else one for each class of which there is no candidate."""
         given = ("where", options.where is not None), ("exclude", options.exclude), ("guard", options.guarded)
         filters = ", ".join(name for name, is_given in given if is_given)
@@ -339,9 +339,7 @@ def _chosen(top: TopK, q: int, options: RetrievalOptions, asked: Asked) -> Seque
     return drawn
 
 
-def _jobs(
-    layouts: Iterable[LayoutLike] | None, sources: Iterable[str] | None
-) -> Iterator[tuple[int, LayoutLike | None, str | None]]:
+def _jobs(layouts: Iterable[LayoutLike] | None, sources: Iterable[str] | None) -> Iterator[Job]:
     """Number, layout and source of each job; checked before the first is taken."""
     for name, given in (("layouts", layouts), ("sources", sources)):
         if isinstance(given, (str, Path)) or not (given is None or isinstance(given, Iterable)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from ..storage.footprints import frame_tiles
 from ..storage.leaves import SIZES, Leaves
+from ..storage.parts import MOST_SHARDS
 from ..storage.reader import Reader
 from .best_first import search_part
 from .leaves import build_leaves, starts_of
@@ -56,6 +58,7 @@ class ExactSearch:
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
+        self._opening = threading.RLock()  # cached properties have no lock of their own since Python 3.12
         self._filters: deque[tuple[Allowed, list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]]] = deque(
             maxlen=_KEPT_FILTERS
         )
@@ -142,16 +145,26 @@ class ExactSearch:
                 sizes[id] = sizes.get(id, 0) + last - first
         return sizes
 
-    @cached_property
+    @property
     def shards(self) -> ShardArrays:
         """The search columns of every shard."""
-        footprints = [shard.footprints for shard in self.reader.shards]
-        arrays, self._kept = shard_arrays(footprints, frame_tiles(self.reader.geometry.frame))
-        return arrays
+        with self._opening:
+            return self._columns[0]
 
-    @cached_property
+    @property
     def parts(self) -> list[Part]:
         """The index parts; shards that none covers, as in a bank of an older version, are indexed in memory."""
+        with self._opening:
+            return self._parts
+
+    @cached_property
+    def _columns(self) -> tuple[ShardArrays, Sequence[Any]]:
+        """The addresses of the search columns, and the columns, which must live as long."""
+        footprints = [shard.footprints for shard in self.reader.shards]
+        return shard_arrays(footprints, frame_tiles(self.reader.geometry.frame))
+
+    @cached_property
+    def _parts(self) -> list[Part]:
         number_of = {shard.entry.id: number for number, shard in enumerate(self.reader.shards)}
         parts = [
             Part(_arrays(part.leaves), np.array([number_of[id] for id in part.entry.shards], np.int64))
@@ -159,17 +172,18 @@ class ExactSearch:
         ]
         covered = {int(number) for part in parts for number in part.shards}
         bare = [number for number in range(len(self.reader.shards)) if number not in covered]
-        if bare:
-            footprints = [self.reader.shards[number].footprints for number in bare]
+        for first in range(0, len(bare), MOST_SHARDS):
+            numbers = bare[first : first + MOST_SHARDS]
+            footprints = [self.reader.shards[number].footprints for number in numbers]
             leaves = build_leaves(footprints, self.reader.geometry.frame)
-            parts.append(Part(_arrays(leaves), np.array(bare, np.int64)))
+            parts.append(Part(_arrays(leaves), np.array(numbers, np.int64)))
         return parts
 
     def _by_part(self, allowed: Allowed | None) -> list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
         """Candidates in the order of the leaves of each part; of the last few filters they are kept."""
         if allowed is None:
             return [(_ALL, _ALL)] * len(self.parts)
-        for given, rows in self._filters:
+        for given, rows in tuple(self._filters):  # another thread may add to them meanwhile
             if given is allowed:
                 return rows
         rows = [self._allowed_rows(part, allowed) for part in self.parts]

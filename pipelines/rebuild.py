@@ -24,6 +24,7 @@ from ..ingest.ordering import Rule
 from ..storage import files
 from ..storage.environments import LMDB_ENGINE
 from ..storage.errors import BankError, InputError, NotABankError, sentence
+from ..storage.installation import check_installation
 from ..storage.manifest import Manifest, collect_garbage, generations, publish, shard_folder
 from ..storage.parts import plan_parts, sound_parts
 from ..storage.reader import Reader, content_of
@@ -114,6 +115,7 @@ def rebuild(
         DatasetError: a data set is unknown, missing, empty or has lost too many sources. BankError: the bank cannot be
         used, or is being written. InputError: other arguments. Nothing is published then.
     """
+    check_installation()
     started = time.monotonic()
     frame, min_area = _whole("frame", frame), _whole("min_area", min_area)
     _check_arguments(frame, min_area, shard_size, workers, depth_rule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import metadata
+from importlib.util import find_spec
 
 from .errors import InstallationError, sentence
 
@@ -14,7 +15,11 @@ _RIVALS = {
 
 
 def check_installation() -> None:
-    """Raises InstallationError where two wheels of one module are installed side by side."""
+    """Raises InstallationError where faiss is missing, or two wheels of one module are installed side by side."""
+    if find_spec("faiss") is None:
+        raise InstallationError(
+            sentence("module faiss", expected="one of its wheels", found="none", fix="run `pip install faiss-cpu`")
+        )
     for module, names in _RIVALS.items():
         found = [name for name in names if _installed(name)]
         if len(found) > 1:

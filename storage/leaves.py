@@ -27,7 +27,7 @@ class Leaves:
             of each begin.
         block_bounds, leaf_bounds, trunk_bounds: `(·, 12)` int32.
         leaf_grid: `(L, 8)` int32: top, left, rows and columns of a cell of the mask grid (4) and the context grid (4).
-        leaf_classes: `(L, 7)` uint16, the classes that the context signatures count apart, `VOID` where there are less.
+        leaf_classes: `(L, 7)` uint16, classes that context signatures count apart, `VOID` where there are fewer.
         shard: `(N,)` uint16, which shard of the part; row: `(N,)` uint32, the row there.
         box: `(N, 4)` uint16; area, context_area: `(N,)` uint32, as in `Footprints`.
         signature: `(N, 192)` uint8; block_signature: `(B, 192)` uint8, the largest of each block.

@@ -26,6 +26,8 @@ from .shard import Shard, ShardEntry
 INDEX = 1
 """Version of the files of a part; a part of another one is made anew from its shards."""
 LEAVES = "leaves.safetensors"
+MOST_SHARDS = 1 << 16
+"""Shards of a part, at most: its leaves number them in 16 bits."""
 _ANEW = "run `zeuxis rebuild`, which indexes its shards anew"
 _SHARE = 4  # a part of at least a 4th of the one before is merged with it
 
@@ -108,15 +110,16 @@ def part_id(shards: Sequence[str]) -> str:
     return hashlib.blake2b("\n".join([str(INDEX), *shards]).encode(), digest_size=8).hexdigest()
 
 
-def plan_parts(current: Sequence[PartEntry], shards: Sequence[ShardEntry]) -> PartPlan:
+def plan_parts(current: Sequence[PartEntry], shards: Sequence[ShardEntry], *, merge: bool = True) -> PartPlan:
     """Which parts stay and which shards need new ones.
 
-    A part stays while all its shards do. All others shards become one new part, together with the smallest of the old
+    A part stays while all its shards do. All other shards become one new part, together with the smallest of the old
     ones as long as it would be a 4th or more of their size.
 
     Args:
         current: the parts so far.
         shards: all shards of the bank to be.
+        merge: False leaves old parts as they are, whatever their size.
     """
     there = {entry.id: entry for entry in shards}
     kept = [part for part in current if part.version == INDEX and all(id in there for id in part.shards)]
@@ -126,11 +129,11 @@ def plan_parts(current: Sequence[PartEntry], shards: Sequence[ShardEntry]) -> Pa
     if not new:
         return PartPlan(kept, [])
     rows = sum(entry.rows["segments"] for entry in new)
-    while kept and rows * _SHARE >= kept[-1].rows:
+    while merge and kept and rows * _SHARE >= kept[-1].rows:
         merged = kept.pop()
         new = [*(there[id] for id in merged.shards), *new]
         rows += merged.rows
-    return PartPlan(kept, [new])
+    return PartPlan(kept, [new[first : first + MOST_SHARDS] for first in range(0, len(new), MOST_SHARDS)])
 
 
 def sound_parts(bank: Path, parts: Sequence[PartEntry]) -> list[PartEntry]:

@@ -123,7 +123,12 @@ def test_the_function_explains_one_hit_of_one_component(bank, tmp_path):
     assert found.hit == bank.retrieve(layout)[2].hits[1]
     with Image.open(tmp_path / "why.png") as picture:
         assert picture.format == "PNG"
-    for number, rank, said in ((99, 0, "component 99"), (-1, 0, "component -1"), (0, 999, "rank 999"), (0, -1, "rank")):
+    for number, rank, said in (
+        (99, 0, "component 99"),
+        (-1, 0, "component: expected a whole number"),
+        (0, 999, "rank 999"),
+        (0, -1, "rank"),
+    ):
         with pytest.raises(InputError, match=said):
             zeuxis.explain(layout, number, rank, bank=bank.path)
     with pytest.raises(InputError, match="there is no folder"):

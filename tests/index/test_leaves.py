@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zeuxis.index.leaves import build_leaves
+from zeuxis.index.leaves import build_leaves, open_source
 from zeuxis.storage.classes import VOID
 from zeuxis.storage.footprints import join_sources
 from zeuxis.storage.layouts import context_boxes
@@ -88,7 +88,7 @@ def test_the_cells_of_a_leaf_cover_its_hulls_and_lie_on_whole_squares(leaves):
         assert (grid[2:4] >= 1).all()
 
 
-def test_the_classes_of_a_leaf_are_those_with_most_whole_tiles_around_it():
+def test_the_classes_of_a_leaf_are_those_with_most_pixels_in_the_tiles_around_it():
     """More than seven occur: some are left to the rest."""
     rng, frame = np.random.default_rng(5), (150, 206)
     sources = [banks.random_source(rng, frame, [1] * 9 + [2] * 9, range(n, n + 18), 40, 40) for n in range(0, 180, 18)]
@@ -100,9 +100,12 @@ def test_the_classes_of_a_leaf_are_those_with_most_whole_tiles_around_it():
         counts = np.zeros(VOID + 1, int)
         for row in rows:
             source, (top, left, bottom, right) = shard.source[leaves.row[row]], around[row]
-            tiles = shard.tiles[source, top // 8 : -(-bottom // 8), left // 8 : -(-right // 8)]
+            regions = np.zeros((shard.tiles.shape[1] * 8, shard.tiles.shape[2] * 8), np.uint32)
+            columns = (shard.tiles, shard.row_start, shard.mixed_start, shard.entry_region, shard.entry_bits)
+            open_source(*columns, np.int64(source), regions)
+            seen = regions[top // 8 * 8 : -(-bottom // 8) * 8, left // 8 * 8 : -(-right // 8) * 8]
             of_region = shard.region_class[shard.region_start[source] :]
-            np.add.at(counts, of_region[tiles[(tiles > 0) & (tiles < 0xFFFF)]], 1)
+            np.add.at(counts, of_region[seen[seen > 0]], 1)
         found = leaves.leaf_classes[leaf].tolist()
         assert (counts > 0).sum() > 7
         assert len(set(found)) == 7
@@ -170,10 +173,10 @@ def test_a_source_of_more_regions_than_16_bits_number():
     assert shard.tiles.dtype == np.uint32
     leaves = build_leaves([shard], frame)
     assert leaves.signature[0, :64].tolist() == [1] * 64
-    # The context box is 10 x 10 pixels: 8 x 8 of class 5, the rest of four classes, none of them a whole tile.
-    assert leaves.leaf_classes.tolist() == [[5, *[VOID] * 6]]
-    assert leaves.signature[0, 64:80].sum() == 64
-    assert leaves.signature[0, -16:].sum() == 36
+    # The context box is 10 x 10 pixels: 8 x 8 of class 5, the rest of four classes.
+    assert leaves.leaf_classes.tolist() == [[0, 1, 2, 3, 5, VOID, VOID]]
+    assert leaves.signature[0, 64 + 4 * 16 : 64 + 5 * 16].sum() == 64
+    assert leaves.signature[0, -16:].sum() == 0
     assert leaves.signature[0].sum() == 64 + 64 + 36
 
 

@@ -118,3 +118,16 @@ def test_threads_share_a_large_search_and_change_nothing(retriever, layouts, mon
     monkeypatch.setattr("zeuxis.index.retriever.WORTH_THREADS", 0)
     monkeypatch.setattr("zeuxis.index.retriever.usable_cores", lambda: 3)
     assert hits(retriever.retrieve(layouts[2])) == plain
+
+
+def test_a_filter_that_leaves_little_is_searched_through_to_its_last_list(retriever, layouts, monkeypatch):
+    """What a filter leaves may lie in none of the lists that are nearest to the component."""
+    from zeuxis.index import candidates
+
+    monkeypatch.setattr(fast, "NOMINEES", 3)
+    monkeypatch.setattr(candidates, "CHOICE", 0)
+    monkeypatch.setattr(candidates, "PROBED", 1e-9)
+    for layout in layouts:
+        some = retriever.retrieve(layout, k=1, mode="fast", where="area < 90 OR area > 900")
+        exact = retriever.retrieve(layout, k=1, where="area < 90 OR area > 900")
+        assert [len(each.hits) for each in some] == [len(each.hits) for each in exact]

@@ -16,7 +16,7 @@ from zeuxis import cli
 from zeuxis.pipelines.indexing import index_shards
 from zeuxis.pipelines.rebuild import RebuildReport
 from zeuxis.storage.errors import DamagedBankError
-from zeuxis.storage.manifest import generations, load_current, publish, verify
+from zeuxis.storage.manifest import generations, load_current, publish, shard_folder, verify
 from zeuxis.storage.parts import INDEX, LEAVES, part_folder
 from zeuxis.storage.reader import Reader
 
@@ -208,3 +208,18 @@ def test_a_rebuild_makes_damaged_parts_anew(first: Any, rebuild_bank: Run, bank:
     assert rebuild_bank(first.spec).published
     assert list(verify(bank)) == []
     assert answers(bank) == wanted
+
+
+def test_a_damaged_old_shard_does_not_keep_new_photographs_out(first: Any, rebuild_bank: Run, bank: Path) -> None:
+    """Its part would be merged with the new one, which cannot be: the old part stays, the new one stands beside it."""
+    (old, *_) = load_current(bank).shards
+    (part,) = load_current(bank).index
+    path = shard_folder(bank) / old.id / "footprints.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    first.add("q0", "q1", "q2", "q3", "q4")
+    report = rebuild_bank(first.spec)
+    assert (report.published, report.n_new) == (True, 5)
+    assert load_current(bank).index[0].id == part.id
+    assert len(load_current(bank).index) == 2

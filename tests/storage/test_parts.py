@@ -277,3 +277,11 @@ def test_no_part_is_removed_while_a_manifest_cannot_be_read(indexed):
     before = set(os.listdir(part_folder(indexed)))
     assert collect_garbage(indexed) == []
     assert set(os.listdir(part_folder(indexed))) == before
+
+
+def test_a_part_never_has_more_shards_than_its_leaves_can_number(monkeypatch):
+    monkeypatch.setattr("zeuxis.storage.parts.MOST_SHARDS", 3)
+    shards = [shard(str(number), 10) for number in range(8)]
+    made = plan_parts([], shards).made
+    assert [len(each) for each in made] == [3, 3, 2]
+    assert [each.id for part in made for each in part] == [each.id for each in shards]

@@ -120,3 +120,9 @@ def test_imports_point_down_only():
 def run(code):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     return done.stdout.strip()
+
+
+def test_without_faiss_nothing_is_begun(monkeypatch):
+    monkeypatch.setattr("zeuxis.storage.installation.find_spec", lambda _: None)
+    with pytest.raises(InstallationError, match="module faiss: expected one of its wheels, found none"):
+        zeuxis.rebuild("folder:nowhere", "nowhere")
