@@ -33,9 +33,21 @@ def framed(search: ExactSearch, layouts: Sequence[Layout]) -> list[Query]:
 
 
 def components(queries: Sequence[Query], most: int) -> list[Query]:
-    """Queries of one component each, evenly from all there are."""
+    """Queries of one component each, drawn from all there are, in the order of their layouts."""
     pairs = [(query, q) for query in queries for q in range(len(query.class_ids))]
-    return [query.only(q) for query, q in pairs[:: max(len(pairs) // most, 1)][:most]]
+    return some([query.only(q) for query, q in pairs], most)
+
+
+def some(queries: Sequence[Query], most: int) -> list[Query]:
+    """A fair sample, in the same order."""
+    drawn = np.random.default_rng(0).permutation(len(queries))[:most]
+    return [queries[i] for i in np.sort(drawn)]
+
+
+def timed_warm(call: Callable[[Query], Any], queries: Sequence[Query], repeats: int = 3) -> npt.NDArray[np.float64]:
+    """Seconds of each call, `repeats` times in turn, after a first time that does not count."""
+    timed(call, queries)
+    return np.concatenate([timed(call, queries) for _ in range(repeats)])
 
 
 def timed(call: Callable[[Query], Any], queries: Sequence[Query]) -> npt.NDArray[np.float64]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.banks import dataset_of, workers_of
-from benchmarks.queries import K, assert_equal, components, framed, held_out, timed
+from benchmarks.queries import K, assert_equal, components, framed, held_out, some, timed, timed_warm
 from zeuxis.index.query import Query
 from zeuxis.index.search import ExactSearch
 from zeuxis.storage.reader import Reader
@@ -37,18 +37,18 @@ def run(quick: bool, data: Path | None) -> list[dict[str, Any]]:
         layouts = held_out(spec, scratch / "queries", "val" if frame else "train", frame, workers)
         search = ExactSearch(Reader(scratch / "bank"))
         asked = components(framed(search, layouts), 40 if quick else COMPONENTS)
-        fewer = asked[:: max(len(asked) // RIVAL, 1)]
+        fewer = some(asked, RIVAL)
         for query in fewer:
             assert_equal(search.search(query, K), search.brute_force(query, K))
         faiss_of = jaccard(search)
         for query in fewer[:3]:
             faiss_of(query)
         times = {
-            "exact": timed(lambda query: search.search(query, K), asked),
+            "exact": timed_warm(lambda query: search.search(query, K), asked),
             "brute force over the same tiles": timed(lambda query: search.brute_force(query, K), fewer),
             "faiss: flat Jaccard, mask term only": timed(faiss_of, fewer),
         }
-        same = {"exact": np.median(timed(lambda query: search.search(query, K), fewer * 3))}
+        same = {"exact": np.median(timed_warm(lambda query: search.search(query, K), fewer))}
         pairs = [int(search.search(query, K).scored[0]) for query in asked]
     return [
         {

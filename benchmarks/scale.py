@@ -15,7 +15,8 @@ import numpy as np
 import zeuxis
 from benchmarks.banks import dataset_of, workers_of
 from benchmarks.make_bank import make_bank
-from benchmarks.queries import K, assert_equal, components, framed, held_out, timed
+from benchmarks.queries import K, assert_equal, components, framed, held_out, some, timed, timed_warm
+from zeuxis.index.batch import usable_cores
 from zeuxis.index.search import ExactSearch
 from zeuxis.storage.reader import Reader
 
@@ -43,7 +44,7 @@ def run(quick: bool, data: Path | None) -> list[dict[str, Any]]:
         np.savez(scratch / "layouts.npz", *layouts)
         for size in QUICK_SIZES if quick else SIZES:
             bank = Path(os.environ.get(KEEP) or scratch) / f"grown-{size}"
-            start, made = time.perf_counter(), float("nan")
+            start, made = time.perf_counter(), float("nan")  # where it was kept from another run
             if not list(bank.glob("MANIFEST-*")):
                 make_bank(spec, bank, segments=size, split="train" if frame else None, frame=frame)
                 made = time.perf_counter() - start
@@ -59,18 +60,23 @@ def _row(bank: Path, layouts: list[Any], quick: bool) -> dict[str, Any]:
     reader = Reader(bank)
     search = ExactSearch(reader)
     asked = components(framed(search, layouts), 40 if quick else COMPONENTS)
-    fewer = asked[:: max(len(asked) // BRUTE, 1)]
+    fewer = some(asked, BRUTE)
     for query in fewer:
         assert_equal(search.search(query, K), search.brute_force(query, K))
-    exact = timed(lambda query: search.search(query, K), asked)
+    exact = timed_warm(lambda query: search.search(query, K), asked)
     brute = timed(lambda query: search.brute_force(query, K), fewer)
-    beside = timed(lambda query: search.search(query, K), fewer * 3)
+    beside = timed_warm(lambda query: search.search(query, K), fewer)
     opened = zeuxis.open(bank)
     whole = []
     for layout in layouts[: 4 if quick else 101]:
         start = time.perf_counter()
         opened.retrieve(layout, K)
         whole.append(time.perf_counter() - start)
+    many = {}
+    for workers in (1, usable_cores()):
+        start = time.perf_counter()
+        asked_for = sum(1 for _ in opened.retrieve_many(layouts, K, workers=workers, progress=False))
+        many[workers] = asked_for / (time.perf_counter() - start)
     columns = sum(
         entry.size
         for shard in reader.manifest.shards
@@ -86,6 +92,8 @@ def _row(bank: Path, layouts: list[Any], quick: bool) -> dict[str, Any]:
         "brute force, median us": float(np.median(brute)) * 1e6,
         "brute force over exact": float(np.median(brute) / np.median(beside)),
         "layout ms": float(np.median(whole)) * 1e3,
+        "layouts a second, one thread": many[1],
+        "layouts a second, all cores": many[usable_cores()],
         "components a layout": sum(len(query.class_ids) for query in framed(search, layouts)) / len(layouts),
         "search structures, bytes a segment": (columns + leaves) / segments,
     }
