@@ -321,14 +321,15 @@ def test_places_that_cannot_be_written_are_refused_and_nothing_else_is_written(
 def test_a_layout_a_link_and_a_device_are_never_written_over(
     command: str, option: str, bank: Path, layout: Path, tmp_path: Path, run: Run
 ):
-    before = layout.read_bytes()
-    (tmp_path / "link.png").symlink_to(tmp_path / "elsewhere.png")
-    os.mkfifo(tmp_path / "pipe.png")
+    before, out = layout.read_bytes(), tmp_path / "out"
+    out.mkdir()
+    (out / "link.png").symlink_to(out / "elsewhere.png")
+    os.mkfifo(out / "pipe.png")
     refused(run(command, layout, "--bank", bank, option, layout), str(layout), "is the layout itself")
     for name in ("link.png", "pipe.png"):
-        refused(run(command, layout, "--bank", bank, option, tmp_path / name), name, "is a link or a device")
+        refused(run(command, layout, "--bank", bank, option, out / name), name, "is a link or a device")
     assert layout.read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.png", "pipe.png"]
+    assert sorted(path.name for path in out.iterdir()) == ["link.png", "pipe.png"]
 
 
 def test_a_table_of_an_unknown_kind_is_refused(bank: Path, layout: Path, run: Run):
