@@ -24,9 +24,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from zeuxis.ingest.datasets import open_dataset
-from zeuxis.ingest.datasets.base import Dataset, SourceRef, group_name
-from zeuxis.ingest.extract import Extraction, ExtractionSettings, _content, _segment_records, source_name
-from zeuxis.ingest.segments import find_segments, void_share
+from zeuxis.ingest.datasets.base import Dataset, SourceRef
+from zeuxis.ingest.extract import Extraction, ExtractionSettings, layout_bundle, source_name, with_content
+from zeuxis.ingest.segments import find_segments
 from zeuxis.pipelines.extraction import shard_settings
 from zeuxis.pipelines.indexing import index_shards
 from zeuxis.pipelines.planning import default_frame, prepare
@@ -37,7 +37,6 @@ from zeuxis.storage.errors import BankError, DatasetError, InputError, ZeuxisErr
 from zeuxis.storage.layouts import Geometry, sample_to_frame
 from zeuxis.storage.manifest import Manifest, collect_garbage, generations, publish, shard_folder
 from zeuxis.storage.reader import Reader, content_of
-from zeuxis.storage.records import SourceRecord
 from zeuxis.storage.shard import Shard, ShardEntry, ShardWriter, SourceBundle, finished_shard
 
 ZOOM = (1.02, 1.5)
@@ -223,27 +222,7 @@ def bundle(growth: Growth, number: int) -> SourceBundle:
     native, source_id = growth.layout(number)
     layout = extraction.dataset.to_bank(native)
     segments = find_segments(layout, source_id, extraction.classes, extraction.settings.geometry)
-    components = len(segments.framed.components)
-    common = {"source": name, "dataset": extraction.dataset.name, "split": ref.split}
-    common["group"] = group_name(extraction.dataset.name, ref.group)
-    source = SourceRecord(
-        **common,
-        source_id=source_id,
-        image=str(ref.image),
-        layout=str(ref.layout),
-        depth=ref.depth,
-        height=layout.shape[0],
-        width=layout.shape[1],
-        components=components,
-        segments=len(segments),
-        small=components - len(segments),
-        void=void_share(layout),
-        content="",
-        stamp=stamp,
-    )
-    records = _segment_records(segments, extraction.classes, common)
-    made = SourceBundle(source, records, [], [], {}, segments.tiled, segments.columns)
-    return replace(made, source=replace(source, content=_content(made)))
+    return with_content(layout_bundle(name, ref, layout, segments, source_id, extraction, stamp))
 
 
 def grown_layout(layout: Layout, rng: np.random.Generator) -> Layout:

@@ -195,9 +195,9 @@ class ExactSearch:
         offsets = np.cumsum([0, *(len(allowed[shard]) for shard in part.shards)])
         joined = np.concatenate([allowed[shard] for shard in part.shards]) if len(part.shards) else _ALL
         rows = joined[offsets[part.leaves.shard] + part.leaves.row]
-        return rows, np.logical_or.reduceat(rows, starts_of(part.leaves.class_start[:, 0], SIZES[1])) if len(
-            rows
-        ) else _ALL
+        if not len(rows):
+            return rows, _ALL
+        return rows, np.logical_or.reduceat(rows, starts_of(part.leaves.class_start[:, 0], SIZES[1]))
 
     def _places(self, class_id: int, allowed: Allowed | None) -> npt.NDArray[np.int64]:
         found = [np.zeros((0, 2), np.int64)]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..storage.appearance import Appearance
-from ..storage.classes import ClassTable
+from ..storage.classes import ClassTable, Layout
 from ..storage.codec import Mask, encode_segment
 from ..storage.images import Photograph
 from ..storage.layouts import Geometry, sample_to_frame
@@ -85,37 +85,60 @@ def extract(ref: SourceRef, encoded: EncodedSource, source: Source, job: Extract
         job: settings, classes and data set.
         stamp: of its files, see `SourceRecord`.
     """
-    source_id = encoded.source_id
     layout = job.dataset.to_bank(source.layout)
-    segments = find_segments(layout, source_id, job.classes, job.settings.geometry)
+    segments = find_segments(layout, encoded.source_id, job.classes, job.settings.geometry)
     crops = list(segments.crops(source.image))
-    name = source_name(job.dataset.name, ref)
+    bundle = layout_bundle(source_name(job.dataset.name, ref), ref, layout, segments, encoded.source_id, job, stamp)
+    common = {name: getattr(bundle.source, name) for name in _COMMON}
+    return with_content(
+        replace(
+            bundle,
+            orderings=_ordering_records(segments, source, job, common),
+            patches=_patch_records(source, job.settings.patches, common),
+            blobs=_blobs(segments, crops, encoded, job.settings.keep_sources),
+            appearance=Appearance(DESCRIPTOR, describe_all(crops)),
+        )
+    )
+
+
+_COMMON = ("source", "dataset", "split", "group")
+
+
+def layout_bundle(
+    name: str, ref: SourceRef, layout: Layout, segments: Segments, source_id: str, job: Extraction, stamp: str
+) -> SourceBundle:
+    """What the layout of a source alone gives: its row, the rows of its segments and their search columns.
+
+    Args:
+        name: of the source in the bank; ref: as it is listed.
+        layout: `(H, W)` uint16 of the bank's class ids; segments: found in it.
+        source_id: what the segments' ids derive from.
+        job, stamp: as in `extract`.
+    """
     common = {"source": name, "dataset": job.dataset.name, "split": ref.split}
     common["group"] = group_name(job.dataset.name, ref.group)
-    bundle = SourceBundle(
-        SourceRecord(
-            **common,
-            source_id=source_id,
-            image=str(ref.image),
-            layout=str(ref.layout),
-            depth=ref.depth,
-            height=layout.shape[0],
-            width=layout.shape[1],
-            components=len(segments.framed.components),
-            segments=len(segments),
-            small=len(segments.framed.components) - len(segments),
-            void=void_share(layout),
-            content="",
-            stamp=stamp,
-        ),
-        _segment_records(segments, job.classes, common),
-        _ordering_records(segments, source, job, common),
-        _patch_records(source, job.settings.patches, common),
-        _blobs(segments, crops, encoded, job.settings.keep_sources),
-        segments.tiled,
-        segments.columns,
-        Appearance(DESCRIPTOR, describe_all(crops)),
+    components = len(segments.framed.components)
+    source = SourceRecord(
+        **common,
+        source_id=source_id,
+        image=str(ref.image),
+        layout=str(ref.layout),
+        depth=ref.depth,
+        height=layout.shape[0],
+        width=layout.shape[1],
+        components=components,
+        segments=len(segments),
+        small=components - len(segments),
+        void=void_share(layout),
+        content="",
+        stamp=stamp,
     )
+    records = _segment_records(segments, job.classes, common)
+    return SourceBundle(source, records, [], [], {}, segments.tiled, segments.columns)
+
+
+def with_content(bundle: SourceBundle) -> SourceBundle:
+    """The bundle with the hash over all that is in it."""
     return replace(bundle, source=replace(bundle.source, content=_content(bundle)))
 
 
@@ -207,7 +230,7 @@ def _content(bundle: SourceBundle) -> str:
     segments = sorted(bundle.segments, key=lambda row: row.segment_id)
     rows: list[Record] = [replace(bundle.source, stamp=""), *segments, *bundle.orderings, *bundle.patches]
     for row in rows:
-        digest.update(repr(astuple(row)).encode())
+        digest.update(repr(tuple(vars(row).values())).encode())
     for key, value in sorted(bundle.blobs.items()):
         digest.update(key + hashlib.blake2b(value, digest_size=16).digest())
     return digest.hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, get_type_hints
 
 import pyarrow as pa
@@ -174,7 +174,7 @@ def schema_of(record: type[Record]) -> pa.Schema:
 def to_table(record: type[Record], rows: Iterable[Record]) -> pa.Table:
     """Rows as an Arrow table of the record's schema."""
     schema = schema_of(record)
-    columns: list[Any] = list(zip(*(astuple(row) for row in rows), strict=True)) or [()] * len(schema)
+    columns: list[Any] = list(zip(*(vars(row).values() for row in rows), strict=True)) or [()] * len(schema)
     arrays = [
         pa.array(column, field.type.value_type).dictionary_encode().cast(field.type)
         if pa.types.is_dictionary(field.type)

@@ -17,7 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bank import Bank, collage, explain, open, retrieve, similar
+    from .bank import Bank
+    from .calls import collage, explain, open, retrieve, similar
     from .index.appearance import Similar
     from .index.explain import Explanation
     from .index.merge import merge_hits
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Bank": ".bank",
-    "collage": ".bank",
-    "explain": ".bank",
-    "open": ".bank",
-    "retrieve": ".bank",
-    "similar": ".bank",
+    "collage": ".calls",
+    "explain": ".calls",
+    "open": ".calls",
+    "retrieve": ".calls",
+    "similar": ".calls",
     "Similar": ".index.appearance",
     "Explanation": ".index.explain",
     "merge_hits": ".index.merge",

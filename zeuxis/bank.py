@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import closing
@@ -10,9 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from .storage.errors import InputError, sentence
 from .storage.filters import Where
-from .storage.installation import check_installation
 from .storage.reader import Reader
 
 if TYPE_CHECKING:
@@ -20,7 +17,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from .index.appearance import AppearanceIndex, Similar
-    from .index.explain import Explanation
     from .index.request import LayoutLike, Options
     from .index.result import Hit, Retrieval
     from .index.retriever import Retriever
@@ -279,125 +275,6 @@ class Bank:
         return Retriever(self._reader)
 
 
-def open(path: str | Path | None = None) -> Bank:
-    """Opens the current generation of a bank.
-
-    Args:
-        path: the bank's folder; default: the environment variable ZEUXIS_BANK.
-    """
-    check_installation()
-    path = path or os.environ.get("ZEUXIS_BANK")
-    if not path:
-        raise InputError(sentence("bank", "none was named", fix="give its path or set ZEUXIS_BANK"))
-    return Bank(path)
-
-
-def retrieve(
-    layout: LayoutLike | None = None,
-    k: int = 5,
-    *,
-    bank: str | Path | None = None,
-    figure: str | Path | None = None,
-    **query: Any,
-) -> Retrieval:
-    """`Bank.retrieve` on the bank at `bank`, or the one named by ZEUXIS_BANK.
-
-    Args:
-        layout, k, query: as in `Bank.retrieve`.
-        bank: the bank's folder.
-        figure: where to save a picture of the result.
-    """
-    if figure is None:
-        return _opened(bank).retrieve(layout, k, **query)
-    from .index.figure import check_figure, save_figure
-
-    check_figure(figure)
-    result = _opened(bank).retrieve(layout, k, **query)
-    save_figure(result.figure(), figure)
-    return result
-
-
-def collage(
-    layout: LayoutLike | None = None, *, out: str | Path | None = None, bank: str | Path | None = None, **query: Any
-) -> Collage:
-    """`Bank.collage` on the bank at `bank`, or the one named by ZEUXIS_BANK."""
-    return _opened(bank).collage(layout, out=out, **query)
-
-
-def similar(
-    segment: Hit | Similar | int | str,
-    k: int = 5,
-    *,
-    bank: str | Path | None = None,
-    figure: str | Path | None = None,
-    **query: Any,
-) -> list[Similar]:
-    """`Bank.similar` on the bank at `bank`, or the one named by ZEUXIS_BANK.
-
-    Args:
-        segment, k, query: as in `Bank.similar`.
-        bank: the bank's folder.
-        figure: where to save a picture of the segment and those that look like it.
-    """
-    if figure is None:
-        return _opened(bank).similar(segment, k, **query)
-    from .index.appearance import Neighbour
-    from .index.appearance_figure import draw_similar
-    from .index.figure import check_figure, save_figure
-
-    check_figure(figure)
-    opened = _opened(bank)
-    found = opened.similar(segment, k, **query)
-    looks = opened._appearance
-    itself = looks.describe([Neighbour(0, *looks.find(segment))])[0]
-    save_figure(draw_similar([(itself, found)]), figure)
-    return found
-
-
-def explain(
-    layout: LayoutLike | None = None,
-    component: int = 0,
-    rank: int = 0,
-    *,
-    k: int = 5,
-    bank: str | Path | None = None,
-    out: str | Path | None = None,
-    **query: Any,
-) -> Explanation:
-    """Why a hit scored what it did: retrieves as `Bank.retrieve` does, and explains one hit of one component.
-
-    Args:
-        layout, query: as in `Bank.retrieve`.
-        component, rank: numbers from 0, as in `retrieve(layout, k)[component].hits[rank]`.
-        k: as `retrieve` was asked; only `sample` makes a difference.
-        bank: the bank's folder.
-        out: where to save the picture.
-
-    Raises:
-        as `Bank.retrieve`; InputError: there is no such component or rank, or `out` cannot be written.
-    """
-    from .index.figure import check_figure
-
-    if out is not None:
-        check_figure(out)
-    for name, number in (("component", component), ("rank", rank)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            raise InputError(sentence(name, expected="a whole number of at least 0", found=repr(number)))
-    result = _opened(bank).retrieve(layout, max(k, rank + 1) if isinstance(k, int) else k, **query)
-    if component >= len(result):
-        expected = f"one of the {len(result)} components, from 0"
-        raise InputError(sentence(f"component {component}", expected=expected, found="no such number"))
-    hits = result[component].hits
-    if rank >= len(hits):
-        raise InputError(
-            sentence(f"rank {rank}", expected=f"one of the {len(hits)} hits, from 0", found="no such number")
-        )
-    explained = hits[rank].explain()
-    if out is not None:
-        explained.save(out)
-    return explained
-
-
 def _warned(result: Retrieval) -> Retrieval:
     for warning in result.warnings:
         warnings.warn(warning, stacklevel=3)
@@ -412,21 +289,3 @@ def _counted(results: Any, total: int | None) -> Iterator[Any]:
         for done, result in enumerate(results, start=1):
             report(done, total)
             yield result
-
-
-_banks: dict[Path, tuple[tuple[int, int, int], Bank]] = {}
-
-
-def _opened(path: str | Path | None) -> Bank:
-    """An open bank, kept as long as the manifest it was opened by is the current one."""
-    from .storage.manifest import generations, manifest_path
-
-    folder = Path(os.path.expanduser(path or os.environ.get("ZEUXIS_BANK", ""))).resolve()
-    numbers = generations(folder)
-    if not numbers:
-        return open(path)  # which says what is wrong
-    status = manifest_path(folder, numbers[-1]).stat()
-    stamp = (numbers[-1], status.st_ino, status.st_mtime_ns)
-    if folder not in _banks or _banks[folder][0] != stamp:
-        _banks[folder] = (stamp, open(path))
-    return _banks[folder][1]

@@ -6,11 +6,10 @@ rejected; 130 interrupted.
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib import metadata
 from io import StringIO, TextIOWrapper
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .options import BankOption, BankPath, DatasetSpec, LayoutPath, LayoutPaths, NativeIds, queries
 from .progress import progress_bar
 from .storage.errors import InputError, ZeuxisError, sentence
 from .storage.installation import check_installation
@@ -35,66 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-DatasetSpec = Annotated[str, typer.Argument(metavar="KIND:PATH", help="A data set: nyu, camvid, scenes or folder.")]
-LayoutPath = Annotated[
-    Path | None, typer.Argument(metavar="LAYOUT", help="Index or RGB-palette picture; none with --source.")
-]
-LayoutPaths = Annotated[
-    list[Path] | None,
-    typer.Argument(metavar="LAYOUT", help="Index or RGB-palette pictures, or folders of them; none with --source."),
-]
-BankPath = Annotated[Path, typer.Argument(metavar="BANK", help="The bank's folder.")]
-BankOption = Annotated[Path | None, typer.Option(help="The bank's folder; default: $ZEUXIS_BANK.", show_default=False)]
-NativeIds = Annotated[str | None, typer.Option("--dataset", help="The layout's ids are native to this data set.")]
-
-
-def _query(
-    where: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN=VALUE|SQL", help="Only segments of which this holds; may be repeated."),
-    ] = None,
-    exclude: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Leave out a source or a group.")] = None,
-    source: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The bank's source that the layout belongs to; guards.")
-    ] = None,
-    guard: Annotated[
-        bool | None,
-        typer.Option("--guard/--no-guard", help="Leave out val, test and the source's group.", show_default=False),
-    ] = None,
-    min_score: Annotated[float | None, typer.Option(help="Only hits of at least this score.")] = None,
-    sample: Annotated[
-        tuple[int, int] | None, typer.Option(metavar="TOP SEED", help="Draw the hits from the best TOP.")
-    ] = None,
-    weights: Annotated[tuple[float, float], typer.Option(metavar="MASK CONTEXT", help="Weights of the two terms.")] = (
-        1.0,
-        1.0,
-    ),
-    mode: Annotated[str, typer.Option(metavar="exact|fast|gpu", help="How to search.")] = "exact",
-    certify: Annotated[bool, typer.Option("--certify", help="Make sure that fast answers are exact.")] = False,
-) -> dict[str, Any]:
-    """The options of a query as `Bank.retrieve` takes them."""
-    from .storage.filters import parse_where
-
-    return {
-        "where": parse_where(where) if where else None, "exclude": exclude or (), "source": source, "guard": guard,
-        "min_score": min_score, "sample": sample, "weights": weights, "mode": mode, "certify": certify,
-    }  # fmt: skip
-
-
-def _queries(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options of `_query`, and hands it what they say as its argument `query`."""
-    shared = inspect.signature(_query, eval_str=True).parameters
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "query"]
-
-    def run(**given: Any) -> None:
-        command(**{p.name: given.pop(p.name) for p in own}, query=_query(**given))
-
-    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *shared.values())]
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return run
 
 
 @app.command()
@@ -174,7 +114,7 @@ def verify(
 
 
 @app.command()
-@_queries
+@queries
 def retrieve(
     layout: LayoutPaths = None,
     bank: BankOption = None,
@@ -189,7 +129,7 @@ def retrieve(
 
     Several layouts are searched on all cores, and their hits go into one table.
     """
-    from .bank import open, retrieve
+    from .calls import open, retrieve
     from .tables import HitWriter
 
     layouts = _pictures(layout or [])
@@ -235,7 +175,7 @@ def _retrieve_many(
 
 
 @app.command()
-@_queries
+@queries
 def explain(
     layout: LayoutPath = None,
     component: Annotated[int, typer.Option(help="Which component, from 0.")] = 0,
@@ -248,7 +188,7 @@ def explain(
     query: dict[str, Any],
 ) -> None:
     """Tell why a segment fits as it does, and draw it."""
-    from .bank import explain
+    from .calls import explain
 
     _keep_layouts([layout] if layout else [], out)
     _show(explain(layout, component, rank, k=k, bank=bank, out=out, dataset=dataset, **query).render())
@@ -264,7 +204,7 @@ def similar(
     own_source: Annotated[bool, typer.Option("--own-source", help="Also from its own photograph.")] = False,
 ) -> None:
     """Find the segments that look most like one of the bank."""
-    from .bank import similar
+    from .calls import similar
     from .index.appearance import as_table
 
     found = similar(segment, k, bank=bank, figure=figure, same_class=not any_class, exclude_source=not own_source)
@@ -272,7 +212,7 @@ def similar(
 
 
 @app.command()
-@_queries
+@queries
 def collage(
     out: Annotated[Path, typer.Option(help="The picture; provenance and validity are saved beside it.")],
     layout: LayoutPath = None,
@@ -282,7 +222,7 @@ def collage(
     query: dict[str, Any],
 ) -> None:
     """Paint a layout from the segments that fit it best."""
-    from .bank import collage
+    from .calls import collage
 
     _keep_layouts([layout] if layout else [], out)
     for path in collage(layout, out=out, bank=bank, dataset=dataset, **query).files:

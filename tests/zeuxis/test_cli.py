@@ -581,7 +581,7 @@ def test_an_interrupt_anywhere_is_one_line_and_130(layout: Path, bank: Path, run
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("zeuxis.bank.retrieve", interrupt)
+    monkeypatch.setattr("zeuxis.calls.retrieve", interrupt)
     ran = run("retrieve", layout, "--bank", bank)
     assert (ran.code, ran.out, len(ran.errors)) == (130, "", 1)
 
@@ -590,7 +590,7 @@ def test_memory_that_runs_out_is_one_sentence(layout: Path, bank: Path, run: Run
     def full(*_: Any, **__: Any) -> None:
         raise MemoryError("112 GiB")
 
-    monkeypatch.setattr("zeuxis.bank.retrieve", full)
+    monkeypatch.setattr("zeuxis.calls.retrieve", full)
     refused(run("retrieve", layout, "--bank", bank), "memory", "112 GiB")
 
 
