@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from importlib import import_module
 
 from ...storage.errors import DatasetError, sentence
@@ -42,5 +44,18 @@ def open_dataset(spec: str) -> Dataset:
             )
         )
     module, _, name = KINDS[kind].partition(":")
-    dataset: Dataset = getattr(import_module(module, __package__), name)(path)
+    opener = getattr(import_module(module, __package__), name)
+    root, options = split_options(path)
+    dataset: Dataset = opener(root, **options)
     return dataset
+
+
+def split_options(path: str) -> tuple[str, dict[str, str]]:
+    """`path?key=value&key=value` as path and options; a path that exists as it is written has none."""
+    match = _OPTIONS.fullmatch(path)
+    if match is None or os.path.exists(os.path.expanduser(path)):
+        return path, {}
+    return match[1], dict(pair.split("=", 1) for pair in match[2].split("&"))
+
+
+_OPTIONS = re.compile(r"(.*)\?([a-z_]+=[^&=?]*(?:&[a-z_]+=[^&=?]*)*)")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,10 +16,11 @@ import numpy.typing as npt
 from ...storage.classes import VOID, Layout
 from ...storage.decoding import Decoding
 from ...storage.errors import DatasetError, SourceError, sentence
-from ...storage.images import Depth, Photograph, decode_photograph, depth_size, picture_size
+from ...storage.images import Depth, Photograph, decode_labels, decode_photograph, depth_size, picture_size
+from .files import open_root, stamp_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceRef:
     """One source of a data set before it is read; listing a data set opens no picture.
 
@@ -31,6 +32,8 @@ class SourceRef:
             layout is a reject, a missing depth is not.
         fault: `(reason, sentence)` where the listing already shows that the source cannot be used, such as two images
             of one name; reading it raises that.
+        instances: path of the instance map, where there is one.
+        stamp: sizes and modification times of the files as they were listed; empty where the listing did not see them.
     """
 
     name: str
@@ -40,6 +43,13 @@ class SourceRef:
     layout: str | None
     depth: str | None = None
     fault: tuple[str, str] | None = None
+    instances: str | None = None
+    stamp: str = ""
+
+    @property
+    def files(self) -> list[str]:
+        """Its files, relative to the root."""
+        return [path for path in (self.image, self.layout, self.depth, self.instances) if path]
 
 
 @dataclass(frozen=True)
@@ -59,17 +69,19 @@ class Problem:
 
 @dataclass(frozen=True)
 class EncodedSource:
-    """The bytes of one source as they came."""
+    """The bytes of one source as they came; no layout where the data set has no labels."""
 
     image: bytes
-    layout: bytes
+    layout: bytes | None
     depth: bytes | None = None
+    instances: bytes | None = None
 
     @property
     def source_id(self) -> str:
-        """32 hex digits of blake2b over image, layout and depth bytes, each preceded by its length."""
+        """32 hex digits of blake2b over image, layout, depth and instance bytes, each preceded by its length."""
         digest = hashlib.blake2b(digest_size=16)
-        for data in (self.image, self.layout, self.depth or b""):
+        last = () if self.instances is None else (self.instances,)
+        for data in (self.image, self.layout or b"", self.depth or b"", *last):
             digest.update(len(data).to_bytes(8, "little"))
             digest.update(data)
         return digest.hexdigest()
@@ -84,6 +96,7 @@ class Source:
         layout: `(H, W)` uint16 native class ids, `VOID` where the data set says nothing.
         depth: `(H, W)` float32 metres, 0 where unknown, or `None`.
         split, group: as in `SourceRef`.
+        instances: `(H, W)` int32, one number an object of its class, 0 where there is none; or `None`.
     """
 
     image: Photograph
@@ -91,10 +104,14 @@ class Source:
     depth: Depth | None
     split: str
     group: str
+    instances: npt.NDArray[np.int32] | None = None
 
 
 class Dataset(ABC):
-    """A data set on disk: a kind and a root. Cheap to make and to send to a worker."""
+    """A data set: a kind, a root and options. Cheap to make and to send to a worker.
+
+    The root is a path on disk, or a `upath.UPath` with the same methods for what fsspec reaches.
+    """
 
     kind: ClassVar[str]
     expects: ClassVar[str]
@@ -102,9 +119,17 @@ class Dataset(ABC):
     licence: str | None = None
     neighbours: ClassVar[bool] = False
     """Groups are numbered in the order they were taken, and neighbouring ones may look alike."""
+    labelled: ClassVar[bool] = True
+    """Sources have label maps; where not, they give key patches and no segments."""
+    knows: ClassVar[Mapping[str, str]] = {}
+    """Its options, as in `kind:path?option=value`, and what each means."""
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(os.path.expanduser(root)).resolve()
+    def __init__(self, root: str | Path, **options: str) -> None:
+        if strange := sorted(set(options) - set(self.knows)):
+            known = ", ".join(self.knows) or "no option"
+            raise DatasetError(sentence(f"{self.kind}:{root}", expected=known, found=", ".join(strange)))
+        self.root = open_root(root)
+        self.options = options
         if not self.root.exists():
             raise DatasetError(
                 sentence(
@@ -116,9 +141,15 @@ class Dataset(ABC):
             )
 
     @property
+    def address(self) -> str:
+        """The root with the options: what tells two data sets of a kind apart."""
+        options = "&".join(f"{key}={value}" for key, value in sorted(self.options.items()))
+        return str(self.root) + f"?{options}" * bool(options)
+
+    @property
     def spec(self) -> str:
-        """`kind:root`, which `open_dataset` takes."""
-        return f"{self.kind}:{self.root}"
+        """`kind:address`, which `open_dataset` takes."""
+        return f"{self.kind}:{self.address}"
 
     @property
     @abstractmethod
@@ -155,7 +186,7 @@ class Dataset(ABC):
                     fix="add the image or remove the label map",
                 ),
             )
-        if ref.layout is None:
+        if ref.layout is None and self.labelled:
             raise SourceError(
                 "missing-label",
                 sentence(
@@ -165,14 +196,18 @@ class Dataset(ABC):
                     fix="add the label map or remove the image",
                 ),
             )
-        return EncodedSource(
-            self._bytes(ref.image), self._bytes(ref.layout), self._bytes(ref.depth) if ref.depth else None
-        )
+        rest = [self._bytes(path) if path else None for path in (ref.layout, ref.depth, ref.instances)]
+        return EncodedSource(self._bytes(ref.image), *rest)
 
     def stamp(self, ref: SourceRef) -> str:
-        """Sizes and modification times of a source's files: equal stamps, unchanged files."""
-        paths = [self.root] if self.root.is_file() else [self.root / p for p in (ref.image, ref.layout, ref.depth) if p]
-        return " ".join(map(_stamp, paths))
+        """Sizes and modification times of a source's files as they are now: equal stamps, unchanged files."""
+        return " ".join(
+            stamp_of(path) for path in ([self.root] if self._is_file else [self.root / p for p in ref.files])
+        )
+
+    @cached_property
+    def _is_file(self) -> bool:
+        return self.root.is_file()
 
     def decode(self, ref: SourceRef, encoded: EncodedSource) -> Source:
         """Image, layout and depth of one source, checked against each other.
@@ -188,7 +223,12 @@ class Dataset(ABC):
         if encoded.depth is not None:
             depth = self.decoding.depth(encoded.depth, self.root / str(ref.depth))
             self._check_size("depth map", ref.depth, depth.shape, size)
-        return Source(image, layout, depth, ref.split, ref.group)
+            self._check_depth(ref, depth)
+        instances = None
+        if encoded.instances is not None:
+            instances = self._instance_map(ref, encoded.instances)
+            self._check_size("instance map", ref.instances, instances.shape, size)
+        return Source(image, layout, depth, ref.split, ref.group, instances)
 
     def survey(self, ref: SourceRef) -> Layout:
         """The layout of one source, its photograph and depth map known by their headers alone: quick, less strict.
@@ -203,8 +243,24 @@ class Dataset(ABC):
             self._check_size("depth map", ref.depth, depth_size(encoded.depth, self.root / str(ref.depth)), size)
         return layout
 
-    def _checked_layout(self, ref: SourceRef, labels: bytes | npt.NDArray[np.integer], size: tuple[int, int]) -> Layout:
-        """The layout, of the photograph's size and not all void."""
+    def _instance_map(self, ref: SourceRef, data: bytes) -> npt.NDArray[np.int32]:
+        """One number an object, 0 where there is none."""
+        return decode_labels(data, self.root / str(ref.instances)).astype(np.int32)
+
+    def _check_depth(self, ref: SourceRef, depth: Depth) -> None:
+        if not (depth > 0).any():
+            said = sentence(
+                self.root / str(ref.depth), expected="at least one pixel of known depth", found="none",
+                fix="replace it or remove it",
+            )  # fmt: skip
+            raise SourceError("empty-depth", said)
+
+    def _checked_layout(
+        self, ref: SourceRef, labels: bytes | npt.NDArray[np.integer] | None, size: tuple[int, int]
+    ) -> Layout:
+        """The layout, of the photograph's size and not all void; all void where the data set has no labels."""
+        if labels is None:
+            return np.full(size, VOID, np.uint16)
         layout = self.decoding.layout(labels, self.root / str(ref.layout))
         self._check_size("label map", ref.layout, layout.shape, size)
         if not (layout != VOID).any():
@@ -248,11 +304,3 @@ class Dataset(ABC):
 def group_name(dataset: str, group: str) -> str:
     """A group's name in a bank: `dataset/group`, so that groups of two data sets never meet."""
     return f"{dataset}/{group}"
-
-
-def _stamp(path: Path) -> str:
-    try:
-        status = path.stat()
-    except OSError:
-        return "-"
-    return f"{status.st_size}:{status.st_mtime_ns}"

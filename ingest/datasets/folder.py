@@ -10,7 +10,8 @@ from ...storage.decoding import Decoding
 from ...storage.errors import DatasetError, sentence
 from .base import Problem
 from .classfile import find_class_file, read_metres_per_unit, read_rows
-from .listing import DEPTHS, SPLITS, PairedFiles, Section, contents, walk
+from .files import list_files
+from .listing import DEPTHS, SPLITS, PairedFiles, Section, contents
 
 MILLIMETRE = 0.001
 
@@ -28,8 +29,8 @@ class Folder(PairedFiles):
     kind = "folder"
     expects = "images/ and labels/ with files of the same names, and if there is depth depths/"
 
-    def __init__(self, root: str | Path) -> None:
-        super().__init__(root)
+    def __init__(self, root: str | Path, **options: str) -> None:
+        super().__init__(root, **options)
         self._classes = find_class_file(self.root)
         self._metres = read_metres_per_unit(self.root / "depth.yaml") or self._classes.metres_per_unit
 
@@ -57,10 +58,10 @@ class Folder(PairedFiles):
         ]
         return [*super().ignored(), *strays]
 
-    def _depth_files(self) -> Iterator[Path]:
+    def _depth_files(self) -> Iterator[PurePosixPath]:
         """Every depth map, one after the other: a worker looks at the first alone."""
-        folder = self.root / "depths"
-        for path in walk(folder) if folder.is_dir() else ():
+        for file in list_files(self.root, "depths") if (self.root / "depths").is_dir() else ():
+            path = PurePosixPath(file.path)
             if path.suffix.lower() in DEPTHS and not path.name.startswith("."):
                 yield path
 

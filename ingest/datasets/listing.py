@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -12,10 +12,11 @@ from typing import Any
 
 from ...storage.errors import DatasetError, sentence
 from .base import Dataset, Problem, SourceRef
+from .files import FileInfo, list_files
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
 """Suffixes taken for pictures, in lower case."""
-DEPTHS = PICTURES | {".npy"}
+DEPTHS = PICTURES | {".npy", ".pfm", ".h5", ".hdf5"}
 SPLITS = ("train", "val", "test")
 
 
@@ -36,8 +37,8 @@ class PairedFiles(Dataset):
     the source a reject (`duplicate-name`), whichever would have been right; nothing is chosen silently.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        super().__init__(root)
+    def __init__(self, root: str | Path, **options: str) -> None:
+        super().__init__(root, **options)
         self.licence = _licence(self.root)
 
     def sources(self) -> Sequence[SourceRef]:
@@ -78,7 +79,7 @@ class PairedFiles(Dataset):
             if section.depths and (self.root / section.depths).is_dir():
                 self._list(section, "depth", section.depths, found, ignored)
         for name in [name for name, files in found.items() if not files.image and not files.layout]:
-            ignored += [self._stray_depth(path) for path in found.pop(name).depth]
+            ignored += [self._stray_depth(file.path) for file in found.pop(name).depth]
         if not found:
             raise self._nothing(f"no picture in {self._folders()}")
         placed = self._splits_and_groups(sorted(found))
@@ -92,38 +93,38 @@ class PairedFiles(Dataset):
 
     def _list(self, section: Section, kind: str, folder: str, found: dict[str, _Files], ignored: list[Problem]) -> None:
         suffixes = DEPTHS if kind == "depth" else PICTURES
-        for path in walk(self.root / folder):
-            relative = path.relative_to(self.root).as_posix()
-            reason = _why_ignored(path, suffixes)
-            if reason:
-                ignored.append(Problem(relative, reason, sentence(path, f"is left out ({reason})", fix="remove it")))
+        for file in list_files(self.root, folder):
+            if reason := _why_ignored(file, suffixes):
+                said = sentence(self.root / file.path, f"is left out ({reason})", fix="remove it")
+                ignored.append(Problem(file.path, reason, said))
                 continue
-            name = path.relative_to(self.root / folder).with_suffix("").as_posix()
+            name = os.path.splitext(file.path[len(folder) + 1 :])[0]
             name = self._label_name(name) if kind == "layout" else name
-            getattr(found.setdefault(section.prefix + name, _Files()), kind).append(relative)
+            files = found.get(section.prefix + name)
+            if files is None:
+                files = found[section.prefix + name] = _Files()
+            getattr(files, kind).append(file)
 
     def _ref(self, name: str, files: _Files, split: str, group: str) -> SourceRef:
-        if _printable(name) != name:
-            said = sentence(self.root / _printable(name), "the file name is not UTF-8", fix="rename the file")
-            printable = _printable(name)
+        printable = _printable(name)
+        if printable != name:
+            said = sentence(
+                self.root / printable, expected="a file name of printable UTF-8", found="other bytes in it",
+                fix="rename the file",
+            )  # fmt: skip
             return SourceRef(printable, split, printable, None, None, None, ("unreadable-name", said))
-        return SourceRef(
-            name,
-            split,
-            group,
-            next(iter(files.image), None),
-            next(iter(files.layout), None),
-            next(iter(files.depth), None),
-            self._fault(name, files),
-        )
+        kinds = [next(iter(found), None) for found in (files.image, files.layout, files.depth)]
+        paths = (file and file.path for file in kinds)
+        stamp = " ".join([file.stamp for file in kinds if file])
+        return SourceRef(name, split, group, *paths, self._fault(name, files), stamp=stamp)
 
     def _fault(self, name: str, files: _Files) -> tuple[str, str] | None:
-        for paths in (files.image, files.layout, files.depth):
-            if len(paths) > 1:
+        for same in (files.image, files.layout, files.depth):
+            if len(same) > 1:
                 said = sentence(
-                    self.root / paths[0],
+                    self.root / same[0].path,
                     expected="one file of this name",
-                    found=f"also {', '.join(PurePosixPath(path).name for path in paths[1:])}",
+                    found=f"also {', '.join(PurePosixPath(file.path).name for file in same[1:])}",
                     fix="keep one of them or rename the others",
                 )
                 return "duplicate-name", said
@@ -146,10 +147,12 @@ class PairedFiles(Dataset):
 class _Files:
     """The files that share one name."""
 
+    __slots__ = ("depth", "image", "layout")
+
     def __init__(self) -> None:
-        self.image: list[str] = []
-        self.layout: list[str] = []
-        self.depth: list[str] = []
+        self.image: list[FileInfo] = []
+        self.layout: list[FileInfo] = []
+        self.depth: list[FileInfo] = []
 
 
 def contents(folder: Path) -> str:
@@ -163,41 +166,21 @@ def contents(folder: Path) -> str:
     return f"a folder that holds {', '.join(names[:6])}{more}"
 
 
-def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Every file below a folder, sorted by folder; links are followed, but never in a circle.
-
-    A hidden folder is yielded as itself and not entered.
-
-    Raises:
-        DatasetError: a folder cannot be listed.
-    """
-    real = folder.resolve()
-    if real in above:
-        return
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise DatasetError(
-            sentence(folder, f"cannot be listed ({error.strerror})", fix="check its permissions")
-        ) from error
-    for entry in entries:
-        if entry.is_dir() and not entry.name.startswith("."):
-            yield from walk(folder / entry.name, (*above, real))
-        else:
-            yield folder / entry.name
-
-
-def _why_ignored(path: Path, suffixes: frozenset[str]) -> str:
-    if path.name.startswith("."):
+def _why_ignored(file: FileInfo, suffixes: frozenset[str]) -> str:
+    name = file.path.rpartition("/")[2]
+    if name.startswith("."):
         return "hidden-file"
-    if path.suffix.lower() not in suffixes:
+    if os.path.splitext(name)[1].lower() not in suffixes:
         return "not-a-picture"
-    return "" if path.is_file() else "not-a-file"
+    return "" if file.regular else "not-a-file"
 
 
 def _printable(name: str) -> str:
-    """A file name as text; bytes that are no UTF-8 are shown as escapes."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """A file name as text; bytes that are no UTF-8 and characters that control a terminal are shown as escapes."""
+    if name.isascii() and name.isprintable():
+        return name
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _licence(root: Path) -> str | None:

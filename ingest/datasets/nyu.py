@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -18,6 +17,7 @@ from ...storage.classes import Colour, Layout, SemanticClass, colour_of
 from ...storage.decoding import Decoding
 from ...storage.errors import DatasetError, SourceError, sentence
 from .base import Dataset, EncodedSource, SourceRef
+from .files import is_remote, open_root
 from .listing import PairedFiles, Section, contents
 
 VOID_ID = 39
@@ -83,18 +83,18 @@ def _semantic_class(id: int, name: str) -> SemanticClass:
 CLASSES = tuple(_semantic_class(id, name) for id, name in enumerate(_COLOURS))
 
 
-def open_nyu(root: str | Path) -> Dataset:
+def open_nyu(root: str | Path, **options: str) -> Dataset:
     """NYU from a folder with `images/` and `labels/`, from the official file, or from a folder that holds that file.
 
     Raises:
         DatasetError: there is no such path.
     """
-    path = Path(os.path.expanduser(root))
+    path = open_root(root)
     if path.is_file():
-        return NyuMat(path)
+        return NyuMat(path, **options)
     if (path / MAT_NAME).is_file() and not (path / "images").is_dir():
-        return NyuMat(path / MAT_NAME)
-    return NyuFolder(path)
+        return NyuMat(path / MAT_NAME, **options)
+    return NyuFolder(path, **options)
 
 
 def split_and_group(number: int) -> tuple[str, str]:
@@ -216,7 +216,7 @@ class NyuMat(Dataset):
         import h5py
 
         try:
-            file = h5py.File(self.root, "r")
+            file = h5py.File(self.root.open("rb") if is_remote(self.root) else self.root, "r")
         except OSError as error:
             raise self._error(f"a file that is no readable HDF5 ({error})") from error
         missing = [key for key in ("images", "labels", "names") if key not in file]
