@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..storage.appearance import Appearance
 from ..storage.classes import ClassTable, Layout
@@ -23,7 +24,7 @@ from .ordering import Rule, orderings
 from .patches import PatchSettings, key_patches
 from .segments import Segments, find_segments, void_share
 
-EXTRACTION = 1
+EXTRACTION = 2
 """Raised whenever the same input and settings would give other rows or payloads."""
 
 
@@ -37,6 +38,7 @@ class ExtractionSettings:
         keep_sources: the bank keeps the sources' files as they came.
         patches: how key patches are found, or None for none.
         edge_model: SHA-256 of the structured-edge model file, where one is used.
+        depth_model: file of the depth network that gives depth where there is none; depth_hash: its SHA-256.
     """
 
     geometry: Geometry
@@ -44,6 +46,8 @@ class ExtractionSettings:
     keep_sources: bool = True
     patches: PatchSettings | None = None
     edge_model: str | None = None
+    depth_model: str | None = None
+    depth_hash: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the manifest."""
@@ -60,6 +64,8 @@ class ExtractionSettings:
             row["keep_sources"],
             PatchSettings(**row["patches"]) if row["patches"] else None,
             row["edge_model"],
+            row.get("depth_model"),
+            row.get("depth_hash"),
         )
 
     @property
@@ -88,7 +94,8 @@ def extract(ref: SourceRef, encoded: EncodedSource, source: Source, job: Extract
     layout = job.dataset.to_bank(source.layout)
     segments = find_segments(layout, encoded.source_id, job.classes, job.settings.geometry)
     crops = list(segments.crops(source.image))
-    bundle = layout_bundle(source_name(job.dataset.name, ref), ref, layout, segments, encoded.source_id, job, stamp)
+    name = source_name(job.dataset.name, ref)
+    bundle = layout_bundle(name, ref, layout, segments, encoded.source_id, job, stamp, source.instances)
     common = {name: getattr(bundle.source, name) for name in _COMMON}
     return with_content(
         replace(
@@ -101,11 +108,40 @@ def extract(ref: SourceRef, encoded: EncodedSource, source: Source, job: Extract
     )
 
 
+def again(
+    bundle: SourceBundle,
+    ref: SourceRef,
+    encoded: EncodedSource,
+    source: Source,
+    job: Extraction,
+    *,
+    patches: bool,
+    ordered: bool,
+) -> SourceBundle:
+    """A bundle of the same geometry with its key patches or its orderings found anew; see `with_content`."""
+    common = {name: getattr(bundle.source, name) for name in _COMMON}
+    if ordered:
+        segments = find_segments(
+            job.dataset.to_bank(source.layout), encoded.source_id, job.classes, job.settings.geometry
+        )
+        bundle = replace(bundle, orderings=_ordering_records(segments, source, job, common))
+    if patches:
+        bundle = replace(bundle, patches=_patch_records(source, job.settings.patches, common))
+    return bundle
+
+
 _COMMON = ("source", "dataset", "split", "group")
 
 
 def layout_bundle(
-    name: str, ref: SourceRef, layout: Layout, segments: Segments, source_id: str, job: Extraction, stamp: str
+    name: str,
+    ref: SourceRef,
+    layout: Layout,
+    segments: Segments,
+    source_id: str,
+    job: Extraction,
+    stamp: str,
+    instances: npt.NDArray[np.int32] | None = None,
 ) -> SourceBundle:
     """What the layout of a source alone gives: its row, the rows of its segments and their search columns.
 
@@ -114,6 +150,7 @@ def layout_bundle(
         layout: `(H, W)` uint16 of the bank's class ids; segments: found in it.
         source_id: what the segments' ids derive from.
         job, stamp: as in `extract`.
+        instances: `(H, W)` int32, see `Source`.
     """
     common = {"source": name, "dataset": job.dataset.name, "split": ref.split}
     common["group"] = group_name(job.dataset.name, ref.group)
@@ -122,7 +159,7 @@ def layout_bundle(
         **common,
         source_id=source_id,
         image=str(ref.image),
-        layout=str(ref.layout),
+        layout=ref.layout,
         depth=ref.depth,
         height=layout.shape[0],
         width=layout.shape[1],
@@ -133,7 +170,7 @@ def layout_bundle(
         content="",
         stamp=stamp,
     )
-    records = _segment_records(segments, job.classes, common)
+    records = _segment_records(segments, job.classes, common, instances)
     return SourceBundle(source, records, [], [], {}, segments.tiled, segments.columns)
 
 
@@ -154,8 +191,11 @@ def rejected(
     return RejectRecord(source_name(dataset, ref), dataset, ref.image, ref.layout, reason, message, source_id, stamp)
 
 
-def _segment_records(segments: Segments, classes: ClassTable, common: Mapping[str, str]) -> list[SegmentRecord]:
+def _segment_records(
+    segments: Segments, classes: ClassTable, common: Mapping[str, str], instances: npt.NDArray[np.int32] | None
+) -> list[SegmentRecord]:
     columns = segments.columns
+    counts = [None] * len(segments) if instances is None else segments.distinct(instances)
     rows = zip(
         columns.segment_id.tolist(),
         columns.class_id.tolist(),
@@ -164,6 +204,7 @@ def _segment_records(segments: Segments, classes: ClassTable, common: Mapping[st
         columns.context_area.tolist(),
         segments.crop_boxes.tolist(),
         segments.pixels.tolist(),
+        counts,
         strict=True,
     )
     return [
@@ -171,9 +212,10 @@ def _segment_records(segments: Segments, classes: ClassTable, common: Mapping[st
             segment_id=id, class_id=class_id, class_name=classes[class_id].name, area=area, context_area=context,
             top=box[0], left=box[1], bottom=box[2], right=box[3],
             crop_top=crop[0], crop_left=crop[1], crop_bottom=crop[2], crop_right=crop[3], pixels=pixels,
+            instances=count,
             **common,
         )
-        for id, class_id, box, area, context, crop, pixels in rows
+        for id, class_id, box, area, context, crop, pixels, count in rows
     ]  # fmt: skip
 
 

@@ -1,18 +1,22 @@
-"""What a rebuild has to do: which sources are new, changed, unchanged, unusable or gone."""
+"""What a rebuild has to do, by listings and stamps alone: what is to be read, unchanged, unusable or gone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from ..storage.errors import SourceError, sentence
-from ..storage.images import picture_size
 from ..storage.reader import Reader
 from ..storage.records import RejectRecord
+from ..storage.shard import placed_rows
+from ..storage.stamps import read_stamps
 from .datasets.base import Dataset, SourceRef, group_name
 from .extract import rejected, source_name
+
+ANY_REASON = "failed"
+"""As a reason to try again: every reject."""
+_UNSEEN = frozenset({"worker-died"})
+"""Reasons for which nobody has seen the bytes, and which are nevertheless not tried again while the stamp is equal."""
 
 
 class KnownSource(NamedTuple):
@@ -29,6 +33,7 @@ class KnownReject(NamedTuple):
     """An input that the bank has rejected."""
 
     source_id: str | None
+    stamp: str
     reason: str
     message: str
     shard: str
@@ -42,108 +47,103 @@ class Known:
     rejects: Mapping[str, KnownReject] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class NewSource:
-    """A source to extract: its hash and stamp as the plan saw them, and its size `(height, width)`."""
+@dataclass(frozen=True, slots=True)
+class DueSource:
+    """A source that is to be read.
+
+    Attributes:
+        ref: as it is listed.
+        stamp: of its files when it was listed.
+        held: the hash of the bytes that the bank holds of it in the same place; empty where it holds none. Where the
+            bytes are still those, there is nothing to extract.
+    """
 
     ref: SourceRef
-    source_id: str
     stamp: str
-    size: tuple[int, int]
+    held: str = ""
 
 
 @dataclass
 class Plan:
-    """What is to be done for one data set; every listed source is in exactly one of the first four.
+    """What is to be done for one data set; every listed source is in exactly one of the first five.
 
     Attributes:
-        new: sources to extract.
-        rejects: inputs that cannot be used, found so now.
+        due: sources to read.
+        rejects: inputs that cannot be used, as the listing shows.
         reused: names of sources that are in the bank already, unchanged.
         still_rejected: names of inputs that were rejected before and have not changed.
-        masked: (shard id, source name) of sources that leave the bank: changed ones and vanished ones.
-        masked_rejects: (shard id, source name) of rejects that are no longer so.
-        vanished: names of sources whose files are gone.
+        forgotten: names of sources that were forgotten.
+        vanished: names of sources that the bank holds and the data set no longer lists.
+        vanished_rejects: names of rejects that it no longer lists.
     """
 
-    new: list[NewSource] = field(default_factory=list)
+    due: list[DueSource] = field(default_factory=list)
     rejects: list[RejectRecord] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
     still_rejected: list[str] = field(default_factory=list)
-    masked: list[tuple[str, str]] = field(default_factory=list)
-    masked_rejects: list[tuple[str, str]] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
+    vanished_rejects: list[str] = field(default_factory=list)
 
     @property
     def n_in(self) -> int:
         """The sources that the data set lists."""
-        return len(self.new) + len(self.rejects) + len(self.reused) + len(self.still_rejected)
-
-
-@dataclass(frozen=True)
-class Look:
-    """What one listed source is like now.
-
-    Attributes:
-        ref, source: as it is listed, and its name in the bank.
-        source_id: the hash of its bytes; empty where they could not be read.
-        stamp: of its files.
-        size: `(height, width)` of the photograph, zeros where it was not looked up.
-        fault: why it cannot be used, as far as a look shows.
-        unchanged: the bank holds it as it is.
-    """
-
-    ref: SourceRef
-    source: str
-    source_id: str
-    stamp: str
-    size: tuple[int, int] = (0, 0)
-    fault: SourceError | None = None
-    unchanged: bool = False
+        known = len(self.reused) + len(self.still_rejected) + len(self.forgotten)
+        return known + len(self.due) + len(self.rejects)
 
 
 @dataclass(frozen=True)
 class Survey:
-    """One data set as it lies on disk, beside what the bank holds of it.
+    """One data set as it is listed, beside what the bank holds of it.
 
     Attributes:
-        name: of the data set in the bank.
+        dataset: the data set; name: its name in the bank.
         known: what the bank holds of it.
-        looks: one a source of the chosen splits.
-        listed: names in the bank of all its sources. One that has moved to a split that is not chosen is none of them:
+        refs: name in the bank to source, of those this run is about.
+        stamps: name in the bank to stamp, of the same.
+        unchanged: names of sources that the bank holds as they are.
+        listed: names of all sources of the data set. One that has moved to a split that is not chosen is none of them:
             what the bank holds of it must go, since it would be held under its old split.
     """
 
+    dataset: Dataset
     name: str
     known: Known
-    looks: Sequence[Look]
-    listed: frozenset[str]
+    refs: Mapping[str, SourceRef]
+    stamps: Mapping[str, str]
+    unchanged: Collection[str]
+    listed: Collection[str]
 
     @property
     def staying(self) -> dict[str, str]:
         """Source id to name of the sources that the bank holds and keeps as they are."""
-        unchanged = {look.source: look.unchanged for look in self.looks}
-        return {
-            known.source_id: source
-            for source, known in self.known.sources.items()
-            if unchanged.get(source, source in self.listed)
-        }
+        sources = self.known.sources
+        kept = (name for name in sources if name in self.unchanged or (name in self.listed and name not in self.refs))
+        return {sources[name].source_id: name for name in kept}
 
 
-def known_of(bank: Reader | None, dataset: str) -> Known:
-    """What a bank holds of one of its data sets."""
-    sources: dict[str, KnownSource] = {}
-    rejects: dict[str, KnownReject] = {}
-    for shard in bank.shards if bank else ():
-        id = shard.entry.id
-        for row in shard.table("sources", ["source", "dataset", "source_id", "stamp", "split", "group"]).to_pylist():
-            if row["dataset"] == dataset and row["source"] not in shard.entry.masked:
-                found = KnownSource(row["source_id"], row["stamp"], row["split"], row["group"], id)
-                sources[row["source"]] = found
-        for row in shard.table("rejects", ["source", "dataset", "source_id", "reason", "message"]).to_pylist():
-            if row["dataset"] == dataset and row["source"] not in shard.entry.masked_rejects:
-                rejects[row["source"]] = KnownReject(row["source_id"], row["reason"], row["message"], id)
-    return Known(sources, rejects)
+def known_of(bank: Reader | None, without: Collection[str] = ()) -> dict[str, Known]:
+    """What a bank holds, by data set.
+
+    Args:
+        bank: one generation of it.
+        without: ids of shards that are taken for absent.
+    """
+    if bank is None:
+        return {}
+    sources: dict[str, dict[str, KnownSource]] = {entry.name: {} for entry in bank.manifest.datasets}
+    rejects: dict[str, dict[str, KnownReject]] = {entry.name: {} for entry in bank.manifest.datasets}
+    touched = read_stamps(bank.path, bank.manifest.stamps) if bank.manifest.stamps else {}
+    shards = [shard for shard in bank.shards if shard.entry.id not in without]
+    for dataset, source, source_id, stamp, split, group, shard in placed_rows(shards, "sources", _SOURCE_COLUMNS):
+        sources[dataset][source] = KnownSource(source_id, touched.get(source, stamp), split, group, shard)
+    for dataset, source, *rest in placed_rows(shards, "rejects", _REJECT_COLUMNS):
+        rejects[dataset][source] = KnownReject(*rest)
+    return {name: Known(sources[name], rejects[name]) for name in sources}
+
+
+_SOURCE_COLUMNS = ("dataset", "source", "source_id", "stamp", "split", "group")
+_REJECT_COLUMNS = ("dataset", "source", "source_id", "stamp", "reason", "message")
 
 
 def survey_sources(
@@ -152,112 +152,114 @@ def survey_sources(
     known: Known,
     *,
     splits: Sequence[str] = (),
+    only: Collection[str] | None = None,
     rehash: bool = False,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Survey:
-    """Looks at every source of a data set: its stamp, and where that is new, its bytes.
+    """Compares the listing of a data set with what the bank holds of it; no file is opened.
 
     Args:
-        dataset: as it lies on disk.
+        dataset: to be listed.
         name: its name in the bank.
         known: what the bank holds of it.
         splits: only sources of these splits; none for all.
-        rehash: read every file, instead of trusting sizes and modification times.
-        progress: called with (sources looked at, sources).
+        only: names in the bank of the only sources this run is about; None for all.
+        rehash: take no stamp's word that a file is unchanged.
 
     Raises:
         DatasetError: the data set cannot be used as a whole.
     """
-    refs = [ref for ref in dataset.sources() if not splits or ref.split in splits]
-    looks = []
-    threads = ThreadPoolExecutor()
-    try:
-        for look in threads.map(lambda ref: _look(dataset, name, ref, known, rehash), refs):
-            looks.append(look)
-            if progress:
-                progress(len(looks), len(refs))
-    finally:
-        threads.shutdown(cancel_futures=True)
-    chosen = {ref.name for ref in refs}
-    listed = frozenset(
-        source
-        for ref in dataset.sources()
-        if (source := source_name(name, ref)) not in known.sources
-        or ref.name in chosen
-        or known.sources[source].split == ref.split
-    )
-    return Survey(name, known, looks, listed)
+    refs: dict[str, SourceRef] = {}
+    stamps: dict[str, str] = {}
+    unchanged: set[str] = set()
+    listed: set[str] = set()
+    for ref in dataset.sources():
+        source = source_name(name, ref)
+        held = known.sources.get(source)
+        chosen = not splits or ref.split in splits
+        if chosen or held is None or held.split == ref.split:
+            listed.add(source)
+        if not chosen or (only is not None and source not in only):
+            continue
+        refs[source] = ref
+        stamps[source] = stamp = ref.stamp or dataset.stamp(ref)
+        if held and held.stamp == stamp and not rehash and _same_place(held, name, ref):
+            unchanged.add(source)
+    return Survey(dataset, name, known, refs, stamps, unchanged, listed)
 
 
-def make_plan(survey: Survey, taken: dict[str, str], *, retry: bool = False) -> Plan:
+def make_plan(
+    survey: Survey,
+    staying: Mapping[str, str],
+    *,
+    forgotten: Collection[str] = (),
+    retry: Collection[str] = (),
+    anew: bool = False,
+) -> Plan:
     """Decides what is to be done for one data set.
 
     Args:
         survey: the data set beside what the bank holds of it.
-        taken: source id to name of every source that stays in the bank (`Survey.staying`) or has been planned so far;
-            this data set's new ones are added. Equal bytes are one source: the second is rejected as a duplicate.
-        retry: give what was rejected another try, since the data set's classes or colours are not those of that time.
+        staying: source id to name of every source that stays in the bank, of all data sets.
+        forgotten: names of sources that must not be taken in again.
+        retry: reasons of rejects that get another try; `failed` for all.
+        anew: extract what is unchanged, too.
     """
-    known, listed = survey.known, survey.listed
-    plan = Plan(vanished=sorted(set(known.sources) - listed))
-    plan.masked += [(known.sources[gone].shard, gone) for gone in plan.vanished]
-    plan.masked_rejects += [(known.rejects[gone].shard, gone) for gone in sorted(set(known.rejects) - listed)]
-    for look in survey.looks:
-        _sort_in(plan, survey, look, taken, retry)
+    known = survey.known
+    plan = Plan(
+        vanished=sorted(set(known.sources).difference(survey.listed)),
+        vanished_rejects=sorted(set(known.rejects).difference(survey.listed)),
+    )
+    for source, ref in survey.refs.items():
+        if source in forgotten:
+            plan.forgotten.append(source)
+        elif source in survey.unchanged and not anew:
+            plan.reused.append(source)
+        else:
+            _sort_in(plan, survey, source, ref, staying, retry)
     return plan
 
 
-def _look(dataset: Dataset, name: str, ref: SourceRef, known: Known, rehash: bool) -> Look:
-    source, stamp = source_name(name, ref), dataset.stamp(ref)
-    held = known.sources.get(source)
-    if held and (held.split, held.group) != (ref.split, group_name(name, ref.group)):
-        held = None  # the same bytes, to be stored anew: who may see them has changed
-    if held and held.stamp == stamp and not rehash:
-        return Look(ref, source, held.source_id, stamp, unchanged=True)
-    source_id, where = "", dataset.root / str(ref.image)
-    try:
-        encoded = dataset.read(ref)
-        source_id = encoded.source_id
-        if held and held.source_id == source_id:
-            return Look(ref, source, source_id, stamp, unchanged=True)
-        return Look(ref, source, source_id, stamp, picture_size(encoded.image, where))
-    except SourceError as error:
-        return Look(ref, source, source_id, stamp, fault=error)
-    except Exception as error:  # one source must not stop the others
-        reason = "unreadable-image" if source_id else "failed"
-        said = sentence(where, f"cannot be decoded ({type(error).__name__}: {error})", fix="replace the file")
-        return Look(ref, source, source_id, stamp, fault=SourceError(reason, said))
+def only_rejects(plan: Plan, survey: Survey) -> Plan:
+    """The part of a plan that tries rejects again; all else stays as it is."""
+    rejects = survey.known.rejects
+    names = [source_name(survey.name, due.ref) for due in plan.due]
+    tried = [due for due, name in zip(plan.due, names, strict=True) if name in rejects]
+    left = [name for name in names if name not in rejects]
+    return replace(plan, due=tried, reused=[*plan.reused, *left], vanished=[], vanished_rejects=[])
 
 
-def _sort_in(plan: Plan, survey: Survey, look: Look, taken: dict[str, str], retry: bool) -> None:
-    source, known = look.source, survey.known
-    if look.unchanged:
-        plan.reused.append(source)
-        return
-    if source in known.sources:
-        plan.masked.append((known.sources[source].shard, source))
-    fault = look.fault
-    if fault is None and look.source_id in taken:
-        said = f"has the same bytes, image, label map and depth, as {taken[look.source_id]}"
-        fault = SourceError("duplicate", sentence(source, said, fix="remove one of the two"))
-    old = known.rejects.get(source)
-    if old:
-        if _still_rejected(old, look, fault, retry):
-            plan.still_rejected.append(source)
-            return
-        plan.masked_rejects.append((old.shard, source))
+def _sort_in(
+    plan: Plan, survey: Survey, source: str, ref: SourceRef, staying: Mapping[str, str], retry: Collection[str]
+) -> None:
+    old, stamp = survey.known.rejects.get(source), survey.stamps[source]
+    fault = survey.dataset.fault_of(ref)
     if fault:
-        row = rejected(look.ref, survey.name, fault.reason, str(fault), look.source_id or None, look.stamp)
-        plan.rejects.append(row)
+        if old and (old.reason, old.message) == (fault.reason, str(fault)):
+            plan.still_rejected.append(source)
+        else:
+            plan.rejects.append(rejected(ref, survey.name, fault.reason, str(fault), None, stamp))
+    elif old and _stands(old, stamp, staying, retry):
+        plan.still_rejected.append(source)
     else:
-        taken[look.source_id] = source
-        plan.new.append(NewSource(look.ref, look.source_id, look.stamp, look.size))
+        held = survey.known.sources.get(source)
+        same_place = held is not None and _same_place(held, survey.name, ref)
+        plan.due.append(DueSource(ref, stamp, held.source_id if held and same_place else ""))
 
 
-def _still_rejected(old: KnownReject, look: Look, fault: SourceError | None, retry: bool) -> bool:
-    """Whether a reject stands as it is; without a hash to compare, while the same is said of it."""
-    if fault and (old.source_id or "", old.reason, old.message) == (look.source_id, fault.reason, str(fault)):
-        return True
-    if not look.source_id or old.source_id != look.source_id or retry:
+def _same_place(held: KnownSource, name: str, ref: SourceRef) -> bool:
+    """Whether the bank holds it in its split and group: who may see it depends on them."""
+    return (held.split, held.group) == (ref.split, group_name(name, ref.group))
+
+
+def _stands(old: KnownReject, stamp: str, staying: Mapping[str, str], retry: Collection[str]) -> bool:
+    """Whether a reject stays one without being looked at."""
+    if old.stamp != stamp or ANY_REASON in retry or old.reason in retry:
         return False
-    return old.reason != "duplicate" and (fault is None or fault.reason == "duplicate")
+    if old.reason == "duplicate":
+        return old.source_id in staying
+    return old.source_id is not None or old.reason in _UNSEEN
+
+
+def known_loss(survey: Survey, plan: Plan) -> list[str]:
+    """Names of sources that the bank holds and that the listing shows to be gone, or without image or label map."""
+    return [*plan.vanished, *(row.source for row in plan.rejects if row.source in survey.known.sources)]

@@ -50,6 +50,13 @@ class Segments:
             window = np.s_[top:bottom, left:right]
             yield image[window], labels[window] == component + 1
 
+    def distinct(self, instances: npt.NDArray[np.int32]) -> list[int]:
+        """How many objects of an instance map, `(H, W)` int32 with 0 for none, lie in each segment."""
+        inside = instances > 0
+        both = self.framed.components.labels[inside].astype(np.int64) << 32 | instances[inside]
+        counts = np.bincount(np.unique(both) >> 32, minlength=len(self.framed.components) + 1)
+        return [int(counts[component + 1]) for component in self.stored]
+
 
 def find_segments(layout: Layout, source_id: str, classes: ClassTable, geometry: Geometry) -> Segments:
     """Cuts a source's layout into segments (score, sections 2 to 5; SIMS, section 4.1).

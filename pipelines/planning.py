@@ -5,24 +5,36 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..ingest.datasets import KINDS
-from ..ingest.datasets.base import Dataset
-from ..ingest.extract import EXTRACTION, ExtractionSettings
+from ..ingest.datasets.base import Dataset, SourceRef
+from ..ingest.extract import ExtractionSettings
 from ..ingest.patches import PatchSettings
-from ..ingest.plan import Plan, Survey, known_of, make_plan, survey_sources
+from ..ingest.plan import (
+    ANY_REASON,
+    Known,
+    Plan,
+    Survey,
+    known_loss,
+    known_of,
+    make_plan,
+    only_rejects,
+    survey_sources,
+)
 from ..storage.classes import ClassTable
 from ..storage.decoding import Decoding
-from ..storage.errors import BankError, DatasetError, InputError, sentence
+from ..storage.errors import DatasetError, InputError, SourceError, sentence
+from ..storage.images import picture_size
 from ..storage.layouts import Geometry
 from ..storage.manifest import DatasetEntry, Manifest
 from ..storage.reader import Reader
 from .classmap import ClassMap, check_class_map
-from .progress import Progress
+from .rebuild_options import RebuildOptions
 
 MAX_VANISHED = 0.1
 """A larger share of a data set's sources may not vanish or lose a file without `allow_shrink`."""
@@ -30,11 +42,26 @@ MAX_BROKEN = 0.5
 """Nor may a larger share of them turn out to be unusable at once: that is a copy half done, not a bad source."""
 LONGER_SIDE = 512
 """The longer side of the default frame, pixels."""
+SIZES_READ = 1000
+"""Sources, evenly spread, whose sizes are looked up for the default frame."""
+
+ALL, PATCHES, ORDERINGS, FILES = "everything", "key patches", "orderings", "kept files"
+"""What of a bank has to be made anew where its settings change."""
 
 
 @dataclass
 class Work:
-    """A rebuild as it goes along, one entry a data set; `retried` are those whose rejects get another try."""
+    """A rebuild as it goes along.
+
+    Attributes:
+        bank: its folder; current: the generation it starts from; classes: the table of the one to be.
+        datasets, entries, surveys, plans: one a data set of the run.
+        retried: names of data sets whose rejects all get another try, since they are decoded otherwise now.
+        absent: ids of shards that are taken for absent, since they are damaged.
+        changes: what the settings of the run make necessary to do again, of `ALL`, `PATCHES`, `ORDERINGS`, `FILES`.
+        elsewhere: source id to name of what the bank holds of data sets that are not in the run.
+        adopted: inputs of finished shards of an interrupted run, which are due no more.
+    """
 
     bank: Path
     current: Manifest | None
@@ -44,6 +71,15 @@ class Work:
     retried: set[str] = field(default_factory=set)
     surveys: list[Survey] = field(default_factory=list)
     plans: list[Plan] = field(default_factory=list)
+    absent: Collection[str] = ()
+    changes: Collection[str] = ()
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    adopted: int = 0
+
+    @property
+    def forgotten(self) -> Mapping[str, str]:
+        """Name to source id of what was removed for good."""
+        return self.current.forgotten if self.current else {}
 
 
 def prepare(path: Path, reader: Reader | None, datasets: Sequence[Dataset], renamed: ClassMap) -> Work:
@@ -52,7 +88,7 @@ def prepare(path: Path, reader: Reader | None, datasets: Sequence[Dataset], rena
     known = list(current.datasets) if current else []
     work = Work(path, current, current.classes if current else ClassTable())
     for dataset in datasets:
-        old = next((e for e in known if (e.kind, e.root) == (dataset.kind, str(dataset.root))), None)
+        old = next((e for e in known if (e.kind, e.root) == (dataset.kind, dataset.address)), None)
         name = old.name if old else _free_name(dataset.kind, [e.name for e in known])
         decoding = dataset.decoding
         if old and not _continues(old.decoding, decoding):
@@ -68,7 +104,7 @@ def prepare(path: Path, reader: Reader | None, datasets: Sequence[Dataset], rena
         fresh = [entry for entry in decoding.classes if entry.id not in before]
         work.classes, mapping = work.classes.merged(fresh, names)
         entry = DatasetEntry(
-            name, dataset.kind, str(dataset.root), dataset.licence, decoding, {**before, **mapping}, dataset.neighbours
+            name, dataset.kind, dataset.address, dataset.licence, decoding, {**before, **mapping}, dataset.neighbours
         )  # fmt: skip
         if old and old.decoding != decoding:
             work.retried.add(name)
@@ -96,41 +132,41 @@ def _free_name(kind: str, taken: Sequence[str]) -> str:
     return name
 
 
-def survey_all(
-    work: Work, reader: Reader | None, split: Sequence[str], rehash: bool, progress: Progress, listed: int
-) -> None:
+def survey_all(work: Work, reader: Reader | None, options: RebuildOptions) -> None:
     """Looks at every data set before anything is decided: what one keeps, another may hold a second time."""
+    held = known_of(reader, work.absent)
     for dataset, entry in zip(work.datasets, work.entries, strict=True):
-        before = sum(len(survey.looks) for survey in work.surveys)
+        known = held.pop(entry.name, None) or Known()
+        only = {*known.sources, *known.rejects} if options.retry else None
+        work.surveys.append(
+            survey_sources(dataset, entry.name, known, splits=options.split, only=only, rehash=options.rehash)
+        )
+    work.elsewhere = {row.source_id: name for known in held.values() for name, row in known.sources.items()}
 
-        def looked(done: int, total: int, before: int = before) -> None:
-            progress(before + done, listed, "looking at the sources")
 
-        known = known_of(reader, entry.name)
-        work.surveys.append(survey_sources(dataset, entry.name, known, splits=split, rehash=rehash, progress=looked))
-
-
-def plan_all(work: Work, reader: Reader | None, allow_shrink: bool) -> None:
-    """Finds out what is new, unchanged, unusable or gone; refuses where too much is gone."""
-    named = {entry.name for entry in work.entries}
-    taken: dict[str, str] = {}
-    for entry in work.current.datasets if work.current else ():
-        if entry.name not in named:
-            taken |= {known.source_id: name for name, known in known_of(reader, entry.name).sources.items()}
+def plan_all(work: Work, options: RebuildOptions) -> None:
+    """Finds out what is to be read, unchanged, unusable or gone; refuses where too much is gone."""
+    anew = ALL in work.changes
+    staying = dict(work.elsewhere)
+    for survey in work.surveys if not anew else ():
+        staying |= survey.staying
     for survey in work.surveys:
-        taken |= survey.staying
-    for dataset, survey in zip(work.datasets, work.surveys, strict=True):
-        plan = make_plan(survey, taken, retry=survey.name in work.retried)
-        if not allow_shrink:
-            held = survey.known.sources
-            lost = [row.source for row in plan.rejects if row.source in held and row.source_id is None]
-            refuse_losses(dataset, survey, [*plan.vanished, *lost], MAX_VANISHED)
+        retry = (ANY_REASON,) if anew or survey.name in work.retried else options.retry
+        plan = make_plan(survey, staying, forgotten=work.forgotten, retry=retry, anew=anew)
+        if options.retry:
+            plan = only_rejects(plan, survey)
+        elif not options.allow_shrink:
+            refuse_losses(survey, known_loss(survey, plan), MAX_VANISHED)
+        if work.changes:
+            plan.due = [
+                replace(due, held="") for due in plan.due
+            ]  # what the bank holds of it is not what it shall hold
         work.plans.append(plan)
-    if not any(plan.new or plan.reused for plan in work.plans):
+    if not any(plan.due or plan.reused for plan in work.plans):
         raise nothing_usable(work, [record.message for plan in work.plans for record in plan.rejects])
 
 
-def refuse_losses(dataset: Dataset, survey: Survey, gone: Sequence[str], most: float) -> None:
+def refuse_losses(survey: Survey, gone: Sequence[str], most: float) -> None:
     """Refuses where the bank would lose more than a share of the sources it holds.
 
     A disk that is not mounted takes sources away, or only their label maps; a copy that is half done breaks them.
@@ -139,7 +175,7 @@ def refuse_losses(dataset: Dataset, survey: Survey, gone: Sequence[str], most: f
     if len(gone) > most * len(held):
         raise DatasetError(
             sentence(
-                dataset.spec,
+                survey.dataset.spec,
                 expected=f"the {len(held):,} sources that the bank has taken in from it",
                 found=f"{len(gone):,} of them gone or broken, such as {gone[0]}",
                 fix="check that the disk is mounted, or give --allow-shrink",
@@ -153,50 +189,102 @@ def nothing_usable(work: Work, messages: Sequence[str]) -> DatasetError:
     return DatasetError(sentence(what, "holds no usable source" + "".join(f", for example {m}" for m in messages[:1])))
 
 
-def resolve_settings(current: Manifest | None, wishes: Mapping[str, Any], plans: Sequence[Plan]) -> ExtractionSettings:
-    """The bank's settings, or those of a new bank; a wish that the bank does not meet is refused."""
-    if current:
-        settings = ExtractionSettings.from_json(current.settings)
-        if current.settings["extraction"] != EXTRACTION:
-            raise BankError(
-                sentence(
-                    "bank", expected=f"extraction version {EXTRACTION}, as of this zeuxis",
-                    found=str(current.settings["extraction"]), fix="make a new bank",
-                )
-            )  # fmt: skip
-        has = {
-            "frame": settings.geometry.frame, "min_area": settings.geometry.min_area,
-            "join_thin": settings.geometry.join_thin, "depth_rule": settings.depth_rule,
-            "keep_sources": settings.keep_sources, "patches": settings.patches is not None,
-            "edge_model": settings.patches and settings.patches.edge_model,
-        }  # fmt: skip
-        for name, wish in wishes.items():
-            if wish is not None and wish != has[name]:
-                raise InputError(
-                    sentence(
-                        f"--{name.replace('_', '-')}", expected=f"{has[name]}, which the bank was made with",
-                        found=str(wish), fix="leave it out or make a new bank",
-                    )
-                )  # fmt: skip
-        if settings.patches and _hash_of(settings.patches.edge_model) != settings.edge_model:
-            raise InputError(
-                sentence(settings.patches.edge_model, "is not the edge model that the bank was made with",
-                         fix="restore the file or make a new bank")
-            )  # fmt: skip
-        return settings
-    wish = {name: value for name, value in wishes.items() if value is not None}
-    frame = wish.get("frame") or default_frame([source.size for plan in plans for source in plan.new])
-    return ExtractionSettings(
-        Geometry(frame, wish.get("min_area", 64), wish.get("join_thin", False)),
-        wish.get("depth_rule", "none"),
-        wish.get("keep_sources", True),
-        PatchSettings(edge_model=wish.get("edge_model")) if wish.get("patches", True) else None,
-        _hash_of(wish.get("edge_model")),
+def resolve_settings(work: Work, options: RebuildOptions) -> ExtractionSettings:
+    """The settings of the bank to be; `work.changes` says what of the present one has to be made anew for them.
+
+    Raises:
+        InputError: a model file cannot be read, or settings change and not all data sets of the bank are in the run.
+    """
+    wish = {name: value for name, value in options.wishes.items() if value is not None}
+    has = _wishes_of(ExtractionSettings.from_json(work.current.settings)) if work.current else {}
+    wanted = {**_DEFAULTS, **has, **wish}
+    if wanted["frame"] is None:
+        wanted["frame"] = default_frame(_sizes(work))
+    settings = ExtractionSettings(
+        Geometry(wanted["frame"], wanted["min_area"], wanted["join_thin"]),
+        wanted["depth_rule"],
+        wanted["keep_sources"],
+        PatchSettings(edge_model=wanted["edge_model"]) if wanted["patches"] else None,
+        _hash_of(wanted["edge_model"] if wanted["patches"] else None),
+        wanted["depth_model"],
+        _hash_of(wanted["depth_model"]),
     )
+    if work.current:
+        work.changes = _changes(work.current.settings, settings.to_json())
+        _check_change(work, options)
+    return settings
+
+
+_DEFAULTS: Mapping[str, Any] = {
+    "frame": None, "min_area": 64, "join_thin": False, "patches": True, "edge_model": None, "depth_rule": "none",
+    "depth_model": None, "keep_sources": True,
+}  # fmt: skip
+
+
+def _wishes_of(settings: ExtractionSettings) -> dict[str, Any]:
+    """The settings as they would be asked for."""
+    return {
+        "frame": settings.geometry.frame, "min_area": settings.geometry.min_area,
+        "join_thin": settings.geometry.join_thin, "patches": settings.patches is not None,
+        "edge_model": settings.patches and settings.patches.edge_model, "depth_rule": settings.depth_rule,
+        "depth_model": settings.depth_model, "keep_sources": settings.keep_sources,
+    }  # fmt: skip
+
+
+_PARTS = {
+    "extraction": ALL, "geometry": ALL, "patches": PATCHES, "edge_model": PATCHES, "depth_rule": ORDERINGS,
+    "depth_hash": ORDERINGS, "keep_sources": FILES,
+}  # fmt: skip
+"""What has to be made anew where a part of the settings is another."""
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> frozenset[str]:
+    before, after = ({**each, "patches": _patches(each)} for each in (before, after))
+    return frozenset(what for part, what in _PARTS.items() if before.get(part) != after[part])
+
+
+def _patches(settings: Mapping[str, Any]) -> Any:
+    """How key patches are found; where the model file lies does not matter, its hash is compared."""
+    return settings["patches"] and {**settings["patches"], "edge_model": None}
+
+
+def _check_change(work: Work, options: RebuildOptions) -> None:
+    """Refuses a change of settings in a run that would reach only a part of the bank."""
+    assert work.current is not None
+    named = {each.name for each in work.entries}
+    missing = [f"{entry.kind}:{entry.root}" for entry in work.current.datasets if entry.name not in named]
+    found = f"no --dataset {' and no --dataset '.join(missing)}" if missing else "--split" if options.split else ""
+    found = found or "--retry" * bool(options.retry)
+    if work.changes and found:
+        raise InputError(
+            sentence(
+                f"settings that change {' and '.join(sorted(work.changes))}",
+                expected="a run over all data sets of the bank, whole", found=found,
+                fix="name them all, or leave the settings as they are",
+            )
+        )  # fmt: skip
+
+
+def _sizes(work: Work) -> list[tuple[int, int]]:
+    """Sizes of some sources, evenly spread; those that cannot be read are left out."""
+    listed = [(survey.dataset, ref) for survey in work.surveys for ref in survey.refs.values()]
+    chosen = listed[:: math.ceil(len(listed) / SIZES_READ)]
+
+    def size(dataset: Dataset, ref: SourceRef) -> tuple[int, int] | None:
+        try:
+            return picture_size(dataset.read(ref).image, str(ref.image))
+        except SourceError:
+            return None
+
+    with ThreadPoolExecutor() as threads:
+        found = [each for each in threads.map(lambda pair: size(*pair), chosen) if each]
+    if not found:
+        raise nothing_usable(work, [])
+    return found
 
 
 def _hash_of(model: str | None) -> str | None:
-    """SHA-256 of an edge model file: whoever changes it would get other key patches."""
+    """SHA-256 of a model file: whoever changes it would get other results."""
     try:
         return hashlib.sha256(Path(model).read_bytes()).hexdigest() if model else None
     except OSError as error:

@@ -30,7 +30,7 @@ class SourceRecord:
         dataset: the data set's name in the bank.
         split: `train`, `val` or `test`.
         group: `dataset/group`; sources that look alike share one.
-        image, layout, depth: its files, relative to the data set's root.
+        image, layout, depth: its files, relative to the data set's root; None where it has none.
         height, width: its own resolution, pixels.
         components: its components; `segments`: those stored; `small`: those under the minimum area.
         void: the share of its pixels that are void.
@@ -44,7 +44,7 @@ class SourceRecord:
     split: Name
     group: Name
     image: Text
-    layout: Text
+    layout: Text | None
     depth: Text | None
     height: I32
     width: I32
@@ -69,6 +69,7 @@ class SegmentRecord:
         context_area: the pixels of its context box that are not void, frame pixels (`n` in the score).
         crop_top, crop_left, crop_bottom, crop_right: its box in the source, source pixels.
         pixels: its source pixels.
+        instances: how many objects of an instance map it is made of, 1 for a single one; None where there is no map.
     """
 
     segment_id: U64
@@ -89,6 +90,7 @@ class SegmentRecord:
     crop_bottom: I32
     crop_right: I32
     pixels: I32
+    instances: I32 | None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,6 +24,7 @@ from typing import Any
 import lmdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from . import files
@@ -45,13 +46,14 @@ from .records import (
     to_table,
 )
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of everything under a bank; a reader refuses a newer one."""
 MARKER = "shard.json"
 FOOTPRINTS = "footprints.safetensors"
 APPEARANCE = "appearance.safetensors"
 BLOBS = "blobs/data.mdb"
 _MAP_SIZE = 1 << 40  # address space, not disk
+_SCAN = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,11 @@ class ShardWriter:
         """Takes in one input that could not be used."""
         self._rejects.append(record)
 
+    @property
+    def rows(self) -> int:
+        """Inputs taken in so far, rejects among them."""
+        return len(self._bundles) + len(self._rejects)
+
     def publish(self) -> ShardEntry:
         """Writes tables and search columns, makes all durable, and renames the folder to the shard's id."""
         self._env.close()
@@ -289,11 +296,10 @@ class Shard:
 
     def table(self, table: str, columns: list[str] | None = None) -> pa.Table:
         """One table with everything in it, masked sources included."""
-        path = self.table_path(table)
+        path, schema = self.table_path(table), _subset(schema_of(TABLES[table]), columns)
         try:
-            return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None).cast(
-                _subset(schema_of(TABLES[table]), columns)
-            )
+            found = pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+            return with_columns(found, schema)
         except (OSError, pa.ArrowException) as error:
             raise DamagedBankError(sentence(path, f"cannot be read ({error})", fix="run `zeuxis verify`")) from error
 
@@ -325,6 +331,41 @@ class Shard:
         checked_file(self.path / name, self.entry.files[name])
 
 
+def placed_rows(shards: Sequence[Shard], table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Rows of a table that are in the bank, each with the id of its shard behind its columns.
+
+    Args:
+        shards: all that are to be read, at once: thousands of small files are read side by side.
+        table: of `TABLES`, with a column `source`.
+        columns: to give.
+
+    Raises:
+        DamagedBankError: a file is missing or not what was published.
+    """
+    held = [shard for shard in shards if shard.entry.rows[table]]
+    if not held:
+        return
+    chosen = list(dict.fromkeys([*columns, "source"]))
+    schema = _subset(schema_of(TABLES[table]), chosen)
+    try:
+        paths = [shard.path / f"{table}.parquet" for shard in held]
+        found = ds.dataset(paths, schema=schema, format="parquet").to_table(fragment_scan_options=_SCAN)
+        if len(found) != sum(shard.entry.rows[table] for shard in held):
+            raise OSError(f"{len(found)} rows")
+    except (OSError, pa.ArrowException) as error:
+        for shard in held:
+            shard.check_hash(f"{table}.parquet")
+        raise DamagedBankError(sentence(held[0].path.parent, f"{table}.parquet cannot be read ({error})")) from error
+    values = {name: found[name].to_pylist() for name in chosen}
+    first = 0
+    for shard in held:
+        last = first + shard.entry.rows[table]
+        masked = set(shard.entry.masked_rejects if table == "rejects" else shard.entry.masked)
+        rows = zip(values["source"][first:last], *(values[name][first:last] for name in columns), strict=True)
+        yield from ((*row[1:], shard.entry.id) for row in rows if row[0] not in masked)
+        first = last
+
+
 def read_marker(path: Path) -> ShardEntry | None:
     """What a shard's own marker says, whether the shard is whole or not; None where it has none."""
     try:
@@ -352,7 +393,7 @@ def check_schema(path: Path, row: Mapping[str, Any]) -> None:
         )
 
 
-def sealed_files(source_id: str, image: bytes, layout: bytes, depth: bytes | None) -> dict[bytes, bytes]:
+def sealed_files(source_id: str, image: bytes, layout: bytes | None, depth: bytes | None) -> dict[bytes, bytes]:
     """A source's files as LMDB values, as they came."""
     kinds = {"image": image, "layout": layout, "depth": depth}
     return {blob_key(kind, source_id): seal(Codec.RAW, data) for kind, data in kinds.items() if data is not None}
@@ -367,6 +408,14 @@ def _parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True, row_group_size=1 << 16)
     return sink.getvalue()
+
+
+def with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table in this schema; columns that an older version did not write are null."""
+    for column in schema:
+        if column.name not in table.column_names and column.nullable:
+            table = table.append_column(column, pa.nulls(len(table), column.type))
+    return table.select(schema.names).cast(schema)
 
 
 def _subset(schema: pa.Schema, columns: list[str] | None) -> pa.Schema:

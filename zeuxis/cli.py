@@ -25,7 +25,7 @@ from .storage.installation import check_installation
 
 if TYPE_CHECKING:
     from .bank import Bank
-    from .pipelines.rebuild import RebuildReport
+    from .pipelines.publishing import RebuildReport
     from .tables import HitWriter
 
 app = typer.Typer(

@@ -174,30 +174,28 @@ class Dataset(ABC):
         Raises:
             SourceError: `missing-image`, `missing-label`, `unreadable-file`, or the fault that `ref` carries.
         """
-        if ref.fault is not None:
-            raise SourceError(*ref.fault)
-        if ref.image is None:
-            raise SourceError(
-                "missing-image",
-                sentence(
-                    self.root / str(ref.layout),
-                    expected="an image of the same name",
-                    found="none",
-                    fix="add the image or remove the label map",
-                ),
-            )
-        if ref.layout is None and self.labelled:
-            raise SourceError(
-                "missing-label",
-                sentence(
-                    self.root / ref.image,
-                    expected="a label map of the same name",
-                    found="none",
-                    fix="add the label map or remove the image",
-                ),
-            )
+        if error := self.fault_of(ref):
+            raise error
         rest = [self._bytes(path) if path else None for path in (ref.layout, ref.depth, ref.instances)]
-        return EncodedSource(self._bytes(ref.image), *rest)
+        return EncodedSource(self._bytes(str(ref.image)), *rest)
+
+    def fault_of(self, ref: SourceRef) -> SourceError | None:
+        """What the listing alone shows to be wrong with a source: `missing-image`, `missing-label` or its `fault`."""
+        if ref.fault is not None:
+            return SourceError(*ref.fault)
+        if ref.image is None:
+            said = sentence(
+                self.root / str(ref.layout), expected="an image of the same name", found="none",
+                fix="add the image or remove the label map",
+            )  # fmt: skip
+            return SourceError("missing-image", said)
+        if ref.layout is None and self.labelled:
+            said = sentence(
+                self.root / ref.image, expected="a label map of the same name", found="none",
+                fix="add the label map or remove the image",
+            )  # fmt: skip
+            return SourceError("missing-label", said)
+        return None
 
     def stamp(self, ref: SourceRef) -> str:
         """Sizes and modification times of a source's files as they are now: equal stamps, unchanged files."""

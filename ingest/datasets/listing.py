@@ -114,9 +114,9 @@ class PairedFiles(Dataset):
             )  # fmt: skip
             return SourceRef(printable, split, printable, None, None, None, ("unreadable-name", said))
         kinds = [next(iter(found), None) for found in (files.image, files.layout, files.depth)]
-        paths = (file and file.path for file in kinds)
+        image, layout, depth = (file and file.path for file in kinds)
         stamp = " ".join([file.stamp for file in kinds if file])
-        return SourceRef(name, split, group, *paths, self._fault(name, files), stamp=stamp)
+        return SourceRef(name, split, group, image, layout, depth, self._fault(name, files), stamp=stamp)
 
     def _fault(self, name: str, files: _Files) -> tuple[str, str] | None:
         for same in (files.image, files.layout, files.depth):

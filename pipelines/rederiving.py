@@ -1,0 +1,127 @@
+"""What depends on a changed setting is made anew, from what the bank and its data sets hold; the rest is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..ingest.datasets import open_dataset
+from ..ingest.datasets.base import Dataset, EncodedSource, SourceRef
+from ..ingest.extract import Extraction, ExtractionSettings, again, with_content
+from ..storage.errors import BankError, sentence
+from ..storage.manifest import shard_folder
+from ..storage.merging import merge_shards
+from ..storage.shard import Shard, ShardEntry, SourceBundle, blob_key, sealed_files
+from .cluster import run_tasks
+from .extraction import shard_settings
+from .planning import ALL, FILES, ORDERINGS, PATCHES, Work
+
+
+@dataclass(frozen=True)
+class RederiveJob:
+    """One Dask task: one shard that is written anew with other settings.
+
+    Attributes:
+        bank: its folder; shard: the old shard; dataset: the spec of its data set; extraction: how.
+        changes: what is made anew, of `PATCHES`, `ORDERINGS`, `FILES`; gone: names that are left out.
+    """
+
+    bank: Path
+    shard: ShardEntry
+    dataset: str
+    extraction: Extraction
+    changes: frozenset[str]
+    gone: frozenset[str]
+
+
+def rederive_all(work: Work, settings: ExtractionSettings, client: Any) -> dict[str, ShardEntry | None]:
+    """The shards that take the place of those of the bank where settings have changed; by the old one's id."""
+    if not work.changes or ALL in work.changes or work.current is None:
+        return {}
+    jobs = list(_jobs(work, settings))
+    became: dict[str, ShardEntry | None] = {entry.id: None for entry in work.current.shards}
+
+    def quiet(_: Mapping[str, int]) -> None:
+        """The sources of old shards are not counted among those that are due."""
+
+    for old, row in run_tasks(client, rederive_shard, jobs, report=quiet, halves=_cut, give_up=_given_up):
+        became[old] = ShardEntry.from_json(row)
+    return became
+
+
+def _cut(job: RederiveJob) -> Sequence[RederiveJob]:
+    """A shard is written anew as a whole."""
+    return ()
+
+
+def _given_up(job: RederiveJob) -> RederiveJob:
+    """What was extracted once must not be lost to a worker that dies of it.
+
+    Raises:
+        BankError: always.
+    """
+    raise BankError(
+        sentence(
+            shard_folder(job.bank) / job.shard.id, "killed every worker that was to write it anew",
+            fix="give workers more memory, or leave the settings as they are",
+        )
+    )  # fmt: skip
+
+
+def rederive_shard(job: RederiveJob) -> tuple[str, dict[str, Any]]:
+    """The Dask task: writes the shard anew; returns the id of the old one and the entry of the new one as JSON."""
+    shard = Shard(shard_folder(job.bank) / job.shard.id, job.shard)
+    dataset = open_dataset(job.dataset)
+    frame = job.extraction.settings.geometry.frame
+    change = partial(_changed, job, dataset, shard)
+    settings = shard_settings(job.extraction)
+    entry = merge_shards(shard_folder(job.bank), [shard], frame, change, settings=settings, gone=job.gone)
+    return job.shard.id, entry.to_json()
+
+
+def _jobs(work: Work, settings: ExtractionSettings) -> Iterator[RederiveJob]:
+    """One a shard that keeps anything."""
+    assert work.current is not None
+    kept = {name for plan in work.plans for name in (*plan.reused, *plan.still_rejected)}
+    datasets = {entry.name: (dataset, entry) for dataset, entry in zip(work.datasets, work.entries, strict=True)}
+    for entry in work.current.shards:
+        shard = Shard(shard_folder(work.bank) / entry.id, entry)
+        rows = shard.table("sources", ["dataset", "source"]).to_pylist()
+        rows += shard.table("rejects", ["dataset", "source"]).to_pylist()
+        if entry.id in work.absent or not any(row["source"] in kept for row in rows):
+            continue
+        dataset, described = datasets[rows[0]["dataset"]]
+        extraction = Extraction(settings, work.classes, described)
+        gone = frozenset(row["source"] for row in rows) - kept
+        yield RederiveJob(work.bank, entry, dataset.spec, extraction, frozenset(work.changes), gone)
+
+
+def _changed(job: RederiveJob, dataset: Dataset, shard: Shard, bundle: SourceBundle) -> SourceBundle:
+    """A source with what depends on the changed settings made anew."""
+    row = bundle.source
+    ref = SourceRef(row.source.split("/", 1)[1], row.split, row.group, row.image, row.layout, row.depth)
+    encoded = _files(dataset, ref, bundle)
+    if job.changes & {PATCHES, ORDERINGS}:
+        bundle = again(
+            bundle, ref, encoded, dataset.decode(ref, encoded), job.extraction,
+            patches=PATCHES in job.changes, ordered=ORDERINGS in job.changes,
+        )  # fmt: skip
+    if FILES in job.changes:
+        blobs = {key: value for key, value in bundle.blobs.items() if key[:1] == blob_key("segment", 0)[:1]}
+        if job.extraction.settings.keep_sources:
+            blobs |= sealed_files(row.source_id, encoded.image, encoded.layout, encoded.depth)
+        bundle = replace(bundle, blobs=blobs)
+    return with_content(bundle)
+
+
+def _files(dataset: Dataset, ref: SourceRef, bundle: SourceBundle) -> EncodedSource:
+    """A source's files, from its data set."""
+    encoded = dataset.read(ref)
+    if encoded.source_id != bundle.source.source_id:
+        raise BankError(
+            sentence(dataset.root / str(ref.image), "changed while it was read", fix="run the rebuild again")
+        )
+    return encoded
