@@ -13,6 +13,7 @@ from ..ingest.datasets.base import Dataset, SourceRef, group_name
 from ..ingest.extract import Extraction, extract, rejected, source_name
 from ..ingest.plan import DueSource, Plan
 from ..storage.errors import SourceError, ZeuxisError, sentence
+from ..storage.images import pixel_limit
 from ..storage.manifest import shard_folder
 from ..storage.records import RejectRecord
 from ..storage.shard import Shard, ShardEntry, ShardWriter, finished_shard, read_marker
@@ -98,7 +99,8 @@ def extract_shard(job: ShardJob) -> dict[str, Any]:
     cv2.setNumThreads(1)
     dataset = open_dataset(job.dataset)
     result = ShardResult(None, {}, {})
-    with ShardWriter(shard_folder(job.bank), job.settings, job.extraction.settings.geometry.frame) as writer:
+    frame = job.extraction.settings.geometry.frame
+    with pixel_limit(job.max_pixels), ShardWriter(shard_folder(job.bank), job.settings, frame) as writer:
         for record in job.rejects:
             writer.reject(record)
         tell(done=len(job.rejects), rejects=len(job.rejects))

@@ -57,10 +57,10 @@ class Work:
         bank: its folder; current: the generation it starts from; classes: the table of the one to be.
         datasets, entries, surveys, plans: one a data set of the run.
         retried: names of data sets whose rejects all get another try, since they are decoded otherwise now.
-        absent: ids of shards that are taken for absent, since they are damaged.
         changes: what the settings of the run make necessary to do again, of `ALL`, `PATCHES`, `ORDERINGS`, `FILES`.
         elsewhere: source id to name of what the bank holds of data sets that are not in the run.
         adopted: inputs of finished shards of an interrupted run, which are due no more.
+        renewed: publish a generation even if it holds nothing new.
     """
 
     bank: Path
@@ -71,10 +71,10 @@ class Work:
     retried: set[str] = field(default_factory=set)
     surveys: list[Survey] = field(default_factory=list)
     plans: list[Plan] = field(default_factory=list)
-    absent: Collection[str] = ()
     changes: Collection[str] = ()
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     adopted: int = 0
+    renewed: bool = False
 
     @property
     def forgotten(self) -> Mapping[str, str]:
@@ -134,7 +134,7 @@ def _free_name(kind: str, taken: Sequence[str]) -> str:
 
 def survey_all(work: Work, reader: Reader | None, options: RebuildOptions) -> None:
     """Looks at every data set before anything is decided: what one keeps, another may hold a second time."""
-    held = known_of(reader, work.absent)
+    held = known_of(reader)
     for dataset, entry in zip(work.datasets, work.entries, strict=True):
         known = held.pop(entry.name, None) or Known()
         only = {*known.sources, *known.rejects} if options.retry else None

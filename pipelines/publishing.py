@@ -29,6 +29,7 @@ from ..storage.stamps import read_stamps, write_stamps
 from .compaction import compact
 from .events import Events
 from .extraction import ShardResult, shard_settings
+from .forecast import Forecast
 from .indexing import index_shards
 from .planning import ALL, MAX_BROKEN, Work, nothing_usable, refuse_losses
 from .progress import Progress
@@ -55,6 +56,7 @@ class RebuildReport:
         seconds: wall time; stages: of its parts.
         retired: generations that were removed.
         report: the HTML report, where one was written.
+        forecast: what the rebuild would take, where only that was asked for.
     """
 
     bank: Path
@@ -74,6 +76,7 @@ class RebuildReport:
     stages: Mapping[str, float] = field(default_factory=dict)
     retired: Sequence[int] = ()
     report: Path | None = None
+    forecast: Forecast | None = None
 
 
 @dataclass
@@ -117,7 +120,7 @@ def publish_next(
     manifest = _next_manifest(work, settings, shards, extracted.forgotten)
     before = _sound_parts(work, options)
     manifest = replace(manifest, index=tuple(before), stamps=_stamps(work, extracted, manifest.shards))
-    published = not work.current or _described(manifest) != _described(work.current)
+    published = work.renewed or not work.current or _described(manifest) != _described(work.current)
     published = published or bool(plan_parts(before, shards).made)
     old, current = reader, work.current
     if published:
@@ -133,7 +136,9 @@ def publish_next(
     assert current is not None
     report = _report(work, reader, counts, published, events, started)
     with events.stage("report"):
-        report = _with_pictures(work, report, reader, old, options) if published else report
+        report = _with_pictures(report, reader, old, options) if published else report
+    if old and old is not reader:
+        old.release()  # it is not to be kept for our sake
     with suppress(OSError), events.stage("clean"):  # the generation is out; the next run tries again
         report = replace(report, retired=tuple(retire(work.bank, options.keep).removed))
     report = replace(report, seconds=time.monotonic() - started, stages=dict(events.stages))
@@ -198,8 +203,6 @@ def _remaining(work: Work, extracted: Extracted, new: Sequence[ShardEntry]) -> l
                 gone_rejects.setdefault(survey.known.rejects[name].shard, set()).add(name)
     left = []
     for entry in work.current.shards if work.current else ():
-        if entry.id in work.absent:
-            continue
         kept = extracted.rederived.get(entry.id, entry)
         if kept is entry:
             masked = tuple(sorted({*entry.masked, *gone.get(entry.id, ())}))
@@ -296,7 +299,7 @@ def _check_usable(
     work: Work, reader: Reader, new: Sequence[ShardEntry], counts: Mapping[str, int], options: RebuildOptions
 ) -> None:
     """Refuses to publish a bank without a source of this run, with too few of those it had, or with two equal ids."""
-    if not counts["n_new"] + counts["n_reused"] and not options.retry:
+    if not counts["n_new"] + counts["n_reused"] and not options.retry and not work.renewed:
         messages = reader.table("rejects", {"dataset": [entry.name for entry in work.entries]}, ["message"])
         raise nothing_usable(work, messages["message"].to_pylist())
     rejects = {row[0] for row in _rows(work, new, "rejects", ("source",))}
@@ -331,14 +334,14 @@ def _report(
 
 
 def _with_pictures(
-    work: Work, report: RebuildReport, reader: Reader, before: Reader | None, options: RebuildOptions
+    report: RebuildReport, reader: Reader, before: Reader | None, options: RebuildOptions
 ) -> RebuildReport:
     """The report with its HTML page; a page that cannot be drawn costs no generation."""
     if not options.report:
         return report
     from .rebuild_report import rebuild_report
 
-    path = report_path(work.bank, report.generation)
+    path = report_path(report.bank, report.generation)
     try:
         return replace(report, report=rebuild_report(reader, before, report, report.stages, path))
     except (OSError, BankError) as error:

@@ -91,7 +91,7 @@ def _jobs(work: Work, settings: ExtractionSettings) -> Iterator[RederiveJob]:
         shard = Shard(shard_folder(work.bank) / entry.id, entry)
         rows = shard.table("sources", ["dataset", "source"]).to_pylist()
         rows += shard.table("rejects", ["dataset", "source"]).to_pylist()
-        if entry.id in work.absent or not any(row["source"] in kept for row in rows):
+        if not any(row["source"] in kept for row in rows):
             continue
         dataset, described = datasets[rows[0]["dataset"]]
         extraction = Extraction(settings, work.classes, described)

@@ -15,22 +15,27 @@ LMDB_ENGINE = 0
 """The 0.9 engine, whose files the 1.0 engine cannot read."""
 _OPEN_ENVIRONMENTS = 64
 
-_environments: OrderedDict[str, Any] = OrderedDict()
+_environments: OrderedDict[tuple[str, int, int], Any] = OrderedDict()
 _lock = threading.Lock()
 
 
 @contextmanager
-def reading(key: str) -> Iterator[Any]:
+def reading(folder: str) -> Iterator[Any]:
     """A short read transaction, one at a time in a process; the environment behind it is one of a few that stay open.
 
-    LMDB opens a path once a process, and hangs where it is closed in the child of a fork amid a read. So every read
+    A folder that was replaced by another of its name, as a repair does, is another environment. LMDB opens
+    a path once a process, and hangs where it is closed in the child of a fork amid a read. So every read
     holds the lock, a fork waits for it, and the child starts without environments.
     """
+    status = os.stat(folder)
+    key = folder, status.st_dev, status.st_ino
     with _lock:
         if key not in _environments:
+            for other in [other for other in _environments if other[0] == folder]:
+                _environments.pop(other).close()
             while len(_environments) >= _OPEN_ENVIRONMENTS:
                 _environments.popitem(last=False)[1].close()
-            _environments[key] = lmdb.open(key, readonly=True, lock=False, readahead=False, lib_version=LMDB_ENGINE)
+            _environments[key] = lmdb.open(folder, readonly=True, lock=False, readahead=False, lib_version=LMDB_ENGINE)
         _environments.move_to_end(key)
         with _environments[key].begin() as transaction:
             yield transaction

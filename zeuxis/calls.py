@@ -148,7 +148,10 @@ def _opened(path: str | Path | None) -> Bank:
     numbers = generations(folder)
     if not numbers:
         return open(path)  # which says what is wrong
-    status = manifest_path(folder, numbers[-1]).stat()
+    try:
+        status = manifest_path(folder, numbers[-1]).stat()
+    except FileNotFoundError:  # removed since it was listed: there is a newer one
+        return _opened(path)
     stamp = (numbers[-1], status.st_ino, status.st_mtime_ns)
     if folder not in _banks or _banks[folder][0] != stamp:
         _banks[folder] = (stamp, open(path))

@@ -1,7 +1,7 @@
 """The command line: parses, calls the Python function of the same name, shows what it returns.
 
-Exit codes: 0 done, or nothing to do; 1 damage found by `verify`; 2 refused, nothing written; 3 done, some sources were
-rejected; 130 interrupted.
+Exit codes: 0 done, or nothing to do; 1 failed, or damage found by `verify`; 2 refused, nothing written; 3 done, some
+sources were rejected; 130 interrupted, by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib import metadata
-from io import StringIO, TextIOWrapper
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import BankOption, BankPath, DatasetSpec, LayoutPath, LayoutPaths, NativeIds, queries
+from . import upkeep
+from .options import BankOption, DatasetSpec, LayoutPath, LayoutPaths, NativeIds, queries
 from .progress import progress_bar
+from .showing import show, size_of
 from .storage.errors import InputError, ZeuxisError, sentence
 from .storage.installation import check_installation
 
 if TYPE_CHECKING:
     from .bank import Bank
-    from .pipelines.publishing import RebuildReport
     from .tables import HitWriter
 
 app = typer.Typer(
@@ -44,73 +45,13 @@ def check(dataset: DatasetSpec) -> None:
 
     with progress_bar("sources") as progress:
         report = check(dataset, progress=progress)
-    _show(report.render())
+    show(report.render())
     if report.problems:
         raise typer.Exit(3)
 
 
-@app.command()
-def rebuild(
-    dataset: Annotated[list[str], typer.Option(metavar="KIND:PATH", help="A data set; may be repeated.")],
-    bank: Annotated[Path, typer.Option(help="The bank's folder; made where there is none.")],
-    frame: Annotated[str | None, typer.Option(metavar="ROWSxCOLS", help="Working resolution of a new bank.")] = None,
-    min_area: Annotated[int | None, typer.Option(help="Smaller components, in frame pixels, are not stored.")] = None,
-    join_thin: Annotated[bool | None, typer.Option(help="Poles and signs do not cut what is behind them.")] = None,
-    patches: Annotated[bool | None, typer.Option(help="Find key patches.")] = None,
-    edge_model: Annotated[Path | None, typer.Option(help="Structured-edge model for the key patches.")] = None,
-    depth_rule: Annotated[
-        str | None, typer.Option(metavar="none|ground", help="Orders segments without depth.")
-    ] = None,
-    keep_sources: Annotated[bool | None, typer.Option(help="Keep the sources' files in the bank.")] = None,
-    classes: Annotated[Path | None, typer.Option(metavar="MAP.yaml", help="Renames classes.")] = None,
-    split: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this split; may be repeated.")] = None,
-    shard_size: Annotated[int, typer.Option(help="Sources a shard, at most.")] = 128,
-    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler that is running.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes of the local cluster; default one a core.")] = None,
-    rehash: Annotated[bool, typer.Option("--rehash", help="Read all files instead of trusting their times.")] = False,
-    allow_shrink: Annotated[bool, typer.Option("--allow-shrink", help="Accept that many sources vanished.")] = False,
-) -> None:
-    """Bring a bank up to date with its data sets, or make it."""
-    from .pipelines.rebuild import rebuild
-
-    if depth_rule not in (None, "none", "ground"):
-        raise InputError(sentence("--depth-rule", expected="none or ground", found=depth_rule))
-    with progress_bar("sources") as progress:
-        report = rebuild(
-            dataset, bank, frame=_size(frame, "--frame") if frame else None, min_area=min_area, join_thin=join_thin,
-            patches=patches, edge_model=edge_model, depth_rule=depth_rule,  # type: ignore[arg-type]
-            keep_sources=keep_sources, classes=classes, split=split or (), shard_size=shard_size, scheduler=scheduler,
-            workers=workers, rehash=rehash, allow_shrink=allow_shrink, progress=progress,
-        )  # fmt: skip
-    _show_rebuild(report)
-    if report.n_rejected:
-        raise typer.Exit(3)
-
-
-@app.command()
-def info(bank: BankPath) -> None:
-    """Tell what a bank holds."""
-    from .pipelines.info import info
-
-    _show(info(bank).render())
-
-
-@app.command()
-def verify(
-    bank: BankPath,
-    deep: Annotated[bool, typer.Option("--deep", help="Check every value inside the files as well.")] = False,
-) -> None:
-    """Check every file of a bank against its published hash."""
-    from .pipelines.info import verify
-
-    with progress_bar("files") as progress:
-        report = verify(bank, deep=deep, progress=progress)
-    for line in report.damage:
-        typer.echo(line, err=True)
-    state = f"{len(report.damage)} damaged" if report.damage else "all as published"
-    typer.echo(f"{report.bank}: generation {report.generation}, {report.files} files, {state}")
-    if report.damage:
-        raise typer.Exit(1)
+for command in upkeep.COMMANDS:
+    app.command()(command)
 
 
 @app.command()
@@ -143,7 +84,7 @@ def retrieve(
     if writer:
         with writer:
             writer.add(layouts[0] if layouts else query["source"], result.to_arrow())
-    _show(result.render())
+    show(result.render())
 
 
 def _retrieve_many(
@@ -191,7 +132,7 @@ def explain(
     from .calls import explain
 
     _keep_layouts([layout] if layout else [], out)
-    _show(explain(layout, component, rank, k=k, bank=bank, out=out, dataset=dataset, **query).render())
+    show(explain(layout, component, rank, k=k, bank=bank, out=out, dataset=dataset, **query).render())
 
 
 @app.command()
@@ -208,7 +149,7 @@ def similar(
     from .index.appearance import as_table
 
     found = similar(segment, k, bank=bank, figure=figure, same_class=not any_class, exclude_source=not own_source)
-    _show(as_table(found))
+    show(as_table(found))
 
 
 @app.command()
@@ -240,7 +181,7 @@ def scenes(
     from .pipelines.scenes import scenes
 
     with progress_bar("scenes") as progress:
-        path = scenes(out, count=count, seed=seed, size=_size(size, "--size"), progress=progress)
+        path = scenes(out, count=count, seed=seed, size=size_of(size, "--size"), progress=progress)
     typer.echo(f"scenes:{path}")
 
 
@@ -267,12 +208,17 @@ def main() -> None:
         if sys.argv[1:] == ["--version"]:
             typer.echo(f"zeuxis {metadata.version('zeuxis')}")
             return
-        _run(sys.argv[1:] or ["--help"])
+        from .pipelines.cluster import terminable
+
+        with terminable():
+            _run(sys.argv[1:] or ["--help"])
         sys.stdout.flush()  # a closed pipe is met here, not when the interpreter ends
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except ZeuxisError as error:
-        sys.exit(_refuse(str(error)))
+        from .pipelines.events import exit_code_of
+
+        sys.exit(_refuse(str(error), exit_code_of(error)))
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted; run the same command again to go on", err=True)
         sys.exit(130)
@@ -280,9 +226,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter complains as it ends
         sys.exit(141)
     except MemoryError as error:
-        sys.exit(_refuse(sentence("memory", f"there is not enough ({error})", fix="give smaller pictures or numbers")))
+        said = sentence("memory", f"there is not enough ({error})", fix="give smaller pictures or numbers")
+        sys.exit(_refuse(said, 1))
     except OSError as error:  # a full disk, a folder that may not be read
-        sys.exit(_refuse(sentence(error.filename or "output", f"cannot be used ({error.strerror or error})")))
+        sys.exit(_refuse(sentence(error.filename or "output", f"cannot be used ({error.strerror or error})"), 1))
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of the parser's own
             raise
@@ -297,50 +244,13 @@ def _run(arguments: list[str]) -> None:
         command.invoke(context)
 
 
-def _refuse(said: str) -> int:
+def _refuse(said: str, code: int = 2) -> int:
     typer.echo(f"zeuxis: {said}", err=True)
-    return 2
+    return code
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     typer.echo(f"warning: {message}", err=True)
-
-
-def _show(renderable: Any) -> None:
-    from rich.console import Console
-
-    terminal, text = sys.stdout.isatty(), StringIO()
-    wide = None if terminal else 10_000  # nothing is cut or folded in a file or a pipe
-    Console(file=text, force_terminal=terminal, width=wide, soft_wrap=not terminal, markup=False, emoji=False).print(
-        renderable
-    )
-    typer.echo(text.getvalue(), nl=False)
-
-
-def _show_rebuild(report: RebuildReport) -> None:
-    done = f"generation {report.generation} published" if report.published else "nothing changed, nothing published"
-    typer.echo(f"{report.bank}: {done} in {report.seconds:.1f} s")
-    typer.echo(
-        f"{report.n_in:,} sources = {report.n_new:,} new + {report.n_reused:,} unchanged"
-        + f" + {report.n_rejected:,} rejected"
-        + (f"; {report.n_vanished:,} vanished" if report.n_vanished else "")
-        + f"; {report.segments:,} segments in the bank"
-    )
-    if report.ignored:
-        typer.echo(f"{report.ignored:,} files belong to no source; `zeuxis check` names them")
-    if report.reasons:
-        typer.echo("rejects: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(report.reasons.items())))
-    for line in report.rejects:
-        typer.echo(f"  {line}")
-    if len(report.rejects) < sum(report.reasons.values()):
-        typer.echo("  … all of them: zeuxis.open(BANK).rejects()")
-
-
-def _size(text: str, option: str) -> tuple[int, int]:
-    rows, _, cols = text.lower().partition("x")
-    if not all(side.isascii() and side.isdecimal() and len(side) < 10 for side in (rows, cols)):
-        raise InputError(sentence(option, expected="ROWSxCOLS, such as 384x512", found=repr(text)))
-    return int(rows), int(cols)
 
 
 def _pictures(paths: Sequence[Path]) -> list[Path]:

@@ -10,8 +10,12 @@ from ...storage.errors import DatasetError, sentence
 from .base import Dataset
 
 KINDS = {
+    "ade20k": ".ade20k:Ade20k",
+    "ade20k_full": ".ade20k_full:Ade20kFull",
     "camvid": ".camvid:CamVid",
+    "cityscapes": ".cityscapes:Cityscapes",
     "folder": ".folder:Folder",
+    "gta5": ".gta5:Gta5",
     "nyu": ".nyu:open_nyu",
     "scenes": ".scenes:Scenes",
 }
@@ -48,6 +52,17 @@ def open_dataset(spec: str) -> Dataset:
     root, options = split_options(path)
     dataset: Dataset = opener(root, **options)
     return dataset
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Kind, what it expects and its options, of every kind."""
+    rows = []
+    for kind, home in sorted(KINDS.items()):
+        found = vars(import_module(home.partition(":")[0], __package__)).values()
+        classes = [each for each in found if isinstance(each, type) and issubclass(each, Dataset)]
+        own = next(each for each in classes if getattr(each, "kind", None) == kind)
+        rows.append((kind, own.expects, "; ".join(f"{name}: {said}" for name, said in own.knows.items())))
+    return rows
 
 
 def split_options(path: str) -> tuple[str, dict[str, str]]:

@@ -1,0 +1,179 @@
+"""`zeuxis repair`: what is damaged in a bank is made again from its sources, and its index from its shards."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..ingest.datasets import open_dataset
+from ..ingest.extract import ExtractionSettings
+from ..ingest.plan import known_of, make_plan, survey_sources
+from ..storage import files
+from ..storage.checks import damage_of
+from ..storage.deep import damage_inside, damage_of_parts
+from ..storage.errors import DamagedBankError
+from ..storage.installation import check_installation
+from ..storage.manifest import Manifest, load_current, shard_folder
+from ..storage.parts import IndexPart, part_folder
+from ..storage.reader import Reader
+from ..storage.shard import placed_rows
+from .events import Events
+from .planning import Work, prepare
+from .progress import Progress, silent
+from .publishing import publish_next
+from .rebuild import extract_all
+from .rebuild_options import RebuildOptions
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What of a generation is not as it was published: ids of shards and index parts, and one sentence each find."""
+
+    shards: Mapping[str, str]
+    parts: Mapping[str, str]
+    stamps: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.shards or self.parts or self.stamps)
+
+    @property
+    def sentences(self) -> list[str]:
+        """All of it, for people."""
+        return [*self.shards.values(), *self.parts.values(), *([self.stamps] if self.stamps else [])]
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What a repair did.
+
+    Attributes:
+        bank: where; generation: the current one now; published: whether this run made it.
+        damage: what was found, in sentences.
+        shards, parts: how many were damaged and are made anew.
+        n_restored, n_rejected: sources that were extracted again, and that cannot be used any more.
+        lost: names of sources that were in a damaged shard and that no data set lists any more.
+        seconds: wall time.
+    """
+
+    bank: Path
+    generation: int
+    published: bool
+    damage: list[str]
+    shards: int
+    parts: int
+    n_restored: int
+    n_rejected: int
+    lost: list[str]
+    seconds: float
+
+
+def repair(bank: str | Path, *, progress: Progress = silent, **options: Any) -> RepairReport:
+    """Finds all damage of the current generation and publishes one without it.
+
+    What a damaged shard held is extracted again from its data sets, whatever else has changed in them; a damaged index
+    part is made again from its shards. Where the list of a shard's sources is damaged as well, all sources are taken
+    in that its data sets list and the bank does not hold.
+
+    Args:
+        bank: its folder.
+        progress: told how far it is.
+        options: `workers`, `scheduler`, `memory`, `log`, `metrics` of `RebuildOptions`.
+
+    Raises:
+        BankError: the bank or its manifest cannot be used. DatasetError: a data set that is needed is not there.
+    """
+    started = time.monotonic()
+    chosen = RebuildOptions.of({"report": False, "allow_shrink": True, **options})
+    path = Path(os.path.expanduser(bank))
+    load_current(path)  # before the folder is touched
+    with Events(chosen.log, chosen.metrics, bank=path) as events, files.writer_lock(path):
+        check_installation()
+        reader = Reader(path)
+        with events.stage("look"):
+            damage = find_damage(reader, progress)
+        if not damage:
+            return RepairReport(path, reader.manifest.generation, False, [], 0, 0, 0, 0, [], time.monotonic() - started)
+        with events.stage("plan"):
+            work, lost = _plan(reader, damage)
+        settings = ExtractionSettings.from_json(reader.manifest.settings)
+        with events.stage("extract"):
+            extracted = extract_all(work, settings, chosen, progress)
+        done = publish_next(work, settings, reader, extracted, chosen, events, progress, started)
+    return RepairReport(
+        path, done.generation, done.published, damage.sentences, len(damage.shards), len(damage.parts), done.n_new,
+        done.n_rejected, lost, time.monotonic() - started,
+    )  # fmt: skip
+
+
+def find_damage(reader: Reader, progress: Progress = silent) -> Damage:
+    """Everything in a generation that is not as it was published, by the piece that has to be made again."""
+    manifest, bank = reader.manifest, reader.path
+    shards: dict[str, str] = {}
+    parts: dict[str, str] = {}
+    pieces = manifest.pieces(bank)
+    for done, (piece, entries) in enumerate(pieces.items(), start=1):
+        progress(done, len(pieces), "reading what the bank holds")
+        said = next((found for path, entry in entries.items() if (found := damage_of(path, entry))), None)
+        if said:
+            (shards if piece.parent == shard_folder(bank) else parts)[piece.name] = said
+    sound = {shard.entry.id: shard for shard in reader.shards if shard.entry.id not in shards}
+    for id, shard in sound.items():
+        if said := next(damage_inside(shard), None):
+            shards[id] = said
+    stamps = parts.pop(manifest.stamps.name, None) if manifest.stamps else None
+    for part in manifest.index:
+        opened = IndexPart(part_folder(bank) / part.id, part)
+        covered = {id: sound[id] for id in part.shards if id in sound and id not in shards}
+        if part.id not in parts and len(covered) == len(part.shards):
+            said = next(damage_of_parts([opened], covered), None)
+            parts |= {part.id: said} if said else {}
+    return Damage(shards, parts, stamps)
+
+
+def _without(manifest: Manifest, damage: Damage) -> Manifest:
+    """The generation as if what is damaged had never been in it; a part goes with each shard that it covers."""
+    parts = [p for p in manifest.index if p.id not in damage.parts and not damage.shards.keys() & set(p.shards)]
+    shards = [entry for entry in manifest.shards if entry.id not in damage.shards]
+    stamps = None if damage.stamps else manifest.stamps
+    return replace(manifest, shards=tuple(shards), index=tuple(parts), stamps=stamps)
+
+
+def _plan(reader: Reader, damage: Damage) -> tuple[Work, list[str]]:
+    """What is to be extracted again, and which sources are lost."""
+    held = _held(reader, damage.shards)
+    rest = Reader(reader.path, _without(reader.manifest, damage))
+    entries = [entry for entry in rest.manifest.datasets if held is None or entry.name in held]
+    opened = [open_dataset(f"{entry.kind}:{entry.root}") for entry in entries]
+    work = prepare(reader.path, rest, opened, {})
+    work.renewed = True
+    known = known_of(rest)
+    lost: list[str] = []
+    for dataset, entry in zip(work.datasets, work.entries, strict=True):
+        names = held[entry.name] if held else None
+        survey = survey_sources(dataset, entry.name, known.pop(entry.name), only=names)
+        plan = make_plan(survey, {}, forgotten=work.forgotten)
+        lost += sorted((names or set()) - set(survey.refs))
+        work.surveys.append(survey)
+        work.plans.append(replace(plan, vanished=[], vanished_rejects=[]))
+    work.elsewhere = {row.source_id: name for each in known.values() for name, row in each.sources.items()}
+    return work, lost
+
+
+def _held(reader: Reader, damaged: Collection[str]) -> dict[str, set[str]] | None:
+    """Names of the inputs of damaged shards by data set; None where the list of one cannot be read."""
+    held: dict[str, set[str]] = {}
+    for shard in reader.shards:
+        if shard.entry.id not in damaged:
+            continue
+        try:
+            for table in ("sources", "rejects"):
+                shard.check_hash(f"{table}.parquet")
+                for dataset, source, _ in placed_rows([shard], table, ("dataset", "source")):
+                    held.setdefault(dataset, set()).add(source)
+        except DamagedBankError:
+            return None
+    return held

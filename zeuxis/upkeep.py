@@ -1,0 +1,205 @@
+"""The commands that keep a bank: rebuild it, look after its generations, verify, repair, forget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import BankPath
+from .progress import progress_bar
+from .showing import bytes_of, show, size_of
+from .storage.errors import InputError, sentence
+
+if TYPE_CHECKING:
+    from .pipelines.publishing import RebuildReport
+
+_Workers = Annotated[
+    int | None, typer.Option(help="Processes of the local cluster; default one a core; 0 works without Dask.")
+]
+_Scheduler = Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler that is running.")]
+_Memory = Annotated[str | None, typer.Option(metavar="BYTES", help="Memory of a worker, such as 4GiB.")]
+_Collect = Annotated[bool, typer.Option("--collect", help="Workers send shards back: they share no folder with us.")]
+_Log = Annotated[Path | None, typer.Option(help="Append one JSON line an event; - for the standard output.")]
+_Metrics = Annotated[Path | None, typer.Option(help="Replace this file with Prometheus metrics.")]
+
+
+def rebuild(
+    dataset: Annotated[list[str], typer.Option(metavar="KIND:PATH", help="A data set; may be repeated.")],
+    bank: Annotated[Path, typer.Option(help="The bank's folder; made where there is none.")],
+    frame: Annotated[str | None, typer.Option(metavar="ROWSxCOLS", help="Working resolution.")] = None,
+    min_area: Annotated[int | None, typer.Option(help="Smaller components, in frame pixels, are not stored.")] = None,
+    join_thin: Annotated[bool | None, typer.Option(help="Poles and signs do not cut what is behind them.")] = None,
+    patches: Annotated[bool | None, typer.Option(help="Find key patches.")] = None,
+    edge_model: Annotated[Path | None, typer.Option(help="Structured-edge model for the key patches.")] = None,
+    depth_rule: Annotated[
+        str | None, typer.Option(metavar="none|ground", help="Orders segments without depth.")
+    ] = None,
+    depth_model: Annotated[
+        Path | None, typer.Option(help="Depth network (.pt2, .onnx) for photographs without depth.")
+    ] = None,
+    keep_sources: Annotated[bool | None, typer.Option(help="Keep the sources' files in the bank.")] = None,
+    classes: Annotated[Path | None, typer.Option(metavar="MAP.yaml", help="Renames classes.")] = None,
+    split: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this split; may be repeated.")] = None,
+    shard_size: Annotated[int, typer.Option(help="Sources a shard, at most.")] = 128,
+    scheduler: _Scheduler = None,
+    workers: _Workers = None,
+    memory: _Memory = None,
+    collect: _Collect = False,
+    max_pixels: Annotated[int | None, typer.Option(help="Larger pictures are refused before decoding.")] = None,
+    rehash: Annotated[bool, typer.Option("--rehash", help="Read all files instead of trusting their times.")] = False,
+    retry: Annotated[
+        list[str] | None,
+        typer.Option(metavar="failed|REASON", help="Only try rejects again: all, or those of a reason."),
+    ] = None,
+    allow_shrink: Annotated[bool, typer.Option("--allow-shrink", help="Accept that many sources vanished.")] = False,
+    keep: Annotated[int, typer.Option(help="Generations that stay, the new one included.")] = 7,
+    plan: Annotated[bool, typer.Option("--plan", help="Only tell what it would take, from a sample.")] = False,
+    report: Annotated[bool, typer.Option(help="Leave an HTML report in the bank.")] = True,
+    log: _Log = None,
+    metrics: _Metrics = None,
+) -> None:
+    """Bring a bank up to date with its data sets, or make it."""
+    from .pipelines.rebuild import rebuild
+
+    if depth_rule not in (None, "none", "ground"):
+        raise InputError(sentence("--depth-rule", expected="none or ground", found=depth_rule))
+    with progress_bar("sources") as progress:
+        done = rebuild(
+            dataset, bank, frame=size_of(frame, "--frame") if frame else None, min_area=min_area, join_thin=join_thin,
+            patches=patches, edge_model=edge_model, depth_rule=depth_rule, depth_model=depth_model,
+            keep_sources=keep_sources, classes=classes, split=split or (), shard_size=shard_size, scheduler=scheduler,
+            workers=workers, memory=bytes_of(memory, "--memory") if memory else None, collect=collect,
+            max_pixels=max_pixels, rehash=rehash, retry=retry or (), allow_shrink=allow_shrink, keep=keep, plan=plan,
+            report=report, log=log, metrics=metrics, progress=progress,
+        )  # fmt: skip
+    if done.forecast:
+        show(done.forecast.render())
+        done.forecast.check()
+        return
+    _show_rebuild(done)
+    if done.n_rejected:
+        raise typer.Exit(3)
+
+
+def datasets() -> None:
+    """List the kinds of data sets, what each expects, and its options."""
+    from rich.table import Table
+
+    from .ingest.datasets import describe
+
+    table = Table("kind", "expects", "options", box=None, pad_edge=False)
+    for kind, expects, options in describe():
+        table.add_row(kind, expects, options)
+    show(table)
+
+
+def info(bank: BankPath) -> None:
+    """Tell what a bank holds."""
+    from .pipelines.info import info
+
+    show(info(bank).render())
+
+
+def generations(bank: BankPath) -> None:
+    """List the generations of a bank, and what each alone takes on disk."""
+    from .pipelines.generations import generations
+
+    show(generations(bank).render())
+
+
+def rollback(
+    bank: BankPath,
+    to: Annotated[int | None, typer.Option("--to", metavar="N", help="Generation; default the one before.")] = None,
+) -> None:
+    """Publish a new generation that equals an older one; what was forgotten stays so."""
+    from .pipelines.generations import rollback
+
+    done = rollback(bank, to)
+    typer.echo(f"{done.bank}: generation {done.generation} published, equal to {done.target}")
+
+
+def collect(bank: BankPath, keep: Annotated[int, typer.Option(help="Newest generations that stay.")] = 7) -> None:
+    """Remove old generations that nobody reads, and all that no other generation needs."""
+    from .pipelines.generations import collect
+
+    done = collect(bank, keep)
+    said = f"{len(done.removed)} generations removed, {done.freed / 1e6:,.1f} MB freed"
+    held = f"; in use and kept: {', '.join(map(str, done.held))}" if done.held else ""
+    typer.echo(f"{bank}: {said}{held}")
+
+
+def verify(
+    bank: BankPath,
+    deep: Annotated[bool, typer.Option("--deep", help="Check every value inside the files as well.")] = False,
+) -> None:
+    """Check every file of a bank against its published hash."""
+    from .pipelines.info import verify
+
+    with progress_bar("files") as progress:
+        report = verify(bank, deep=deep, progress=progress)
+    for line in report.damage:
+        typer.echo(line, err=True)
+    state = f"{len(report.damage)} damaged" if report.damage else "all as published"
+    typer.echo(f"{report.bank}: generation {report.generation}, {report.files} files, {state}")
+    if report.damage:
+        raise typer.Exit(1)
+
+
+def repair(
+    bank: BankPath,
+    scheduler: _Scheduler = None,
+    workers: _Workers = None,
+    memory: _Memory = None,
+    log: _Log = None,
+    metrics: _Metrics = None,
+) -> None:
+    """Make what is damaged again, from its sources."""
+    from .pipelines.repair import repair
+
+    with progress_bar("sources") as progress:
+        done = repair(
+            bank, scheduler=scheduler, workers=workers, log=log, metrics=metrics, progress=progress,
+            memory=bytes_of(memory, "--memory") if memory else None,
+        )  # fmt: skip
+    for line in done.damage:
+        typer.echo(f"  {line}")
+    if not done.damage:
+        typer.echo(f"{done.bank}: generation {done.generation} is not damaged, nothing to do")
+        return
+    typer.echo(f"{done.bank}: generation {done.generation} published in {done.seconds:.1f} s")
+    typer.echo(
+        f"{done.shards} shards and {done.parts} index parts were damaged; {done.n_restored:,} sources extracted again, "
+        f"{done.n_rejected:,} rejected, {len(done.lost):,} gone"
+    )
+    for name in done.lost:
+        typer.echo(f"  {name} is no longer in its data set")
+    if done.lost or done.n_rejected:
+        raise typer.Exit(3)
+
+
+def _show_rebuild(report: RebuildReport) -> None:
+    done = f"generation {report.generation} published" if report.published else "nothing changed, nothing published"
+    typer.echo(f"{report.bank}: {done} in {report.seconds:.1f} s")
+    typer.echo(
+        f"{report.n_in:,} sources = {report.n_new:,} new + {report.n_reused:,} unchanged"
+        + f" + {report.n_rejected:,} rejected"
+        + (f" + {report.n_forgotten:,} forgotten" if report.n_forgotten else "")
+        + (f"; {report.n_vanished:,} vanished" if report.n_vanished else "")
+        + f"; {report.segments:,} segments in the bank"
+    )
+    if report.ignored:
+        typer.echo(f"{report.ignored:,} files belong to no source; `zeuxis check` names them")
+    if report.reasons:
+        typer.echo("rejects: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(report.reasons.items())))
+    for line in report.rejects:
+        typer.echo(f"  {line}")
+    if len(report.rejects) < sum(report.reasons.values()):
+        typer.echo("  … all of them: zeuxis.open(BANK).rejects()")
+    if report.report:
+        typer.echo(f"report: {report.report}")
+
+
+COMMANDS = (rebuild, datasets, info, generations, rollback, collect, verify, repair)
+"""In the order in which `zeuxis --help` lists them."""
