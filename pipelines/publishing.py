@@ -102,6 +102,26 @@ class Extracted:
         self.forgotten |= result.forgotten
 
 
+def planned(work: Work) -> dict[str, int]:
+    """What the plan says, by what is to be done with the sources."""
+    counts = {name: sum(len(getattr(plan, name)) for plan in work.plans) for name in _PLANNED}
+    return {"listed": sum(plan.n_in for plan in work.plans), **counts}
+
+
+_PLANNED = ("due", "rejects", "reused", "still_rejected", "forgotten", "vanished")
+
+
+def planned_report(work: Work, forecast: Forecast | None, started: float) -> RebuildReport:
+    """The report of a run that only planned; sources that are due count as new."""
+    plan = planned(work)
+    return RebuildReport(
+        work.bank, work.current.generation if work.current else 0, False, plan["listed"], plan["due"], plan["reused"],
+        plan["rejects"] + plan["still_rejected"], plan["forgotten"], plan["vanished"],
+        sum(entry.rows["segments"] for entry in work.current.shards) if work.current else 0, {}, [], 0,
+        time.monotonic() - started, forecast=forecast,
+    )  # fmt: skip
+
+
 def publish_next(
     work: Work,
     settings: ExtractionSettings,

@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,14 @@ from ..storage.reader import Reader
 from ..storage.shard import ShardEntry
 from .classmap import load_class_map
 from .cluster import cluster, run_tasks
+from .collecting import collect_shard, receive
 from .events import Events
 from .extraction import ShardJob, ShardResult, adopt_shards, due_inputs, extract_shard
+from .forecast import check_room, next_bytes
+from .foreseeing import foresee
 from .planning import Work, plan_all, prepare, resolve_settings, survey_all
 from .progress import Progress, silent
-from .publishing import Extracted, RebuildReport, publish_next
+from .publishing import Extracted, RebuildReport, planned, planned_report, publish_next
 from .rebuild_options import RebuildOptions
 from .rederiving import rederive_all
 
@@ -62,14 +66,21 @@ def _rebuild(
         progress(0, 0, "listing the data sets")
         datasets = open_all(dataset, options.split)
     renamed = load_class_map(options.classes) if options.classes else {}
-    make_bank_folder(path)
-    with files.writer_lock(path):
+    check_bank_folder(path)
+    if not options.plan:
+        make_bank_folder(path)
+    with nullcontext() if options.plan else files.writer_lock(path):
         reader = Reader(path) if generations(path) else None
         with events.stage("plan"):
             work = prepare(path, reader, datasets, renamed)
             survey_all(work, reader, options)
             settings = resolve_settings(work, options)
             plan_all(work, options)
+        events.tell("planned", **planned(work))
+        if options.plan:
+            with events.stage("sample"):
+                foreseen = foresee(work, settings, options, progress)
+            return planned_report(work, foreseen, started)
         with events.stage("extract"):
             extracted = extract_all(work, settings, options, progress)
         return publish_next(work, settings, reader, extracted, options, events, progress, started)
@@ -93,12 +104,8 @@ def open_all(dataset: str | Sequence[str], split: Sequence[str]) -> list[Dataset
     return datasets
 
 
-def make_bank_folder(path: Path) -> None:
-    """The folder of a bank, new or not.
-
-    Raises:
-        NotABankError: it holds something else. BankError: it cannot be made.
-    """
+def check_bank_folder(path: Path) -> None:
+    """Raises NotABankError where a folder holds something else than a bank."""
     if path.exists() and not path.is_dir():
         raise NotABankError(sentence(path, expected="a folder", found="a file", fix="choose another path for the bank"))
     strange = [p.name for p in path.iterdir() if p.name not in _OWN and p.name[:5] != ".tmp-"] if path.is_dir() else []
@@ -109,6 +116,14 @@ def make_bank_folder(path: Path) -> None:
                 fix="choose another path for the bank",
             )
         )  # fmt: skip
+
+
+def make_bank_folder(path: Path) -> None:
+    """Makes the folder of a bank where there is none.
+
+    Raises:
+        BankError: it cannot be made.
+    """
     try:
         files.make_folder(shard_folder(path))
     except OSError as error:
@@ -136,9 +151,12 @@ def extract_all(work: Work, settings: ExtractionSettings, options: RebuildOption
     progress(0, total, "starting workers")
     with cluster(options.scheduler, options.workers, memory=options.memory) as client:
         run = partial(run_tasks, client, report=report, halves=ShardJob.halves, give_up=ShardJob.given_up)
-        extracted.rederived = rederive_all(work, settings, client)
-        for row in run(extract_shard, jobs):
+        extracted.rederived = rederive_all(work, settings, None if options.collect else client)
+        for row in run(collect_shard if options.collect else extract_shard, jobs):
+            if options.collect and row["entry"]:
+                receive(work.bank, row["packed"])
             extracted.add(ShardResult.from_json(row))
+            check_room(work.bank, next_bytes(extracted.shards, options.workers or 1))
     report({"done": total})
     return extracted
 

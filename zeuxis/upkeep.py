@@ -74,9 +74,8 @@ def rebuild(
             max_pixels=max_pixels, rehash=rehash, retry=retry or (), allow_shrink=allow_shrink, keep=keep, plan=plan,
             report=report, log=log, metrics=metrics, progress=progress,
         )  # fmt: skip
-    if done.forecast:
-        show(done.forecast.render())
-        done.forecast.check()
+    if plan:
+        _show_forecast(done)
         return
     _show_rebuild(done)
     if done.n_rejected:
@@ -177,6 +176,14 @@ def repair(
         typer.echo(f"  {name} is no longer in its data set")
     if done.lost or done.n_rejected:
         raise typer.Exit(3)
+
+
+def _show_forecast(report: RebuildReport) -> None:
+    said = f"{report.n_new:,} to read, {report.n_reused:,} unchanged, {report.n_rejected:,} rejected"
+    typer.echo(f"{report.bank}: {report.n_in:,} sources: {said}; {report.n_vanished:,} vanished")
+    if report.forecast:
+        show(report.forecast.render())
+        report.forecast.check()
 
 
 def _show_rebuild(report: RebuildReport) -> None:
