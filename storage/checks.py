@@ -12,7 +12,7 @@ import crc32c
 from .errors import DamagedBankError, sentence
 
 _CHUNK = 1 << 22
-RESTORE = "restore the file from a copy or make a new bank"
+RESTORE = "run `zeuxis repair` on the bank"
 
 
 class FileEntry(NamedTuple):

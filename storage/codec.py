@@ -236,4 +236,4 @@ def _decompressed(payload: memoryview, size: int, name: str) -> npt.NDArray[np.u
 
 
 def _damaged(name: str, message: str) -> DamagedBankError:
-    return DamagedBankError(sentence(name, message, fix="restore the bank from a copy or rebuild it"))
+    return DamagedBankError(sentence(name, message, fix="run `zeuxis repair`"))

@@ -301,7 +301,7 @@ class Shard:
             found = pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
             return with_columns(found, schema)
         except (OSError, pa.ArrowException) as error:
-            raise DamagedBankError(sentence(path, f"cannot be read ({error})", fix="run `zeuxis verify`")) from error
+            raise DamagedBankError(sentence(path, f"cannot be read ({error})", fix="run `zeuxis repair`")) from error
 
     def blob(self, key: bytes) -> bytes:
         """The sealed value of an LMDB key.
