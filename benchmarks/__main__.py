@@ -12,7 +12,7 @@ from typing import Any
 
 NAMES = (
     *("rebuild", "retrieval", "equality", "scale", "candidates", "device"),
-    *("reads", "collages", "codecs", "key_patches"),
+    *("reads", "collages", "codecs", "key_patches", "driver"),
 )
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

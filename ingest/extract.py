@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,8 @@ from ..storage.records import OrderingRecord, PatchRecord, Record, RejectRecord,
 from ..storage.shard import SourceBundle, blob_key, sealed_files
 from .appearance import DESCRIPTOR, describe_all
 from .datasets.base import EncodedSource, Source, SourceRef, group_name
-from .ordering import Rule, orderings
+from .depth import depth_model
+from .ordering import Measured, Rule, orderings
 from .patches import PatchSettings, key_patches
 from .segments import Segments, find_segments, void_share
 
@@ -70,8 +71,10 @@ class ExtractionSettings:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits: shards with another one cannot be reused."""
-        return hashlib.blake2b(f"{sorted(self.to_json().items())}".encode(), digest_size=8).hexdigest()
+        """16 hex digits: shards with another one cannot be reused. Where model files lie does not matter."""
+        patches = self.patches and replace(self.patches, edge_model=None)
+        said = replace(self, patches=patches, depth_model=None).to_json()
+        return hashlib.blake2b(f"{sorted(said.items())}".encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -223,12 +226,20 @@ def _ordering_records(
     segments: Segments, source: Source, job: Extraction, common: Mapping[str, str]
 ) -> list[OrderingRecord]:
     framed = segments.framed
-    depth = None
-    if source.depth is not None:
-        depth = np.ascontiguousarray(sample_to_frame(source.depth, job.settings.geometry.frame))
+    given, measured = source.depth, cast(Measured, job.dataset.decoding.depth_origin)
+    if given is None and job.settings.depth_model:
+        given, measured = depth_model(job.settings.depth_model)(source.image, common["source"]), "network"
+    depth = None if given is None else np.ascontiguousarray(sample_to_frame(given, job.settings.geometry.frame))
     sky = np.array([job.classes[int(id)].name == "sky" for id in framed.components.class_ids], bool)
     pairs = orderings(
-        framed.labels, framed.boxes, framed.components.class_ids, framed.stored, depth, job.settings.depth_rule, sky
+        framed.labels,
+        framed.boxes,
+        framed.components.class_ids,
+        framed.stored,
+        depth,
+        job.settings.depth_rule,
+        sky,
+        measured,
     )
     row = {int(component): number for number, component in enumerate(segments.stored)}
     ids, class_ids = segments.columns.segment_id.tolist(), segments.columns.class_id.tolist()

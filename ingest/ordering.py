@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import cv2
+import numba as nb
 import numpy as np
 import numpy.typing as npt
 
@@ -24,7 +24,9 @@ MIN_DIFFERENCE = 0.02
 """Relative difference of the medians under which nobody is in front."""
 
 Rule = Literal["none", "ground"]
-Origin = Literal["depth", "ground", "none"]
+Measured = Literal["depth", "disparity", "network"]
+"""Where a depth map came from: the data set's metres, its disparities, or a depth network."""
+Origin = Literal[Measured, "ground", "none"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class Ordering:
     Attributes:
         a, b: component indices, 0-based, `a < b`.
         front: `a` or `b`, `None` where that is unknown.
-        margin: how clear it is, in 0..1. Of depth: the medians' difference over the larger one. Of the ground
-            rule: how much lower the one in front reaches, as a share of the frame's rows; 1 where the other one
-            is sky. `None` where nothing could be compared.
+        margin: how clear it is, in 0..1. Of depth, whatever its unit: the medians' difference over the larger one.
+            Of the ground rule: how much lower the one in front reaches, as a share of the frame's rows; 1 where the
+            other one is sky. `None` where nothing could be compared.
         origin: what decided, or failed to.
     """
 
@@ -55,6 +57,7 @@ def orderings(
     depth: Depth | None,
     rule: Rule = "none",
     sky: npt.NDArray[np.bool_] | None = None,
+    measured: Measured = "depth",
 ) -> list[Ordering]:
     """Every pair of touching stored segments of different classes, sorted by `(a, b)`.
 
@@ -67,16 +70,18 @@ def orderings(
         boxes: `(n, 4)` int32, the components' tight frame boxes.
         class_ids: `(n,)` uint16.
         stored: `(n,)` bool, the components that take part.
-        depth: `(R, C)` float32 metres, 0 where unknown, sampled to the frame.
+        depth: `(R, C)` float32, larger is farther, 0 where unknown, sampled to the frame; metres, or of a network any
+            unit.
         rule: without depth: `ground` puts what reaches lower in the picture in front, and sky behind everything;
             `none` leaves all unknown.
         sky: `(n,)` bool, the components that are sky; none where absent.
+        measured: where the depth came from; the orderings' origin.
     """
     side = band_side(labels.shape[0])
-    pairs = [(a, b) for a, b in _touching(labels, boxes, stored, side) if class_ids[a] != class_ids[b]]
+    pairs = [(a, b) for a, b in _touching(labels, stored, side) if class_ids[a] != class_ids[b]]
     if depth is not None:
         medians = _band_medians(labels, boxes, stored, depth, side)
-        return [_by_depth(a, b, medians.get((a, b)), medians.get((b, a))) for a, b in pairs]
+        return [_by_depth(a, b, medians.get((a, b)), medians.get((b, a)), measured) for a, b in pairs]
     if rule == "none":
         return [Ordering(a, b, None, None, "none") for a, b in pairs]
     if sky is None:
@@ -92,17 +97,10 @@ def band_side(rows: int) -> int:
     return max(1, (22 * rows + 256) // 512)
 
 
-def _touching(
-    labels: Labels, boxes: npt.NDArray[np.int32], stored: npt.NDArray[np.bool_], side: int
-) -> list[tuple[int, int]]:
+def _touching(labels: Labels, stored: npt.NDArray[np.bool_], side: int) -> list[tuple[int, int]]:
     """Pairs `(a, b)`, sorted, whose dilated footprints intersect: they have pixels under `side` apart on both axes."""
-    takes_part = np.concatenate([[False], stored])
-    pairs = []
-    for b, window, around in _surroundings(labels, boxes, stored, side - 1, side - 1):
-        counts = np.bincount(labels[window][around], minlength=len(takes_part))
-        others = np.flatnonzero((counts > 0) & takes_part) - 1
-        pairs += [(int(a), b) for a in others if a < b]
-    return sorted(pairs)
+    keys = np.unique(_near(labels, np.concatenate([[False], stored]), side - 1))
+    return list(zip((keys >> 32).tolist(), (keys & 0xFFFFFFFF).tolist(), strict=True))
 
 
 def _band_medians(
@@ -113,16 +111,11 @@ def _band_medians(
     A segment lies within its own dilation, so these are its pixels in the intersection of both dilations.
     """
     medians = {}
-    known = (depth > 0) & np.concatenate([[False], stored])[labels]
+    part = np.concatenate([[False], stored])
+    counts, slots = np.zeros(len(part), np.int64), np.zeros(len(part), np.int64)
     for b, window, around in _surroundings(labels, boxes, stored, side // 2, (side - 1) // 2):
-        band = around & known[window]
-        keys = labels[window][band].astype(np.uint64) << np.uint64(32)
-        keys = np.sort(keys | depth[window][band].view(np.uint32))  # positive floats sort as their bits do
-        owners, depths = (keys >> np.uint64(32)).astype(np.int64), keys.astype(np.uint32).view(np.float32)
-        for start, stop in pairwise([*np.flatnonzero(np.diff(owners, prepend=0)), len(keys)]):
-            if stop - start >= MIN_PIXELS:
-                middle = float(depths[(start + stop - 1) // 2]), float(depths[(start + stop) // 2])
-                medians[int(owners[start]) - 1, b] = sum(middle) / 2
+        owners, middles = _medians(labels[window], depth[window], around, part, counts, slots)
+        medians.update({(a, b): middle for a, middle in zip(owners.tolist(), middles.tolist(), strict=True)})
     return medians
 
 
@@ -146,12 +139,12 @@ def _surroundings(
         yield int(i), window, (grown ^ own).view(bool)
 
 
-def _by_depth(a: int, b: int, depth_a: float | None, depth_b: float | None) -> Ordering:
+def _by_depth(a: int, b: int, depth_a: float | None, depth_b: float | None, origin: Measured) -> Ordering:
     if depth_a is None or depth_b is None:
-        return Ordering(a, b, None, None, "depth")
+        return Ordering(a, b, None, None, origin)
     margin = abs(depth_a - depth_b) / max(depth_a, depth_b)
     front = None if margin < MIN_DIFFERENCE else a if depth_a < depth_b else b
-    return Ordering(a, b, front, margin, "depth")
+    return Ordering(a, b, front, margin, origin)
 
 
 def _by_ground(a: int, b: int, bottoms: npt.NDArray[np.float64], sky: npt.NDArray[np.bool_]) -> Ordering:
@@ -160,3 +153,102 @@ def _by_ground(a: int, b: int, bottoms: npt.NDArray[np.float64], sky: npt.NDArra
     lower = float(bottoms[a] - bottoms[b])
     front = None if lower == 0 else a if lower > 0 else b
     return Ordering(a, b, front, abs(lower), "ground")
+
+
+@nb.njit(cache=True, nogil=True)
+def _near(labels, part, reach):  # type: ignore[no-untyped-def]
+    """Keys `a << 32 | b`, `a < b`, 0-based, of regions with pixels at most `reach` apart on both axes; some repeat.
+
+    Rows are compared run by run. Most neighbours meet in many rows: what was found lately is not noted again.
+    """
+    first, starts, stops, owners = _runs(labels, part)
+    recent = np.full(1 << 12, -1, np.int64)
+    found, n = np.empty(256, np.int64), 0
+    for top in range(labels.shape[0]):
+        for row in range(top, min(top + reach + 1, labels.shape[0])):
+            low = first[row]
+            for i in range(first[top], first[top + 1]):
+                while low < first[row + 1] and stops[low] + reach <= starts[i]:
+                    low += 1
+                other = low
+                while other < first[row + 1] and starts[other] < stops[i] + reach:
+                    a, b = min(owners[i], owners[other]), max(owners[i], owners[other])
+                    key = a << 32 | b
+                    slot = (a * 31 + b) & 4095
+                    if a != b and recent[slot] != key:
+                        recent[slot] = key
+                        if n == len(found):
+                            found = np.concatenate((found, np.empty(n, np.int64)))
+                        found[n] = key
+                        n += 1
+                    other += 1
+    return found[:n]
+
+
+@nb.njit(cache=True, nogil=True)
+def _runs(labels, part):  # type: ignore[no-untyped-def]
+    """Runs of the regions that take part, row by row: where each row's begin, their starts, stops and 0-based owners."""
+    rows, cols = labels.shape
+    first = np.zeros(rows + 1, np.int64)
+    room = 0
+    for row in range(rows):
+        for col in range(cols):
+            room += part[labels[row, col]] and (col == 0 or labels[row, col] != labels[row, col - 1])
+        first[row + 1] = room
+    starts, stops, owners = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
+    n = 0
+    for row in range(rows):
+        before = np.uint32(0)
+        for col in range(cols):
+            label = labels[row, col]
+            if label != before or col == 0:
+                if part[label]:
+                    starts[n], owners[n] = col, np.int64(label) - 1
+                    n += 1
+                before = label
+            if part[label]:
+                stops[n - 1] = col + 1
+    return first, starts, stops, owners
+
+
+@nb.njit(cache=True, nogil=True)
+def _medians(labels, depth, around, part, counts, slots):  # type: ignore[no-untyped-def]
+    """Regions, 0-based, with `MIN_PIXELS` known depths or more where `around` is set, and the medians of these.
+
+    Args:
+        labels, depth, around: of a window; part: `(n + 1,)` bool, the labels that take part.
+        counts, slots: `(n + 1,)` int64 zeros, scratch; zeros again afterwards.
+    """
+    seen, n = np.empty(16, np.int64), 0
+    for row in range(labels.shape[0]):
+        for col in range(labels.shape[1]):
+            label = labels[row, col]
+            if around[row, col] and part[label] and depth[row, col] > 0:
+                if counts[label] == 0:
+                    if n == len(seen):
+                        seen = np.concatenate((seen, np.empty(n, np.int64)))
+                    seen[n] = label
+                    n += 1
+                counts[label] += 1
+    total = 0
+    for i in range(n):
+        slots[seen[i]] = total
+        total += counts[seen[i]]
+    values = np.empty(total, np.float32)
+    for row in range(labels.shape[0]):
+        for col in range(labels.shape[1]):
+            label = labels[row, col]
+            if around[row, col] and part[label] and depth[row, col] > 0:
+                values[slots[label]] = depth[row, col]
+                slots[label] += 1
+    owners, middles, m = np.empty(n, np.int64), np.empty(n, np.float64), 0
+    for i in range(n):
+        label, count = seen[i], counts[seen[i]]
+        if count >= MIN_PIXELS:
+            own = np.partition(values[slots[label] - count : slots[label]], count // 2)
+            upper = np.float64(own[count // 2])
+            lower = upper if count % 2 else np.float64(own[: count // 2].max())
+            owners[m], middles[m] = label - 1, (lower + upper) / 2
+            m += 1
+        counts[label] = slots[label] = 0
+    return owners[:m], middles[:m]

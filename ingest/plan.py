@@ -122,22 +122,16 @@ class Survey:
         return {sources[name].source_id: name for name in kept}
 
 
-def known_of(bank: Reader | None, without: Collection[str] = ()) -> dict[str, Known]:
-    """What a bank holds, by data set.
-
-    Args:
-        bank: one generation of it.
-        without: ids of shards that are taken for absent.
-    """
+def known_of(bank: Reader | None) -> dict[str, Known]:
+    """What one generation of a bank holds, by data set."""
     if bank is None:
         return {}
     sources: dict[str, dict[str, KnownSource]] = {entry.name: {} for entry in bank.manifest.datasets}
     rejects: dict[str, dict[str, KnownReject]] = {entry.name: {} for entry in bank.manifest.datasets}
     touched = read_stamps(bank.path, bank.manifest.stamps) if bank.manifest.stamps else {}
-    shards = [shard for shard in bank.shards if shard.entry.id not in without]
-    for dataset, source, source_id, stamp, split, group, shard in placed_rows(shards, "sources", _SOURCE_COLUMNS):
+    for dataset, source, source_id, stamp, split, group, shard in placed_rows(bank.shards, "sources", _SOURCE_COLUMNS):
         sources[dataset][source] = KnownSource(source_id, touched.get(source, stamp), split, group, shard)
-    for dataset, source, *rest in placed_rows(shards, "rejects", _REJECT_COLUMNS):
+    for dataset, source, *rest in placed_rows(bank.shards, "rejects", _REJECT_COLUMNS):
         rejects[dataset][source] = KnownReject(*rest)
     return {name: Known(sources[name], rejects[name]) for name in sources}
 
@@ -219,13 +213,22 @@ def make_plan(
     return plan
 
 
-def only_rejects(plan: Plan, survey: Survey) -> Plan:
-    """The part of a plan that tries rejects again; all else stays as it is."""
-    rejects = survey.known.rejects
-    names = [source_name(survey.name, due.ref) for due in plan.due]
-    tried = [due for due, name in zip(plan.due, names, strict=True) if name in rejects]
-    left = [name for name in names if name not in rejects]
-    return replace(plan, due=tried, reused=[*plan.reused, *left], vanished=[], vanished_rejects=[])
+def only_rejects(plan: Plan, survey: Survey, retry: Collection[str]) -> Plan:
+    """The part of a plan that tries rejects of these reasons again; all else stays as it is."""
+    known = survey.known.rejects
+    asked = {name for name, row in known.items() if ANY_REASON in retry or row.reason in retry}
+    due = {source_name(survey.name, each.ref): each for each in plan.due}
+    rejects = {row.source: row for row in plan.rejects}
+    left = [name for name in (*due, *rejects) if name not in asked]
+    return replace(
+        plan,
+        due=[each for name, each in due.items() if name in asked],
+        rejects=[row for name, row in rejects.items() if name in asked],
+        reused=[*plan.reused, *(name for name in left if name not in known)],
+        still_rejected=[*plan.still_rejected, *(name for name in left if name in known)],
+        vanished=[],
+        vanished_rejects=[],
+    )
 
 
 def _sort_in(

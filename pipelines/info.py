@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..storage.classes import SemanticClass
-from ..storage.manifest import generations, load_current
+from ..storage.manifest import generations, open_generation
 from ..storage.manifest import verify as find_damage
 from ..storage.reader import Reader
 from ..storage.shard import APPEARANCE, BLOBS, FOOTPRINTS
@@ -83,7 +83,8 @@ class BankInfo:
 
         sizes = sorted(self.sizes.items(), key=lambda item: -item[1])
         lines = [
-            f"{self.bank}: generation {self.generation} of {len(self.generations)}, made {self.made.get('time', '?')}",
+            f"{self.bank}: generation {self.generation} of {len(self.generations)}, made {self.made.get('time', '?')}"
+            + (f", {self.made['note']}" if "note" in self.made else ""),
             f"content {self.content}",
             f"frame {self.frame[0]}x{self.frame[1]}, components of at least "
             f"{self.settings['geometry']['min_area']} frame pixels",
@@ -161,17 +162,16 @@ def verify(bank: str | Path, *, deep: bool = False, progress: Progress = silent)
 
     Args:
         bank: its folder.
-        deep: also check every value inside the blobs.
+        deep: also decode every value inside the blobs, and check that rows, values and index belong together.
         progress: told how many files are done.
 
     Raises:
         BankError: the manifest itself cannot be used.
     """
     path = Path(os.path.expanduser(bank))
-    manifest = load_current(path)
+    manifest, _held = open_generation(path)
     damage = list(find_damage(path, manifest, deep=deep, progress=progress))
-    files = sum(len(shard.files) for shard in manifest.shards) + sum(len(part.files) for part in manifest.index)
-    return VerifyReport(path, manifest.generation, files, damage)
+    return VerifyReport(path, manifest.generation, sum(map(len, manifest.pieces(path).values())), damage)
 
 
 def bytes_by_kind(reader: Reader) -> dict[str, int]:
@@ -181,6 +181,8 @@ def bytes_by_kind(reader: Reader) -> dict[str, int]:
         for name, entry in shard.entry.files.items():
             kind = {BLOBS: "blobs", FOOTPRINTS: "search columns", APPEARANCE: "appearance"}.get(name, "tables")
             kinds[kind] += entry.size
+    if reader.manifest.stamps:
+        kinds["tables"] += reader.manifest.stamps.file.size
     kinds["index"] = sum(entry.size for part in reader.parts for entry in part.entry.files.values())
     return kinds
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..ingest.datasets import KINDS
 from ..ingest.datasets.base import Dataset, SourceRef
+from ..ingest.depth import DepthModel
 from ..ingest.extract import ExtractionSettings
 from ..ingest.patches import PatchSettings
 from ..ingest.plan import (
@@ -154,7 +155,7 @@ def plan_all(work: Work, options: RebuildOptions) -> None:
         retry = (ANY_REASON,) if anew or survey.name in work.retried else options.retry
         plan = make_plan(survey, staying, forgotten=work.forgotten, retry=retry, anew=anew)
         if options.retry:
-            plan = only_rejects(plan, survey)
+            plan = only_rejects(plan, survey, options.retry)
         elif not options.allow_shrink:
             refuse_losses(survey, known_loss(survey, plan), MAX_VANISHED)
         if work.changes:
@@ -162,7 +163,7 @@ def plan_all(work: Work, options: RebuildOptions) -> None:
                 replace(due, held="") for due in plan.due
             ]  # what the bank holds of it is not what it shall hold
         work.plans.append(plan)
-    if not any(plan.due or plan.reused for plan in work.plans):
+    if not any(plan.due or plan.reused or plan.forgotten for plan in work.plans):
         raise nothing_usable(work, [record.message for plan in work.plans for record in plan.rejects])
 
 
@@ -207,7 +208,7 @@ def resolve_settings(work: Work, options: RebuildOptions) -> ExtractionSettings:
         PatchSettings(edge_model=wanted["edge_model"]) if wanted["patches"] else None,
         _hash_of(wanted["edge_model"] if wanted["patches"] else None),
         wanted["depth_model"],
-        _hash_of(wanted["depth_model"]),
+        _depth_hash(wanted["depth_model"]),
     )
     if work.current:
         work.changes = _changes(work.current.settings, settings.to_json())
@@ -268,7 +269,7 @@ def _check_change(work: Work, options: RebuildOptions) -> None:
 def _sizes(work: Work) -> list[tuple[int, int]]:
     """Sizes of some sources, evenly spread; those that cannot be read are left out."""
     listed = [(survey.dataset, ref) for survey in work.surveys for ref in survey.refs.values()]
-    chosen = listed[:: math.ceil(len(listed) / SIZES_READ)]
+    chosen = listed[:: max(math.ceil(len(listed) / SIZES_READ), 1)]
 
     def size(dataset: Dataset, ref: SourceRef) -> tuple[int, int] | None:
         try:
@@ -289,6 +290,15 @@ def _hash_of(model: str | None) -> str | None:
         return hashlib.sha256(Path(model).read_bytes()).hexdigest() if model else None
     except OSError as error:
         raise InputError(sentence(model, f"cannot be read ({error.strerror})", fix="give a model file")) from error
+
+
+def _depth_hash(model: str | None) -> str | None:
+    """What a depth network is told apart by, once it is known to work; see `DepthModel`."""
+    if model is None:
+        return None
+    network = DepthModel(Path(model))
+    network.check()
+    return network.sha256
 
 
 def default_frame(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:

@@ -18,9 +18,9 @@ import numpy as np
 
 from ..ingest.extract import Extraction, ExtractionSettings
 from ..storage.environments import LMDB_ENGINE
-from ..storage.errors import BankError, sentence
+from ..storage.errors import BankError, ZeuxisError, sentence
 from ..storage.manifest import Manifest, publish, report_path, shard_folder
-from ..storage.parts import PartEntry, plan_parts, sound_parts
+from ..storage.parts import PartEntry, is_dead, plan_parts, sound_parts
 from ..storage.reader import Reader, content_of
 from ..storage.records import RejectRecord
 from ..storage.retention import retire
@@ -31,7 +31,7 @@ from .events import Events
 from .extraction import ShardResult, shard_settings
 from .forecast import Forecast
 from .indexing import index_shards
-from .planning import ALL, MAX_BROKEN, Work, nothing_usable, refuse_losses
+from .planning import MAX_BROKEN, Work, nothing_usable, refuse_losses
 from .progress import Progress
 from .rebuild_options import RebuildOptions
 
@@ -88,12 +88,14 @@ class Extracted:
         same: name to new stamp of sources whose bytes the bank holds already.
         forgotten: name to source id of sources that carry forgotten bytes.
         rederived: id of an old shard to the one that takes its place, None where nothing is left of it.
+        still: names of inputs that were tried again and are rejected just as before; the bank keeps the old row.
     """
 
     shards: list[ShardEntry]
     same: dict[str, str] = field(default_factory=dict)
     forgotten: dict[str, str] = field(default_factory=dict)
     rederived: Mapping[str, ShardEntry | None] = field(default_factory=dict)
+    still: set[str] = field(default_factory=set)
 
     def add(self, result: ShardResult) -> None:
         """Takes in what one task did."""
@@ -134,12 +136,14 @@ def publish_next(
 ) -> RebuildReport:
     """Makes the next generation the current one if anything changed, cleans up, and tells what was done."""
     with events.stage("account"):
-        new = _with_rejects(work, settings, extracted.shards, _twins(work, extracted))
+        new = _with_rejects(work, settings, extracted, _twins(work, extracted))
         shards = (*_remaining(work, extracted, new), *new)
         counts = _counts(work, extracted, new)
+        for source, reason, message, _ in _rows(work, new, "rejects", ("source", "reason", "message")):
+            events.tell("reject", source=source, reason=reason, message=message)
     manifest = _next_manifest(work, settings, shards, extracted.forgotten)
     before = _sound_parts(work, options)
-    manifest = replace(manifest, index=tuple(before), stamps=_stamps(work, extracted, manifest.shards))
+    manifest = replace(manifest, index=tuple(before), stamps=_stamps(work, extracted, new))
     published = work.renewed or not work.current or _described(manifest) != _described(work.current)
     published = published or bool(plan_parts(before, shards).made)
     old, current = reader, work.current
@@ -169,10 +173,10 @@ def publish_next(
 def _twins(work: Work, extracted: Extracted) -> dict[str, list[tuple[str, RejectRecord]]]:
     """New sources whose bytes the bank has, or another new one before them: by data set, shard id and reject."""
     taken = dict(work.elsewhere)
+    made = {row[0] for table in ("sources", "rejects") for row in _rows(work, extracted.shards, table, ("source",))}
     for survey, plan in zip(work.surveys, work.plans, strict=True):
-        kept = [*plan.reused, *(name for name in extracted.same if name in survey.known.sources)]
-        taken |= {survey.known.sources[name].source_id: name for name in kept if name in survey.known.sources}
-        taken |= survey.staying if ALL not in work.changes else {}
+        leaving = {*made, *plan.vanished, *plan.forgotten, *extracted.forgotten, *(row.source for row in plan.rejects)}
+        taken |= {row.source_id: name for name, row in survey.known.sources.items() if name not in leaving}
     order = {entry.name: number for number, entry in enumerate(work.entries)}
     rows = _rows(work, extracted.shards, "sources", ("dataset", "source", "source_id", "image", "layout", "stamp"))
     twins: dict[str, list[tuple[str, RejectRecord]]] = {}
@@ -189,16 +193,28 @@ def _twins(work: Work, extracted: Extracted) -> dict[str, list[tuple[str, Reject
 def _with_rejects(
     work: Work,
     settings: ExtractionSettings,
-    shards: Sequence[ShardEntry],
+    extracted: Extracted,
     twins: Mapping[str, Sequence[tuple[str, RejectRecord]]],
 ) -> list[ShardEntry]:
     """The new shards without twins, and for each data set one more, of what is rejected without having been read."""
     masked: dict[str, set[str]] = {}
     for shard, record in (twin for each in twins.values() for twin in each):
         masked.setdefault(shard, set()).add(record.source)
-    new = [replace(entry, masked=tuple(sorted(masked.get(entry.id, ())))) for entry in shards]
+    known = _known_rejects(work)
+    still = _rejected_as_before(work, extracted.shards, known)
+    extracted.still.update(*still.values())
+    new = [
+        replace(entry, masked=tuple(sorted(masked.get(entry.id, ()))), masked_rejects=tuple(still.get(entry.id, ())))
+        for entry in extracted.shards
+    ]
+    new = [entry for entry in new if not is_dead(entry)]
     for entry, plan in zip(work.entries, work.plans, strict=True):
-        records = [*plan.rejects, *(record for _, record in twins.get(entry.name, ()))]
+        records = [*plan.rejects]
+        for _, record in twins.get(entry.name, ()):
+            if known.get(record.source) == _said(record):
+                extracted.still.add(record.source)
+            else:
+                records.append(record)
         if not records:
             continue
         fingerprint = shard_settings(Extraction(settings, work.classes, entry))
@@ -207,6 +223,30 @@ def _with_rejects(
                 writer.reject(record)
             new.append(writer.publish())
     return new
+
+
+_SAID = ("source_id", "stamp", "reason", "message")
+
+
+def _said(record: RejectRecord) -> tuple[Any, ...]:
+    return tuple(getattr(record, name) for name in _SAID)
+
+
+def _known_rejects(work: Work) -> dict[str, tuple[Any, ...]]:
+    """What the bank says of its rejects, by name; nothing where settings change, since its shards are made anew."""
+    rejects = {} if work.changes else {name: row for s in work.surveys for name, row in s.known.rejects.items()}
+    return {name: tuple(getattr(row, column) for column in _SAID) for name, row in rejects.items()}
+
+
+def _rejected_as_before(
+    work: Work, shards: Sequence[ShardEntry], known: Mapping[str, tuple[Any, ...]]
+) -> dict[str, list[str]]:
+    """Rejects in new shards that the bank holds just so, and keeps where they are; by shard id."""
+    still: dict[str, list[str]] = {}
+    for source, *said, shard in _rows(work, shards, "rejects", ("source", *_SAID)) if known else ():
+        if known.get(source) == tuple(said):
+            still.setdefault(shard, []).append(source)
+    return {shard: sorted(names) for shard, names in still.items()}
 
 
 def _remaining(work: Work, extracted: Extracted, new: Sequence[ShardEntry]) -> list[ShardEntry]:
@@ -222,7 +262,10 @@ def _remaining(work: Work, extracted: Extracted, new: Sequence[ShardEntry]) -> l
             if name in survey.known.rejects:
                 gone_rejects.setdefault(survey.known.rejects[name].shard, set()).add(name)
     left = []
+    again = {entry.id for entry in new}  # of a source that is again what it was: all of its old shard is in the new one
     for entry in work.current.shards if work.current else ():
+        if entry.id in again:
+            continue
         kept = extracted.rederived.get(entry.id, entry)
         if kept is entry:
             masked = tuple(sorted({*entry.masked, *gone.get(entry.id, ())}))
@@ -242,7 +285,9 @@ def _counts(work: Work, extracted: Extracted, new: Sequence[ShardEntry]) -> dict
         "n_in": sum(plan.n_in for plan in work.plans) + work.adopted,
         "n_new": sum(entry.rows["sources"] - len(entry.masked) for entry in new),
         "n_reused": sum(len(plan.reused) for plan in work.plans) + len(extracted.same),
-        "n_rejected": sum(entry.rows["rejects"] for entry in new) + sum(len(p.still_rejected) for p in work.plans),
+        "n_rejected": sum(entry.rows["rejects"] - len(entry.masked_rejects) for entry in new)
+        + sum(len(plan.still_rejected) for plan in work.plans)
+        + len(extracted.still),
         "n_forgotten": sum(len(plan.forgotten) for plan in work.plans) + len(extracted.forgotten),
     }
     if 2 * counts["n_in"] != sum(counts.values()):
@@ -277,7 +322,8 @@ def _next_manifest(
 
 def _described(manifest: Manifest) -> Any:
     """All of a manifest that makes another generation worth while."""
-    return manifest.shards, manifest.datasets, manifest.classes, manifest.forgotten, manifest.stamps
+    shards = sorted(manifest.shards, key=lambda entry: entry.id)
+    return shards, manifest.datasets, manifest.classes, manifest.forgotten, manifest.stamps
 
 
 def _sound_parts(work: Work, options: RebuildOptions) -> Sequence[PartEntry]:
@@ -285,18 +331,25 @@ def _sound_parts(work: Work, options: RebuildOptions) -> Sequence[PartEntry]:
     return sound_parts(work.bank, work.current.index, deep=options.rehash) if work.current else ()
 
 
-def _stamps(work: Work, extracted: Extracted, shards: Sequence[ShardEntry]) -> Any:
-    """The overlay of newer stamps: what it was, less what has a shard of its own now, and what was touched since."""
+def _stamps(work: Work, extracted: Extracted, new: Sequence[ShardEntry]) -> Any:
+    """The overlay of newer stamps: what it was, less what lies in a new shard or is gone, and what was touched since.
+
+    A new shard may be one that was there: a source that is again what it was a while ago, under another stamp.
+    """
     old = work.current.stamps if work.current else None
-    if not old and not extracted.same:
-        return None
-    newer = {**(read_stamps(work.bank, old) if old else {}), **extracted.same}
-    before = {entry.id for entry in work.current.shards} if work.current else set()
-    fresh = {
-        row[0] for row in _rows(work, [entry for entry in shards if entry.id not in before], "sources", ("source",))
-    }
-    gone = {name for plan in work.plans for name in (*plan.vanished, *plan.forgotten)}
-    return write_stamps(work.bank, {name: stamp for name, stamp in newer.items() if name not in fresh | gone})
+    held = {name: row.stamp for survey in work.surveys for name, row in survey.known.sources.items()}
+    touched = {name: stamp for name, stamp in extracted.same.items() if held[name] != stamp}
+    newer = {**(read_stamps(work.bank, old) if old else {}), **touched}
+    for plan in work.plans:
+        for name in (*plan.vanished, *plan.forgotten):
+            newer.pop(name, None)
+    listed = {name: stamp for survey in work.surveys for name, stamp in survey.stamps.items()}
+    for name, stamp, _ in _rows(work, new, "sources", ("source", "stamp")):
+        newer.pop(name, None)
+        newer |= {name: listed[name]} if listed[name] != stamp else {}
+    for name, _ in _rows(work, new, "rejects", ("source",)):
+        newer.pop(name, None)
+    return write_stamps(work.bank, newer) if newer else None
 
 
 def _indexed(
@@ -319,7 +372,7 @@ def _check_usable(
     work: Work, reader: Reader, new: Sequence[ShardEntry], counts: Mapping[str, int], options: RebuildOptions
 ) -> None:
     """Refuses to publish a bank without a source of this run, with too few of those it had, or with two equal ids."""
-    if not counts["n_new"] + counts["n_reused"] and not options.retry and not work.renewed:
+    if not counts["n_new"] + counts["n_reused"] + counts["n_forgotten"] and not options.retry and not work.renewed:
         messages = reader.table("rejects", {"dataset": [entry.name for entry in work.entries]}, ["message"])
         raise nothing_usable(work, messages["message"].to_pylist())
     rejects = {row[0] for row in _rows(work, new, "rejects", ("source",))}
@@ -364,7 +417,7 @@ def _with_pictures(
     path = report_path(report.bank, report.generation)
     try:
         return replace(report, report=rebuild_report(reader, before, report, report.stages, path))
-    except (OSError, BankError) as error:
+    except (OSError, ZeuxisError) as error:
         warnings.warn(sentence(path, f"cannot be drawn ({error})"), stacklevel=2)
         return report
 

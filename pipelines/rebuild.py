@@ -17,12 +17,13 @@ from ..ingest.datasets.base import Dataset
 from ..ingest.extract import Extraction, ExtractionSettings, source_name
 from ..storage import files
 from ..storage.errors import BankError, InputError, NotABankError, sentence
+from ..storage.images import pixel_limit
 from ..storage.installation import check_installation
 from ..storage.manifest import generations, shard_folder
 from ..storage.reader import Reader
 from ..storage.shard import ShardEntry
 from .classmap import load_class_map
-from .cluster import cluster, run_tasks
+from .cluster import cluster, run_tasks, warm_up
 from .collecting import collect_shard, receive
 from .events import Events
 from .extraction import ShardJob, ShardResult, adopt_shards, due_inputs, extract_shard
@@ -52,8 +53,10 @@ def rebuild(
     """
     chosen = RebuildOptions.of(options)
     path = Path(os.path.expanduser(bank))
-    with Events(chosen.log, chosen.metrics, bank=path) as events:
+    with pixel_limit(chosen.max_pixels), Events(chosen.log, chosen.metrics, bank=path) as events:
         check_installation()
+        if chosen.workers != 0 and not chosen.scheduler and not chosen.plan:
+            warm_up()
         report = _rebuild(dataset, path, chosen, events, events.following(progress))
         return report
 
@@ -82,7 +85,7 @@ def _rebuild(
                 foreseen = foresee(work, settings, options, progress)
             return planned_report(work, foreseen, started)
         with events.stage("extract"):
-            extracted = extract_all(work, settings, options, progress)
+            extracted = extract_all(work, settings, options, events, progress)
         return publish_next(work, settings, reader, extracted, options, events, progress, started)
 
 
@@ -135,7 +138,9 @@ def make_bank_folder(path: Path) -> None:
 _OWN = {"shards", "index", "stamps", "reports", "WRITER.lock"}
 
 
-def extract_all(work: Work, settings: ExtractionSettings, options: RebuildOptions, progress: Progress) -> Extracted:
+def extract_all(
+    work: Work, settings: ExtractionSettings, options: RebuildOptions, events: Events, progress: Progress
+) -> Extracted:
     """Makes the new shards: those of an interrupted run that fit, those whose settings change, and what is due."""
     extracted = Extracted(_adopt(work, settings))
     jobs = shard_jobs(work, settings, options)
@@ -148,22 +153,27 @@ def extract_all(work: Work, settings: ExtractionSettings, options: RebuildOption
         counts.update(told)
         progress(min(counts["done"], total), total, f"{counts['segments']:,} segments, {counts['rejects']:,} rejects")
 
+    check_room(work.bank, 0)
     progress(0, total, "starting workers")
     with cluster(options.scheduler, options.workers, memory=options.memory) as client:
         run = partial(run_tasks, client, report=report, halves=ShardJob.halves, give_up=ShardJob.given_up)
+        ahead = 1 if options.collect else 3  # a shard that was sent here waits in memory
+        under_way = ahead * (sum(client.nthreads().values()) if client else 1)
         extracted.rederived = rederive_all(work, settings, None if options.collect else client)
-        for row in run(collect_shard if options.collect else extract_shard, jobs):
+        for row in run(collect_shard if options.collect else extract_shard, jobs, ahead=ahead):
             if options.collect and row["entry"]:
                 receive(work.bank, row["packed"])
-            extracted.add(ShardResult.from_json(row))
-            check_room(work.bank, next_bytes(extracted.shards, options.workers or 1))
+            extracted.add(result := ShardResult.from_json(row))
+            if result.entry:
+                events.tell("shard", id=result.entry.id, rows=result.entry.rows)
+            check_room(work.bank, next_bytes(extracted.shards, under_way))
     report({"done": total})
     return extracted
 
 
 def shard_jobs(work: Work, settings: ExtractionSettings, options: RebuildOptions) -> Iterator[ShardJob]:
     """What is due, in batches of even size, one data set each."""
-    forgotten = frozenset(work.forgotten.values())
+    forgotten = frozenset(work.forgotten.values()) - {""}  # a reject that nobody could read has no hash
     for dataset, entry, plan in zip(work.datasets, work.entries, work.plans, strict=True):
         extraction = Extraction(settings, work.classes, entry)
         count = math.ceil(len(plan.due) / options.shard_size)

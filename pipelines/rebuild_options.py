@@ -81,6 +81,9 @@ class RebuildOptions:
     def __post_init__(self) -> None:
         for name in ("min_area", "shard_size", "memory", "max_pixels", "keep", "workers"):
             object.__setattr__(self, name, _whole(name, getattr(self, name), 0 if name == "workers" else 1))
+        if self.memory and self.scheduler:
+            fix = "give the limit to the workers when you start them"
+            raise InputError(sentence("memory", "holds for workers that are started here", fix=fix))
         if self.frame is not None:
             object.__setattr__(self, "frame", _frame(self.frame))
         if self.depth_rule not in (None, *get_args(Rule)):

@@ -14,7 +14,7 @@ from ..ingest.extract import Extraction, ExtractionSettings, again, with_content
 from ..storage.errors import BankError, sentence
 from ..storage.manifest import shard_folder
 from ..storage.merging import merge_shards
-from ..storage.shard import Shard, ShardEntry, SourceBundle, blob_key, sealed_files
+from ..storage.shard import Shard, ShardEntry, SourceBundle, blob_key, placed_rows, sealed_files
 from .cluster import run_tasks
 from .extraction import shard_settings
 from .planning import ALL, FILES, ORDERINGS, PATCHES, Work
@@ -27,6 +27,7 @@ class RederiveJob:
     Attributes:
         bank: its folder; shard: the old shard; dataset: the spec of its data set; extraction: how.
         changes: what is made anew, of `PATCHES`, `ORDERINGS`, `FILES`; gone: names that are left out.
+        refs: name in the bank to source, as it is listed, of those that are kept.
     """
 
     bank: Path
@@ -35,6 +36,7 @@ class RederiveJob:
     extraction: Extraction
     changes: frozenset[str]
     gone: frozenset[str]
+    refs: Mapping[str, SourceRef]
 
 
 def rederive_all(work: Work, settings: ExtractionSettings, client: Any) -> dict[str, ShardEntry | None]:
@@ -86,34 +88,38 @@ def _jobs(work: Work, settings: ExtractionSettings) -> Iterator[RederiveJob]:
     """One a shard that keeps anything."""
     assert work.current is not None
     kept = {name for plan in work.plans for name in (*plan.reused, *plan.still_rejected)}
-    datasets = {entry.name: (dataset, entry) for dataset, entry in zip(work.datasets, work.entries, strict=True)}
+    datasets = {e.name: each for e, *each in zip(work.entries, work.datasets, work.entries, work.surveys, strict=True)}
     for entry in work.current.shards:
         shard = Shard(shard_folder(work.bank) / entry.id, entry)
-        rows = shard.table("sources", ["dataset", "source"]).to_pylist()
-        rows += shard.table("rejects", ["dataset", "source"]).to_pylist()
-        if not any(row["source"] in kept for row in rows):
+        rows = [row for table in ("sources", "rejects") for row in placed_rows([shard], table, ("dataset", "source"))]
+        names = {source for _, source, _ in rows}
+        if not names & kept:
             continue
-        dataset, described = datasets[rows[0]["dataset"]]
+        dataset, described, survey = datasets[rows[0][0]]
         extraction = Extraction(settings, work.classes, described)
-        gone = frozenset(row["source"] for row in rows) - kept
-        yield RederiveJob(work.bank, entry, dataset.spec, extraction, frozenset(work.changes), gone)
+        refs = {name: survey.refs[name] for name in sorted(names & kept)}
+        changes = frozenset(work.changes)
+        yield RederiveJob(work.bank, entry, dataset.spec, extraction, changes, frozenset(names - kept), refs)
 
 
 def _changed(job: RederiveJob, dataset: Dataset, shard: Shard, bundle: SourceBundle) -> SourceBundle:
     """A source with what depends on the changed settings made anew."""
-    row = bundle.source
-    ref = SourceRef(row.source.split("/", 1)[1], row.split, row.group, row.image, row.layout, row.depth)
+    row, keep = bundle.source, job.extraction.settings.keep_sources
+    if FILES in job.changes:
+        segments = blob_key("segment", 0)[:1]
+        bundle = replace(bundle, blobs={key: value for key, value in bundle.blobs.items() if key[:1] == segments})
+    if not keep and job.changes == {FILES}:
+        return with_content(bundle)
+    ref = job.refs[row.source]
     encoded = _files(dataset, ref, bundle)
+    if FILES in job.changes and keep:
+        files = sealed_files(row.source_id, encoded.image, encoded.layout, encoded.depth)
+        bundle = replace(bundle, blobs={**bundle.blobs, **files})
     if job.changes & {PATCHES, ORDERINGS}:
         bundle = again(
             bundle, ref, encoded, dataset.decode(ref, encoded), job.extraction,
             patches=PATCHES in job.changes, ordered=ORDERINGS in job.changes,
         )  # fmt: skip
-    if FILES in job.changes:
-        blobs = {key: value for key, value in bundle.blobs.items() if key[:1] == blob_key("segment", 0)[:1]}
-        if job.extraction.settings.keep_sources:
-            blobs |= sealed_files(row.source_id, encoded.image, encoded.layout, encoded.depth)
-        bundle = replace(bundle, blobs=blobs)
     return with_content(bundle)
 
 

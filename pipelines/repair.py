@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from ..storage.checks import damage_of
 from ..storage.deep import damage_inside, damage_of_parts
 from ..storage.errors import DamagedBankError
 from ..storage.installation import check_installation
-from ..storage.manifest import Manifest, load_current, shard_folder
+from ..storage.manifest import Manifest, load_current, open_generation, shard_folder
 from ..storage.parts import IndexPart, part_folder
 from ..storage.reader import Reader
-from ..storage.shard import placed_rows
+from ..storage.shard import Shard, ShardEntry, placed_rows
 from .events import Events
 from .planning import Work, prepare
 from .progress import Progress, silent
@@ -92,26 +92,26 @@ def repair(bank: str | Path, *, progress: Progress = silent, **options: Any) -> 
     load_current(path)  # before the folder is touched
     with Events(chosen.log, chosen.metrics, bank=path) as events, files.writer_lock(path):
         check_installation()
-        reader = Reader(path)
+        manifest, _held = open_generation(path)
         with events.stage("look"):
-            damage = find_damage(reader, progress)
+            damage = find_damage(path, manifest, progress)
         if not damage:
-            return RepairReport(path, reader.manifest.generation, False, [], 0, 0, 0, 0, [], time.monotonic() - started)
+            return RepairReport(path, manifest.generation, False, [], 0, 0, 0, 0, [], time.monotonic() - started)
         with events.stage("plan"):
-            work, lost = _plan(reader, damage)
-        settings = ExtractionSettings.from_json(reader.manifest.settings)
+            rest = Reader(path, _without(manifest, damage))
+            work, lost = _plan(rest, _inputs_of(path, [e for e in manifest.shards if e.id in damage.shards]))
+        settings = ExtractionSettings.from_json(manifest.settings)
         with events.stage("extract"):
-            extracted = extract_all(work, settings, chosen, progress)
-        done = publish_next(work, settings, reader, extracted, chosen, events, progress, started)
+            extracted = extract_all(work, settings, chosen, events, progress)
+        done = publish_next(work, settings, rest, extracted, chosen, events, progress, started)
     return RepairReport(
         path, done.generation, done.published, damage.sentences, len(damage.shards), len(damage.parts), done.n_new,
         done.n_rejected, lost, time.monotonic() - started,
     )  # fmt: skip
 
 
-def find_damage(reader: Reader, progress: Progress = silent) -> Damage:
+def find_damage(bank: Path, manifest: Manifest, progress: Progress = silent) -> Damage:
     """Everything in a generation that is not as it was published, by the piece that has to be made again."""
-    manifest, bank = reader.manifest, reader.path
     shards: dict[str, str] = {}
     parts: dict[str, str] = {}
     pieces = manifest.pieces(bank)
@@ -120,16 +120,16 @@ def find_damage(reader: Reader, progress: Progress = silent) -> Damage:
         said = next((found for path, entry in entries.items() if (found := damage_of(path, entry))), None)
         if said:
             (shards if piece.parent == shard_folder(bank) else parts)[piece.name] = said
-    sound = {shard.entry.id: shard for shard in reader.shards if shard.entry.id not in shards}
+    opened = (Shard(shard_folder(bank) / entry.id, entry) for entry in manifest.shards if entry.id not in shards)
+    sound = {shard.entry.id: shard for shard in opened}
     for id, shard in sound.items():
         if said := next(damage_inside(shard), None):
             shards[id] = said
     stamps = parts.pop(manifest.stamps.name, None) if manifest.stamps else None
     for part in manifest.index:
-        opened = IndexPart(part_folder(bank) / part.id, part)
         covered = {id: sound[id] for id in part.shards if id in sound and id not in shards}
         if part.id not in parts and len(covered) == len(part.shards):
-            said = next(damage_of_parts([opened], covered), None)
+            said = next(damage_of_parts([IndexPart(part_folder(bank) / part.id, part)], covered), None)
             parts |= {part.id: said} if said else {}
     return Damage(shards, parts, stamps)
 
@@ -142,13 +142,15 @@ def _without(manifest: Manifest, damage: Damage) -> Manifest:
     return replace(manifest, shards=tuple(shards), index=tuple(parts), stamps=stamps)
 
 
-def _plan(reader: Reader, damage: Damage) -> tuple[Work, list[str]]:
-    """What is to be extracted again, and which sources are lost."""
-    held = _held(reader, damage.shards)
-    rest = Reader(reader.path, _without(reader.manifest, damage))
+def _plan(rest: Reader, held: Mapping[str, set[str]] | None) -> tuple[Work, list[str]]:
+    """What is to be extracted again, and which sources are lost.
+
+    Args:
+        rest: what is sound; held: names of the inputs that are not, by data set; None where that is not known.
+    """
     entries = [entry for entry in rest.manifest.datasets if held is None or entry.name in held]
     opened = [open_dataset(f"{entry.kind}:{entry.root}") for entry in entries]
-    work = prepare(reader.path, rest, opened, {})
+    work = prepare(rest.path, rest, opened, {})
     work.renewed = True
     known = known_of(rest)
     lost: list[str] = []
@@ -163,13 +165,13 @@ def _plan(reader: Reader, damage: Damage) -> tuple[Work, list[str]]:
     return work, lost
 
 
-def _held(reader: Reader, damaged: Collection[str]) -> dict[str, set[str]] | None:
+def _inputs_of(bank: Path, damaged: Iterable[ShardEntry]) -> dict[str, set[str]] | None:
     """Names of the inputs of damaged shards by data set; None where the list of one cannot be read."""
     held: dict[str, set[str]] = {}
-    for shard in reader.shards:
-        if shard.entry.id not in damaged:
-            continue
+    for entry in damaged:
         try:
+            lists = {name: file for name, file in entry.files.items() if name in _LISTS}
+            shard = Shard(shard_folder(bank) / entry.id, replace(entry, files=lists))
             for table in ("sources", "rejects"):
                 shard.check_hash(f"{table}.parquet")
                 for dataset, source, _ in placed_rows([shard], table, ("dataset", "source")):
@@ -177,3 +179,6 @@ def _held(reader: Reader, damaged: Collection[str]) -> dict[str, set[str]] | Non
         except DamagedBankError:
             return None
     return held
+
+
+_LISTS = ("sources.parquet", "rejects.parquet")

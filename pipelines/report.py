@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,12 @@ from ..storage.images import Photograph
 from ..storage.outputs import write_outputs
 from ..storage.reader import Reader
 from .collage import Collage
-from .report_pictures import by_source, data_uri, inner_point, source_colours, with_gaps
+from .report_parts import CROP, Html, caption, cell, draw_orderings, draw_patches, figure, joined, swatch, tag
+from .report_pictures import by_source, data_uri, source_colours, with_gaps
 from .report_style import PAGE, STYLE
 
 SHOWN_COMPONENTS = 6
 SHOWN_SEGMENTS = 8  # a class
-SHOWN_ARROWS = 18
-CROP = 200  # pixels, longer side of a cut-out
-YELLOW = "#ffd23f"
-GROWN = 96  # pixels, cut-outs below this are enlarged to their cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,26 +42,6 @@ class Example:
     retrieval: Retrieval
     collage: Collage
     photograph: Photograph
-
-
-class Html(str):
-    """Text that is HTML already; any other text is escaped by `tag`."""
-
-
-def tag(name: str, *children: object, **attributes: object) -> Html:
-    """An element: children that are not `Html` and all attribute values are escaped; `cls` is the class."""
-    said = "".join(
-        f' {"class" if key == "cls" else key.replace("_", "-")}="{html.escape(str(value))}"'
-        for key, value in attributes.items()
-    )
-    if name in ("img", "meta"):
-        return Html(f"<{name}{said}>")
-    return Html(f"<{name}{said}>{joined(children)}</{name}>")
-
-
-def joined(children: Iterable[object]) -> Html:
-    """Elements and texts one after the other."""
-    return Html("".join(child if isinstance(child, Html) else html.escape(str(child)) for child in children))
 
 
 def write_report(reader: Reader, examples: Sequence[Example], path: str | Path, title: str = "zeuxis demo") -> Path:
@@ -122,16 +99,16 @@ def _headline(reader: Reader, layouts: int) -> Html:
 def _contact_row(example: Example) -> Html:
     result, canvas = example.retrieval, example.collage.canvas
     best = [component.hits[0] for component in _largest(result) if component.hits]
-    tops = [tag("figure", _cut(hit), _caption(tag("b", f"{hit.score:.3f}"), " ", hit.class_name)) for hit in best]
+    tops = [tag("figure", _cut(hit), caption(tag("b", f"{hit.score:.3f}"), " ", hit.class_name)) for hit in best]
     return tag(
         "article",
         tag("div", tag("h3", example.name), tag("span", _facts(example), cls="note"), cls="head"),
         tag(
             "div",
-            _figure(data_uri(result.painted(), exact=True), "Layout"),
-            tag("figure", tag("div", *tops, cls="tops"), _caption("Best hits of the largest regions")),
-            _figure(data_uri(with_gaps(canvas)), "Collage", "picture missing"),
-            _figure(data_uri(example.photograph), "Ground truth"),
+            figure(data_uri(result.painted(), exact=True), "Layout"),
+            tag("figure", tag("div", *tops, cls="tops"), caption("Best hits of the largest regions")),
+            figure(data_uri(with_gaps(canvas)), "Collage", "picture missing"),
+            figure(data_uri(example.photograph), "Ground truth"),
             cls="row",
         ),
         cls="card",
@@ -162,12 +139,12 @@ def _details(example: Example) -> Html:
     picture = by_source(canvas, [colours[placed.piece.origin.source] for placed in canvas.placements])
     items = [
         tag(
-            "li", _swatch(colours[source]), tag("b", f"{pixels[source] / canvas.valid.size:.1%}"), tag("span", source),
+            "li", swatch(colours[source]), tag("b", f"{pixels[source] / canvas.valid.size:.1%}"), tag("span", source),
             tag("span", ", ".join(name + f" ×{n}" * (n > 1) for name, n in classes[source].most_common())),
         )
         for source in ranked
     ]  # fmt: skip
-    left = _figure(
+    left = figure(
         data_uri(picture), "Provenance: one colour a photograph, dark lines between segments", "picture missing"
     )
     return tag(
@@ -195,12 +172,12 @@ def _hits(result: Retrieval) -> Html:
             tag(
                 "figure",
                 tag("div", place, cls="cell whole"),
-                _caption(tag("b", component.class_name), " " + share),
+                caption(tag("b", component.class_name), " " + share),
                 cls="first",
             )
         )
         cells += [tag("figure", _cut(hit), _scores(hit)) for hit in component.hits]
-        cells += [tag("figure", _caption("" if component.hits else "no candidate"))] * (
+        cells += [tag("figure", caption("" if component.hits else "no candidate"))] * (
             columns - 1 - len(component.hits)
         )
     return tag("div", *cells, cls="hits", style=f"grid-template-columns: repeat({columns}, minmax(0, 1fr))")
@@ -208,7 +185,7 @@ def _hits(result: Retrieval) -> Html:
 
 def _scores(hit: Hit) -> Html:
     parts = f" = {hit.mask_iou:.2f} + {hit.context_iou:.2f}"
-    return _caption(tag("b", f"{hit.score:.3f}"), parts, Html("<br>"), hit.source)
+    return caption(tag("b", f"{hit.score:.3f}"), parts, Html("<br>"), hit.source)
 
 
 def _numbers(reader: Reader) -> Html:
@@ -251,13 +228,13 @@ def _class_line(reader: Reader, entry: SemanticClass, count: int, share: float, 
     crops = []
     for id in larger["segment_id"].iloc[steps].tolist():
         shard, _ = reader.find_segment(int(id))
-        crops.append(_cell(cut_out(reader.segment_pixels(shard, int(id)), reader.segment_mask(shard, int(id)))))
+        crops.append(cell(cut_out(reader.segment_pixels(shard, int(id)), reader.segment_mask(shard, int(id)))))
     colour = "rgb({}, {}, {})".format(*entry.colour)
     kind = " · thing" * entry.thing + " · thin" * entry.thin
     bar = tag("div", cls="bar", style=f"width: {share:.1%}; background: {colour}")
     return tag(
         "div",
-        tag("div", _swatch(entry.colour), " ", tag("b", entry.name)),
+        tag("div", swatch(entry.colour), " ", tag("b", entry.name)),
         tag("div", bar, tag("div", f"{count:,} segments{kind}", cls="count")),
         tag("div", *crops, cls="strip"),
         cls="class",
@@ -268,96 +245,27 @@ def _orderings(reader: Reader) -> Html:
     """Arrows from the segment in front to the one behind, on the photograph with the most known orderings."""
     import pyarrow.compute as pc
 
-    table = reader.table("orderings", ~pc.field("front").is_null(), ["source", "segment_a", "segment_b", "front"])
+    table = reader.table("orderings", ~pc.field("front").is_null())
     if not table.num_rows or reader.manifest.settings.get("keep_sources") is False:
-        return tag("figure", _caption("The bank knows no orderings to draw on a photograph."))
+        return tag("figure", caption("The bank knows no orderings to draw on a photograph."))
     source = str(table["source"].value_counts().to_pandas().map(lambda row: (row["counts"], row["values"])).max()[1])
-    segments = {row["segment_id"]: row for row in reader.table("segments", {"source": source}).to_pylist()}
     pairs = [row for row in table.to_pylist() if row["source"] == source]
-    pairs.sort(key=lambda row: -min(segments[row["segment_a"]]["pixels"], segments[row["segment_b"]]["pixels"]))
-    lines = []
-    for row in pairs[:SHOWN_ARROWS]:
-        behind = row["segment_a"] if row["front"] == row["segment_b"] else row["segment_b"]
-        lines.append((_middle(reader, segments[row["front"]]), _middle(reader, segments[behind])))
-    said = (
-        f"Orderings, {len(lines)} of {len(pairs)} in {source}: an arrow runs from what is in front to what is behind."
-    )
-    return _drawn(reader.photograph(source), joined(_arrow(*line) for line in lines), said)
-
-
-def _middle(reader: Reader, row: dict[str, Any]) -> tuple[float, float]:
-    """A point `(y, x)` of the photograph well inside a segment."""
-    shard, _ = reader.find_segment(row["segment_id"])
-    y, x = inner_point(reader.segment_mask(shard, row["segment_id"]))
-    return row["crop_top"] + y, row["crop_left"] + x
-
-
-def _arrow(start: tuple[float, float], end: tuple[float, float]) -> Html:
-    tail, tip = np.array(start[::-1]), np.array(end[::-1])
-    along = (tip - tail) / max(float(np.hypot(*(tip - tail))), 1e-6)
-    head = min(9.0, 0.45 * float(np.hypot(*(tip - tail))))
-    base, across = tip - along * head, along[::-1] * (-0.42, 0.42) * head
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (tip, base + across, base - across))
-    line = dict(zip(("x1", "y1", "x2", "y2"), (f"{value:.1f}" for value in (*tail, *base)), strict=True))
-    halo = {"stroke": "#000", "stroke_opacity": 0.55}
-    return joined([
-        tag("line", **line, **halo, stroke_width=4), tag("polygon", **halo, points=points, stroke_width=2.4),
-        tag("circle", **halo, cx=f"{tail[0]:.1f}", cy=f"{tail[1]:.1f}", r=4, fill=YELLOW, stroke_width=1.2),
-        tag("line", **line, stroke=YELLOW, stroke_width=1.8), tag("polygon", points=points, fill=YELLOW),
-    ])  # fmt: skip
+    shard, _ = reader.find_segment(pairs[0]["front"])
+    return draw_orderings(reader, shard, source, reader.photograph(source), pairs)
 
 
 def _patches(reader: Reader) -> Html:
     """The key patches of the photograph whose best one scores highest, as boxes."""
     rows = reader.table("patches").to_pylist()
     if not rows or reader.manifest.settings.get("keep_sources") is False:
-        return tag("figure", _caption("The bank has no key patches to draw on a photograph."))
+        return tag("figure", caption("The bank has no key patches to draw on a photograph."))
     source = max(rows, key=lambda row: (row["score"], row["source"]))["source"]
-    boxes = [row for row in rows if row["source"] == source]
-    drawn = []
-    for row, colour in zip(boxes, (YELLOW, "#5ce1e6", "#ff7ab6", "#b6ff7a", "#ffffff") * len(boxes), strict=False):
-        place = {"x": row["left"] + 1, "y": row["top"] + 1, "width": row["right"] - row["left"] - 2}
-        place["height"] = row["bottom"] - row["top"] - 2
-        drawn += [
-            tag("rect", **place, fill="none", stroke="#000", stroke_opacity=0.5, stroke_width=4),
-            tag("rect", **place, fill="none", stroke=colour, stroke_width=2),
-            tag(
-                "text", f"{row['score']:.3f}", x=row["left"] + 6, y=row["top"] + 17, fill=colour, font_size=14,
-                font_weight=650, stroke="#000", stroke_width=3, stroke_opacity=0.6, paint_order="stroke",
-            ),
-        ]  # fmt: skip
-    return _drawn(reader.photograph(source), joined(drawn), f"Key patches with their objectness, in {source}.")
-
-
-def _drawn(photograph: Photograph, drawing: Html, said: str) -> Html:
-    height, width = photograph.shape[:2]
-    picture = tag("img", src=data_uri(photograph), alt="")
-    over = tag("svg", drawing, viewBox=f"0 0 {width} {height}")
-    return tag("figure", tag("div", picture, over, cls="picture"), _caption(said))
+    return draw_patches(source, reader.photograph(source), [row for row in rows if row["source"] == source])
 
 
 def _largest(result: Retrieval) -> list[Component]:
     return sorted(result, key=lambda component: -component.area)[:SHOWN_COMPONENTS]
 
 
-def _figure(uri: str, said: str, cls: str = "picture") -> Html:
-    cls = cls if cls.startswith("picture") else f"picture {cls}"
-    return tag("figure", tag("div", tag("img", src=uri, alt=said), cls=cls), _caption(said))
-
-
-def _caption(*said: object) -> Html:
-    return tag("figcaption", *said)
-
-
 def _cut(hit: Hit) -> Html:
-    return _cell(cut_out(hit.pixels(), hit.mask()))
-
-
-def _cell(picture: Any) -> Html:
-    """A cut-out in a cell of its own; small ones are enlarged a little, never to the full cell."""
-    grown = {"cls": "grown"} if max(picture.shape[:2]) < GROWN else {}
-    return tag("div", tag("img", src=data_uri(picture, CROP), alt="", loading="lazy", **grown), cls="cell")
-
-
-def _swatch(colour: Sequence[int]) -> Html:
-    return tag("span", cls="swatch", style="background: rgb({}, {}, {})".format(*colour))
+    return cell(cut_out(hit.pixels(), hit.mask()))

@@ -113,3 +113,71 @@ footer {
 }
 @media print { .card { break-inside: avoid; box-shadow: none; } }
 """
+
+REBUILD_STYLE = """
+:root { --up: #2f6f5e; --down: #b1522c; --bar: #2f6f5e; --rest: #a9c4bb; --bad: #d98a5f; --gone: #c9c9c5; }
+@media (prefers-color-scheme: dark) {
+  :root { --up: #7cc9b2; --down: #ef9d74; --bar: #58b39a; --rest: #345d52; --bad: #c9713f; --gone: #55555c; }
+}
+h2 { margin-top: 3.4rem; }
+.numbers { grid-template-columns: repeat(8, minmax(0, 1fr)); }
+.numbers dd { white-space: nowrap; }
+.numbers small { display: block; font-size: .78rem; font-weight: 500; letter-spacing: 0; color: var(--faint); }
+.up { color: var(--up); } .down { color: var(--down); }
+.stack { display: flex; gap: 2px; height: 1.5rem; border-radius: 7px; overflow: hidden; background: var(--well); }
+.stack span { min-width: 3px; }
+.legend { display: flex; flex-wrap: wrap; gap: .35rem 1.5rem; margin: .8rem 0 0; padding: 0; list-style: none; }
+.legend li { display: flex; align-items: baseline; gap: .45rem; font-size: .88rem; color: var(--faint); }
+.new { background: var(--bar); } .reused { background: var(--rest); } .rejected { background: var(--bad); }
+.vanished, .forgotten { background: var(--gone); }
+details { margin-top: .9rem; border-top: 1px solid var(--line); padding-top: .7rem; font-size: .88rem; }
+summary { cursor: pointer; color: var(--faint); }
+summary b { margin-right: .25rem; }
+.names { columns: 17rem; margin: .6rem 0 0; padding: 0; list-style: none; font-size: .8rem; }
+.names li { overflow-wrap: anywhere; break-inside: avoid; padding: .06rem 0; }
+.bars { display: grid; grid-template-columns: minmax(5rem, auto) minmax(0, 1fr) auto; gap: .42rem 1rem; }
+.bars { align-items: center; font-size: .9rem; font-variant-numeric: tabular-nums; }
+.bars .name { overflow-wrap: anywhere; }
+.bars .value { text-align: right; color: var(--faint); white-space: nowrap; }
+.track { position: relative; height: .85rem; border-radius: 4px; background: var(--well); overflow: hidden; }
+.track i { position: absolute; inset: 0 auto 0 0; border-radius: 4px; min-width: 2px; }
+.track i.then { border-right: 2px solid var(--ink); border-radius: 0; opacity: .75; }
+.columns { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 3rem; }
+.columns .bars { align-content: start; }
+.chart svg { display: block; width: 100%; height: 11rem; overflow: visible; }
+.chart rect { fill: var(--bar); }
+.chart line { stroke: var(--line); vector-effect: non-scaling-stroke; }
+.axis { display: flex; justify-content: space-between; color: var(--faint); font-size: .75rem; margin-top: .35rem; }
+.chart figcaption { margin-top: .5rem; }
+.peak { color: var(--faint); font-size: .75rem; margin-bottom: .3rem; }
+.sheet { display: grid; grid-template-columns: repeat(8, minmax(0, 1fr)); gap: .8rem .6rem; }
+.sheet .cell { aspect-ratio: 1; }
+.sheet figcaption { font-size: .72rem; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.reasons { display: flex; flex-wrap: wrap; gap: 0 1.1rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 11.5rem), 1fr)); gap: 1.1rem 1rem; }
+.tile { aspect-ratio: 4 / 3; border-radius: 8px; overflow: hidden; background: var(--well); display: grid; }
+.tile { place-items: center; }
+.tile img { width: 100%; height: 100%; object-fit: cover; }
+.tile span { color: var(--faint); font-size: .78rem; padding: .5rem; text-align: center; overflow-wrap: anywhere; }
+.tile.plain { border: 1.5px dashed var(--line); background: none; }
+.tiles figcaption b { display: block; overflow-wrap: anywhere; }
+.tiles p { margin: 0; overflow: hidden; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4; }
+.tiles p { overflow-wrap: anywhere; }
+.badge { border-radius: 99px; padding: .1rem .6rem; font-size: .78rem; font-weight: 600; background: var(--well); }
+.badge { color: var(--faint); }
+.places { list-style: none; margin: 0; padding: 0; font-size: .88rem; }
+.places li { display: flex; flex-wrap: wrap; gap: .1rem .9rem; padding: .35rem 0; border-top: 1px solid var(--line); }
+.places li:first-child { border-top: 0; }
+.places span { color: var(--faint); overflow-wrap: anywhere; }
+@media (max-width: 1240px) { .numbers { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
+@media (max-width: 900px) {
+  .columns { grid-template-columns: minmax(0, 1fr); gap: .42rem; }
+  .sheet { grid-template-columns: repeat(6, minmax(0, 1fr)); }
+}
+@media (max-width: 560px) {
+  .numbers { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .sheet { grid-template-columns: repeat(4, minmax(0, 1fr)); }
+  .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .bars { gap: .42rem .6rem; font-size: .82rem; }
+}
+"""

@@ -9,7 +9,8 @@ ZeuxisError
 │   ├── NotABankError     the folder is no bank
 │   ├── SchemaError       the bank was written by a newer zeuxis
 │   ├── DamagedBankError  a file of the bank is missing, cut short or altered
-│   └── BankBusyError     somebody else is writing the bank
+│   ├── BankBusyError     somebody else is writing the bank
+│   └── NoRoomError       the disk is nearly full
 ├── InstallationError     two wheels of one library, a file system without hard links
 └── SourceError           one source of a data set: becomes a row in rejects.parquet
 """
@@ -62,6 +63,10 @@ class DamagedBankError(BankError):
 
 class BankBusyError(BankError):
     """Somebody else is writing the bank."""
+
+
+class NoRoomError(BankError):
+    """The disk is nearly full: the work is stopped while what is done can still be kept."""
 
 
 class InstallationError(ZeuxisError):

@@ -11,8 +11,9 @@ import fcntl
 import os
 import shutil
 import signal
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import BankBusyError, BankError, InstallationError, sentence
@@ -120,9 +121,72 @@ def writer_lock(bank: Path) -> Iterator[None]:
             raise BankBusyError(
                 sentence(bank, f"is being written by {holder}", fix="wait until it is done, then run this again")
             ) from error
+        except OSError as error:
+            raise BankError(
+                sentence(bank, f"cannot be locked ({error.strerror})", fix="put the bank on a disk with file locks")
+            ) from error
         os.ftruncate(file, 0)
         os.pwrite(file, f"process {os.getpid()}".encode(), 0)
         yield
+
+
+class Hold:
+    """A file that is kept open, and from being removed by `remove_unheld`, as long as this object lives.
+
+    The lock is shared, needs no right to write, and is released by the kernel when its process dies. Where the file
+    system has no locks, the file is open and nothing more.
+
+    Raises:
+        FileNotFoundError: there is no such file any more.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.release = weakref.finalize(self, os.close, self._file)
+        with suppress(OSError):
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+        if not os.path.samestat(os.fstat(self._file), os.stat(path)):  # removed and made anew before it was locked
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+
+    def read(self) -> bytes:
+        """All of the file, which may have another name by now, or none."""
+        with open(os.dup(self._file), "rb") as file:
+            file.seek(0)
+            return file.read()
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds this file; False where there is none, or where the file system has no locks."""
+    try:
+        with _opened(path, os.O_RDONLY) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def remove_unheld(path: Path) -> bool:
+    """Removes a file unless somebody holds it; whether it is gone."""
+    try:
+        with _opened(path, os.O_RDONLY) as file:  # who asks for the lock meanwhile gets it on a file without a name
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_tree(path)
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    file = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        yield file
+    finally:
+        os.close(file)
 
 
 @contextmanager
@@ -141,8 +205,5 @@ def _opened_lock(path: Path) -> Iterator[int]:
 
 def _fsync(path: Path, flags: int) -> None:
     fault_point(path)
-    file = os.open(path, flags)
-    try:
+    with _opened(path, flags) as file:
         os.fsync(file)
-    finally:
-        os.close(file)

@@ -181,6 +181,37 @@ def join_sources(sources: Sequence[tuple[TiledRegions, SegmentColumns]], frame: 
     )
 
 
+def rows_by_source(joined: Footprints) -> list[npt.NDArray[np.int64]]:
+    """The rows of each source's segments, in the order of their regions."""
+    order = np.lexsort((joined.region, joined.source))
+    starts = np.searchsorted(joined.source[order], np.arange(1, len(joined.tiles)))
+    return np.split(order, starts) if len(joined.tiles) else []
+
+
+def take_source(joined: Footprints, source: int, rows: npt.NDArray[np.int64]) -> tuple[TiledRegions, SegmentColumns]:
+    """One source as it was before `join_sources`.
+
+    Args:
+        joined: the columns of a shard.
+        source: its row there; rows: those of its segments (`rows_by_source`).
+    """
+    tiles = joined.tiles[source]
+    mixed = tiles == np.iinfo(tiles.dtype).max
+    first = int(joined.row_start[source, 0])
+    mixed_start = joined.mixed_start[first : first + int(mixed.sum()) + 1]
+    entries = slice(int(mixed_start[0]), int(mixed_start[-1]))
+    regions = slice(int(joined.region_start[source]), int(joined.region_start[source + 1]))
+    tiled = TiledRegions(
+        tiles=np.where(mixed, MIXED, tiles.astype(np.uint32)),
+        row_start=joined.row_start[source] - np.uint32(first),
+        mixed_start=mixed_start - mixed_start[0],
+        entry_region=joined.entry_region[entries].astype(np.uint32),
+        entry_bits=joined.entry_bits[entries].copy(),
+        region_class=joined.region_class[regions].copy(),
+    )
+    return tiled, SegmentColumns(**{name: getattr(joined, name)[rows] for name in _COLUMN_TYPES})
+
+
 _COLUMN_TYPES: dict[str, tuple[Any, ...]] = {
     "segment_id": (np.uint64,),
     "class_id": (np.uint16,),

@@ -44,8 +44,18 @@ def labels_to_layout(
         palette: RGB to native id, for RGB label maps.
 
     Raises:
-        SourceError: `rgb-without-palette`, `unknown-colour` or `unknown-id`.
+        SourceError: `rgb-without-palette`, `unknown-colour` or `unknown-id`; `unreadable-label` for other arrays.
     """
+    if labels.dtype.kind not in "uib" or labels.ndim not in (2, 3) or labels.shape[2:] not in ((), (3,)):
+        raise SourceError(
+            "unreadable-label",
+            sentence(
+                name,
+                expected="class indices or RGB",
+                found=f"an array of shape {labels.shape} of {labels.dtype}",
+                fix="save it as an 8- or 16-bit index PNG",
+            ),
+        )
     if labels.ndim == 3:
         labels = _indexed(labels, name, palette)
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))

@@ -1,4 +1,7 @@
-"""Generations: one immutable manifest each, published by a hard link that fails if the number is taken."""
+"""Generations: one immutable manifest each, published by a hard link that fails if the number is taken.
+
+Whoever reads one holds its manifest (`open_generation`), and `retention` removes none that is held.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,26 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from . import files
-from .checks import damage_of
+from .checks import FileEntry, damage_of
 from .classes import VOID, ClassTable, lookup_table
-from .codec import check_value
 from .decoding import Decoding
-from .errors import BankBusyError, BankError, DamagedBankError, NotABankError, sentence
+from .deep import damage_inside, damage_of_parts
+from .errors import BankBusyError, BankError, DamagedBankError, InputError, NotABankError, sentence
 from .layouts import Geometry
-from .parts import PartEntry, part_folder
+from .parts import INDEX, IndexPart, PartEntry, part_folder
 from .shard import SCHEMA, Shard, ShardEntry, check_schema
+from .stamps import StampsEntry, stamps_folder
 
 FORMAT = "zeuxis-bank"
 _NAME = re.compile(r"MANIFEST-(\d{6})\.json")
+_REPORT = re.compile(r"(\d{6})\.html")
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ class Manifest:
         datasets, shards: what it is made of; index: the index parts over the shards.
         content: 32 hex digits over all that was extracted: equal for equal banks, however they were made.
         made: time and versions, for people.
+        forgotten: name to source id of what was removed for good, and is never taken in again.
+        stamps: newer stamps of sources whose files were touched and not changed; None where there are none.
     """
 
     generation: int
@@ -96,6 +103,18 @@ class Manifest:
     content: str
     made: Mapping[str, str] = field(default_factory=dict)
     index: tuple[PartEntry, ...] = ()
+    forgotten: Mapping[str, str] = field(default_factory=dict)
+    stamps: StampsEntry | None = None
+
+    def pieces(self, bank: Path) -> dict[Path, dict[Path, FileEntry]]:
+        """Where the shards, index parts and stamps lie in a bank, and of each its files as they were published."""
+        folders = [(shard_folder(bank) / entry.id, entry.files) for entry in self.shards]
+        folders += [(part_folder(bank) / entry.id, entry.files) for entry in self.index]
+        found = {folder: {folder / name: each for name, each in sorted(of.items())} for folder, of in folders}
+        if self.stamps:
+            path = stamps_folder(bank) / self.stamps.name
+            found[path] = {path: self.stamps.file}
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_bytes` reads them back."""
@@ -112,6 +131,8 @@ class Manifest:
             "datasets": [entry.to_json() for entry in self.datasets],
             "shards": [entry.to_json() for entry in self.shards],
             "index": [entry.to_json() for entry in self.index],
+            "stamps": self.stamps and self.stamps.to_json(),
+            "forgotten": dict(sorted(self.forgotten.items())),
             "content": self.content,
             "made": dict(self.made),
         }
@@ -153,13 +174,20 @@ class Manifest:
             tuple(ShardEntry.from_json(entry) for entry in row["shards"]),
             row["content"],
             row["made"],
-            tuple(PartEntry.from_json(entry) for entry in row.get("index", ())),
+            tuple(PartEntry.from_json(entry) for entry in row.get("index", ())),  # older manifests lack these
+            row.get("forgotten", {}),
+            StampsEntry.from_json(row["stamps"]) if row.get("stamps") else None,
         )
 
 
 def manifest_path(bank: Path, generation: int) -> Path:
     """Where a generation's manifest lies."""
     return bank / f"MANIFEST-{generation:06d}.json"
+
+
+def report_path(bank: Path, generation: int) -> Path:
+    """Where the report of the rebuild lies that made a generation; it goes with it."""
+    return bank / "reports" / f"{generation:06d}.html"
 
 
 def shard_folder(bank: Path) -> Path:
@@ -173,23 +201,67 @@ def generations(bank: Path) -> list[int]:
     return sorted(int(match[1]) for match in names if match)
 
 
-def load_current(bank: Path) -> Manifest:
-    """The manifest of the latest generation.
+def open_generation(bank: Path, generation: int | None = None) -> tuple[Manifest, files.Hold]:
+    """The manifest of a generation, by default the latest one, and the hold that keeps it and its files in place.
 
     Raises:
-        NotABankError: there is none. SchemaError, DamagedBankError: it cannot be used.
+        NotABankError: there is no generation. InputError: there is none of that number.
+        SchemaError, DamagedBankError: it cannot be used.
     """
-    numbers = generations(bank)
-    if not numbers:
-        raise NotABankError(
-            sentence(
-                bank,
-                expected="a bank (a folder with MANIFEST-*.json)",
-                found="no manifest" if bank.is_dir() else "no such folder",
-                fix="build one with `zeuxis rebuild --dataset KIND:PATH --bank BANK`",
+    before: list[int] = []
+    while True:
+        numbers = generations(bank) or generations(bank)  # a listing amid a publication may show neither old nor new
+        if not numbers:
+            raise NotABankError(
+                sentence(
+                    bank,
+                    expected="a bank (a folder with MANIFEST-*.json)",
+                    found="no manifest" if bank.is_dir() else "no such folder",
+                    fix="build one with `zeuxis rebuild --dataset KIND:PATH --bank BANK`",
+                )
             )
-        )
-    return _load(manifest_path(bank, numbers[-1]))
+        number = numbers[-1] if generation is None else generation
+        if number not in numbers:
+            raise InputError(
+                sentence(f"generation {number}", expected=f"one of {', '.join(map(str, numbers))}", found="none such")
+            )
+        path = manifest_path(bank, number)
+        try:
+            hold = files.Hold(path)
+            return Manifest.from_bytes(hold.read(), path), hold
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError) or numbers == before:
+                raise _unreadable(path, error) from error
+            before = numbers  # it was removed since it was listed: there must be newer ones
+
+
+def hold_generation(bank: Path, manifest: Manifest) -> files.Hold | None:
+    """The hold on a generation that was loaded before; None where it is yet to be published.
+
+    Raises:
+        BankError: it was removed.
+    """
+    path = manifest_path(bank, manifest.generation)
+    try:
+        return files.Hold(path)
+    except FileNotFoundError:
+        if manifest.generation > max(generations(bank), default=0):
+            return None
+        raise BankError(
+            sentence(bank, f"generation {manifest.generation} was removed", fix="open the bank again, as it is now")
+        ) from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def load_current(bank: Path) -> Manifest:
+    """The manifest of the latest generation; raises as `open_generation`."""
+    return open_generation(bank)[0]
+
+
+def load_generation(bank: Path, generation: int) -> Manifest:
+    """The manifest of a generation by its number; raises as `open_generation`."""
+    return open_generation(bank, generation)[0]
 
 
 def publish(bank: Path, manifest: Manifest) -> None:
@@ -205,6 +277,8 @@ def publish(bank: Path, manifest: Manifest) -> None:
             files.fsync_folder(shard_folder(bank))  # names that a killed writer gave last may not be on the disk yet
         if manifest.index:
             files.fsync_folder(part_folder(bank))
+        if manifest.stamps:
+            files.fsync_folder(stamps_folder(bank))
         if not files.link_new(temporary, manifest_path(bank, manifest.generation)):
             raise BankBusyError(
                 sentence(bank, f"generation {manifest.generation} was published by someone else", fix="run this again")
@@ -214,25 +288,42 @@ def publish(bank: Path, manifest: Manifest) -> None:
             files.remove_tree(temporary)
 
 
-def collect_garbage(bank: Path) -> list[str]:
-    """Removes what killed writers left: temporary names, and shards and index parts that no generation names.
+def collect_garbage(bank: Path) -> dict[str, int]:
+    """Removes what no generation names: killed writers' leftovers, and all that was only of removed generations.
 
-    Call as the writer. While a manifest cannot be read, no shard or part is removed: it may be one of those it names.
+    Call as the writer. While a manifest cannot be read, nothing is removed that it may name.
+
+    Returns:
+        Name of what was removed to its bytes.
     """
-    folders = [folder for folder in (shard_folder(bank), part_folder(bank)) if folder.is_dir()]
-    inside = [path for folder in folders for path in folder.iterdir()]
-    leftovers = [path for path in (*bank.iterdir(), *inside) if path.name.startswith(".tmp-")]
-    try:
-        manifests = [_load(manifest_path(bank, number)) for number in generations(bank)]
-        named = {shard.id for manifest in manifests for shard in manifest.shards}
-        named |= {part.id for manifest in manifests for part in manifest.index}
-        leftovers += [path for path in inside if path.name not in named]
-    except BankError:
-        pass
-    leftovers = list(dict.fromkeys(leftovers))
-    for path in leftovers:
+    removed = {}
+    for path in _garbage(bank):
+        removed[path.name] = bytes_of(path)
         files.remove_tree(path)
-    return [path.name for path in leftovers]
+    return removed
+
+
+def bytes_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    inside = path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]
+    return sum(each.lstat().st_size for each in inside if each.is_symlink() or each.is_file())
+
+
+def _garbage(bank: Path) -> list[Path]:
+    folders = [folder(bank) for folder in (shard_folder, part_folder, stamps_folder)]
+    inside = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    reports = list(folder.iterdir()) if (folder := report_path(bank, 0).parent).is_dir() else []
+    unfinished = [path for path in (*bank.iterdir(), *inside, *reports) if path.name.startswith(".tmp-")]
+    numbers = generations(bank)
+    numbered = [(path, _REPORT.fullmatch(path.name)) for path in reports]
+    unnamed = [path for path, match in numbered if match and int(match[1]) not in numbers]
+    with suppress(BankError):
+        manifests = [_load(manifest_path(bank, number)) for number in numbers]
+        named = {path for manifest in manifests for path in manifest.pieces(bank)}
+        unnamed += [path for path in inside if path not in named and path not in unfinished]
+    if unnamed:
+        files.fsync_folder(bank)  # a removed manifest that came back after a power loss would lack its shards
+    return [*unfinished, *unnamed]
 
 
 def verify(
@@ -244,40 +335,41 @@ def verify(
 ) -> Iterator[str]:
     """Every damage of a generation, by default the current one, one sentence each.
 
-    Sizes and hashes are compared; `deep`: every value in the blobs is checked too.
+    Sizes and hashes are compared; `deep`: every value in the blobs is decoded too, and rows, values and index must
+    belong together. The generation is held meanwhile.
 
     Raises:
         BankError: the manifest itself cannot be used.
     """
-    manifest = manifest or load_current(bank)
-    folders = [(shard_folder(bank) / entry.id, entry.files) for entry in manifest.shards]
-    folders += [(part_folder(bank) / entry.id, entry.files) for entry in manifest.index]
-    jobs = [(folder, name, entry) for folder, entries in folders for name, entry in sorted(entries.items())]
-    damaged = set()
-    for done, (folder, name, published) in enumerate(jobs, start=1):
-        if (said := damage_of(folder / name, published)) is not None:
-            damaged.add(folder.name)
+    chosen, _held = (manifest, hold_generation(bank, manifest)) if manifest else open_generation(bank)
+    pieces = chosen.pieces(bank)
+    jobs = [(piece, path, entry) for piece, of in pieces.items() for path, entry in of.items()]
+    for done, (piece, path, entry) in enumerate(jobs, start=1):
+        if (said := damage_of(path, entry)) is not None:
+            pieces.pop(piece, None)  # what lies inside could not be trusted
             yield said
         if progress:
             progress(done, len(jobs))
-    for entry in manifest.shards if deep else ():
-        if entry.id not in damaged:  # what lies inside could not be trusted
-            yield from _damaged_values(Shard(shard_folder(bank) / entry.id, entry))
+    if deep:
+        yield from _damage_inside(bank, chosen, pieces)
 
 
-def _damaged_values(shard: Shard) -> Iterator[str]:
-    for key, value in shard.blobs():
-        try:
-            check_value(value, f"value {key.hex()} of {shard.path}")
-        except DamagedBankError as error:
-            yield str(error)
+def _damage_inside(bank: Path, manifest: Manifest, sound: Container[Path]) -> Iterator[str]:
+    folders = {entry.id: shard_folder(bank) / entry.id for entry in manifest.shards}
+    shards = {e.id: Shard(folders[e.id], e) for e in manifest.shards if folders[e.id] in sound}
+    for shard in shards.values():
+        yield from damage_inside(shard)
+    parts = [IndexPart(part_folder(bank) / entry.id, entry) for entry in manifest.index if entry.version == INDEX]
+    covered = {id for entry in manifest.index for id in entry.shards}
+    uncovered = [id for id in folders if id not in covered] if manifest.index else []
+    yield from damage_of_parts([part for part in parts if part.path in sound], shards, uncovered)
 
 
 def _load(path: Path) -> Manifest:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise _damaged(path, f"cannot be read ({error.strerror})") from error
+        raise _unreadable(path, error) from error
     return Manifest.from_bytes(data, path)
 
 
@@ -286,6 +378,10 @@ def _signed(body: bytes) -> bytes:
 
 
 _SIGNATURE_BYTES = len(_signed(b""))
+
+
+def _unreadable(path: Path, error: OSError) -> DamagedBankError:
+    return _damaged(path, f"cannot be read ({error.strerror})")
 
 
 def _damaged(path: Path, what: str) -> DamagedBankError:

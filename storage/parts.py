@@ -1,8 +1,8 @@
 """Index parts: what search scans of some shards together, written once, immutable afterwards.
 
 A part covers one shard or several. A night's new shards become one new part; where it has grown to a share of the one
-before, the two become one (`plan_parts`), so that there are few of them, each row is written a few times in the life of
-a bank, and leaves stay tight.
+before, the two become one, and a part of which too much is dead is made anew (`plan_parts`). So there are few of them,
+each row is written a few times in the life of a bank, and leaves stay tight.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import files
-from .checks import FileEntry, checked_file, damage_of, file_entry
+from .checks import FileEntry, check_size, checked_file, damage_of, file_entry
 from .errors import DamagedBankError, sentence
 from .leaves import Leaves
 from .shard import Shard, ShardEntry
@@ -28,8 +28,8 @@ INDEX = 1
 LEAVES = "leaves.safetensors"
 MOST_SHARDS = 1 << 16
 """Shards of a part, at most: its leaves number them in 16 bits."""
-_ANEW = "run `zeuxis rebuild`, which indexes its shards anew"
-_SHARE = 4  # a part of at least a 4th of the one before is merged with it
+_ANEW = "run `zeuxis repair`, which indexes its shards anew"
+_SHARE = 4  # a part of at least a 4th of the one before is merged with it; more than a 4th dead, and it is made anew
 
 
 @dataclass(frozen=True)
@@ -110,41 +110,72 @@ def part_id(shards: Sequence[str]) -> str:
     return hashlib.blake2b("\n".join([str(INDEX), *shards]).encode(), digest_size=8).hexdigest()
 
 
-def plan_parts(current: Sequence[PartEntry], shards: Sequence[ShardEntry], *, merge: bool = True) -> PartPlan:
+def live_sources(entry: ShardEntry) -> int:
+    """How many sources of a shard are still in the bank."""
+    return entry.rows["sources"] - len(entry.masked)
+
+
+def is_dead(entry: ShardEntry) -> bool:
+    """Whether nothing of a shard is in the bank any more, neither a source nor a reject."""
+    return not live_sources(entry) and len(entry.masked_rejects) >= entry.rows["rejects"]
+
+
+def mostly_live(shards: Iterable[ShardEntry]) -> bool:
+    """Whether no more than a quarter of the sources of some shards are dead."""
+    shards = list(shards)
+    return _SHARE * sum(len(entry.masked) for entry in shards) <= sum(entry.rows["sources"] for entry in shards)
+
+
+def plan_parts(
+    current: Sequence[PartEntry], shards: Sequence[ShardEntry], *, merge: bool = True, again: bool = False
+) -> PartPlan:
     """Which parts stay and which shards need new ones.
 
-    A part stays while all its shards do. All other shards become one new part, together with the smallest of the old
-    ones as long as it would be a 4th or more of their size.
+    A part stays while all its shards do and no more than a quarter of its sources are dead. All other shards with
+    anything live become one new part, together with the smallest of the old ones as long as it would be a 4th or more
+    of their size.
 
     Args:
         current: the parts so far.
         shards: all shards of the bank to be.
-        merge: False leaves old parts as they are, whatever their size.
+        merge: False leaves old parts as they are, whatever their size and however much of them is dead.
+        again: plan also what would be made of the very shards it has, for those who may change these shards first.
     """
     there = {entry.id: entry for entry in shards}
-    kept = [part for part in current if part.version == INDEX and all(id in there for id in part.shards)]
+    whole = [part for part in current if part.version == INDEX and all(id in there for id in part.shards)]
+    kept = [part for part in whole if not merge or mostly_live(there[id] for id in part.shards)]
     kept.sort(key=lambda part: -part.rows)
     covered = {id for part in kept for id in part.shards}
-    new = [entry for entry in shards if entry.id not in covered]
+    new = [entry for entry in shards if entry.id not in covered and not is_dead(entry)]
     if not new:
         return PartPlan(kept, [])
     rows = sum(entry.rows["segments"] for entry in new)
     while merge and kept and rows * _SHARE >= kept[-1].rows:
         merged = kept.pop()
-        new = [*(there[id] for id in merged.shards), *new]
+        new = [*(there[id] for id in merged.shards if not is_dead(there[id])), *new]
         rows += merged.rows
-    return PartPlan(kept, [new[first : first + MOST_SHARDS] for first in range(0, len(new), MOST_SHARDS)])
+    made = [new[first : first + MOST_SHARDS] for first in range(0, len(new), MOST_SHARDS)]
+    return PartPlan(kept, made) if again else _without_equal(PartPlan(kept, made), whole)
 
 
-def sound_parts(bank: Path, parts: Sequence[PartEntry]) -> list[PartEntry]:
-    """Those whose files are what was published; the others can be made anew from their shards."""
-    return [part for part in parts if part.version == INDEX and _is_sound(part_folder(bank) / part.id, part)]
+def _without_equal(plan: PartPlan, whole: Sequence[PartEntry]) -> PartPlan:
+    """The plan, in which a part that would be made of the very shards it has stays as it is."""
+    there = {frozenset(part.shards): part for part in whole}
+    equal = [there.get(frozenset(entry.id for entry in covered)) for covered in plan.made]
+    kept = sorted([*plan.kept, *filter(None, equal)], key=lambda part: -part.rows)
+    return PartPlan(kept, [covered for covered, part in zip(plan.made, equal, strict=True) if part is None])
 
 
-def _is_sound(path: Path, entry: PartEntry) -> bool:
+def sound_parts(bank: Path, parts: Sequence[PartEntry], *, deep: bool = False) -> list[PartEntry]:
+    """Those whose files are what was published, by their sizes; `deep`: by their checksums. Others are made anew."""
+    check = checked_file if deep else check_size
+    return [part for part in parts if part.version == INDEX and _is_sound(part_folder(bank) / part.id, part, check)]
+
+
+def _is_sound(path: Path, entry: PartEntry, check: Callable[[Path, FileEntry], object]) -> bool:
     try:
         for name, each in entry.files.items():
-            checked_file(path / name, each)
+            check(path / name, each)
     except DamagedBankError:
         return False
     return True

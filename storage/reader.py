@@ -19,10 +19,11 @@ import pyarrow.dataset as ds
 from .classes import ClassTable, Layout
 from .codec import Mask, decode_mask, decode_pixels
 from .errors import BankError, DamagedBankError, FilterError, InputError, sentence
+from .files import Hold
 from .filters import Where, all_of, as_expression, check_column
 from .images import Depth, Photograph, decode_photograph
 from .layouts import Geometry
-from .manifest import DatasetEntry, Manifest, load_current, shard_folder
+from .manifest import DatasetEntry, Manifest, hold_generation, open_generation, shard_folder
 from .parts import INDEX, IndexPart, part_folder
 from .records import TABLES, hex_id, schema_of
 from .shard import Shard, blob_key
@@ -40,27 +41,39 @@ class ShardSources(NamedTuple):
 
 
 class Reader:
-    """One generation of a bank.
+    """One generation of a bank, which stays in place as long as its reader lives.
 
     Args:
         path: the bank's folder.
-        manifest: the generation to read; default the current one.
+        manifest: the generation to read, or one that is yet to be published; default the current one.
 
     Raises:
         NotABankError, SchemaError, DamagedBankError: the bank cannot be used; the sentence names the file.
+        BankError: the generation was removed.
     """
 
     def __init__(self, path: str | Path, manifest: Manifest | None = None) -> None:
         self.path = Path(os.path.expanduser(path)).resolve()
-        self.manifest: Manifest = manifest or load_current(self.path)
+        self.manifest: Manifest
+        self._hold: Hold | None
+        if manifest is None:
+            self.manifest, self._hold = open_generation(self.path)
+        else:
+            self.manifest, self._hold = manifest, hold_generation(self.path, manifest)
         folder = shard_folder(self.path)
         self.shards = [Shard(folder / entry.id, entry) for entry in self.manifest.shards]
         parts = [entry for entry in self.manifest.index if entry.version == INDEX]
         self.parts = [IndexPart(part_folder(self.path) / entry.id, entry) for entry in parts]
-        self._whole_table = lru_cache(maxsize=_CACHED_TABLES)(lambda table, shard: self.shards[shard].table(table))
+        shards = self.shards  # not the reader: a cycle would keep it, and its generation, until somebody collects it
+        self._whole_table = lru_cache(maxsize=_CACHED_TABLES)(lambda table, shard: shards[shard].table(table))
 
     def __reduce__(self) -> tuple[object, ...]:
         return Reader, (self.path, self.manifest)  # what is open stays here; another process opens its own
+
+    def release(self) -> None:
+        """Lets the generation be removed: for a writer that is done with the one before its own."""
+        if self._hold:
+            self._hold.release()
 
     @property
     def geometry(self) -> Geometry:

@@ -23,10 +23,14 @@ if TYPE_CHECKING:
     from .index.explain import Explanation
     from .index.merge import merge_hits
     from .index.result import Component, Hit, Retrieval
+    from .pipelines.agreement import agreement
     from .pipelines.check import check
     from .pipelines.demo import demo
+    from .pipelines.forget import forget
+    from .pipelines.generations import collect, generations, rollback
     from .pipelines.info import info, verify
     from .pipelines.rebuild import rebuild
+    from .pipelines.repair import repair
     from .pipelines.scenes import scenes
     from .storage.classes import VOID
     from .storage.errors import ZeuxisError
@@ -44,10 +48,16 @@ _HOME = {
     "Component": ".index.result",
     "Hit": ".index.result",
     "Retrieval": ".index.result",
+    "agreement": ".pipelines.agreement",
     "check": ".pipelines.check",
+    "collect": ".pipelines.generations",
     "demo": ".pipelines.demo",
+    "forget": ".pipelines.forget",
+    "generations": ".pipelines.generations",
     "info": ".pipelines.info",
     "rebuild": ".pipelines.rebuild",
+    "repair": ".pipelines.repair",
+    "rollback": ".pipelines.generations",
     "scenes": ".pipelines.scenes",
     "verify": ".pipelines.info",
     "VOID": ".storage.classes",
@@ -63,15 +73,21 @@ __all__ = [
     "Retrieval",
     "Similar",
     "ZeuxisError",
+    "agreement",
     "check",
     "collage",
+    "collect",
     "demo",
     "explain",
+    "forget",
+    "generations",
     "info",
     "merge_hits",
     "open",
     "rebuild",
+    "repair",
     "retrieve",
+    "rollback",
     "scenes",
     "similar",
     "verify",

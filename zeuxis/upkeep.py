@@ -94,6 +94,37 @@ def datasets() -> None:
     show(table)
 
 
+def orderings(
+    bank: BankPath,
+    agreement: Annotated[
+        str, typer.Option(metavar="A,B", help="Two of depth, disparity, network and ground.")
+    ] = "depth,ground",
+    depth_model: Annotated[Path | None, typer.Option(help="Depth network, for network.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw the class pairs into this picture.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Write the class pairs as CSV.")] = None,
+) -> None:
+    """Tell how far two ways of ordering touching segments agree."""
+    from .index.figure import check_figure, save_figure
+    from .ingest.depth import DepthModel
+    from .pipelines.agreement import agreement as compare
+    from .storage.outputs import check_output, write_outputs
+
+    a, comma, b = agreement.partition(",")
+    if not comma:
+        raise InputError(sentence("--agreement", expected="two ways, such as depth,ground", found=repr(agreement)))
+    if figure:
+        check_figure(figure)
+    if table:
+        check_output(table, (".csv",))
+    with progress_bar("sources") as progress:
+        report = compare(bank, a, b, model=DepthModel(depth_model) if depth_model else None, progress=progress)
+    show(report.render())
+    if figure:
+        save_figure(report.draw(), figure)
+    if table:
+        write_outputs({table: report.to_frame().to_csv(index=False).encode()})
+
+
 def info(bank: BankPath) -> None:
     """Tell what a bank holds."""
     from .pipelines.info import info
@@ -178,6 +209,35 @@ def repair(
         raise typer.Exit(3)
 
 
+def forget(
+    source: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="Names as in bank.sources(); @FILE lists them.")
+    ],
+    bank: Annotated[Path, typer.Option(help="The bank's folder.")],
+) -> None:
+    """Remove sources and everything derived from them for good, and prove it."""
+    from .pipelines.forget import forget
+
+    with progress_bar("files") as progress:
+        done = forget(source, bank, progress=progress)
+    rows = ", ".join(f"{count:,} {table}" for table, count in done.rows.items() if count)
+    state = (
+        f"generation {done.generation} published" if done.published else "nothing was left in the current generation"
+    )
+    typer.echo(f"{done.bank}: {len(done.sources):,} sources forgotten, {state}")
+    typer.echo(f"removed: {rows or 'no rows'}; {done.blobs:,} stored values; {done.bytes / 1e6:,.1f} MB")
+    if done.generations:
+        typer.echo(f"older generations removed: {', '.join(map(str, done.generations))}")
+    typer.echo(f"searched {done.files:,} files, {done.searched / 1e6:,.1f} MB: " + "nothing is left" * done.proved)
+    for line in (*done.found, *done.left):
+        typer.echo(f"  {line}", err=True)
+    if done.pinned:
+        held = ", ".join(map(str, done.pinned))
+        typer.echo(f"generation {held} is being read; run this again when it is closed", err=True)
+    if not done.proved:
+        raise typer.Exit(1)
+
+
 def _show_forecast(report: RebuildReport) -> None:
     said = f"{report.n_new:,} to read, {report.n_reused:,} unchanged, {report.n_rejected:,} rejected"
     typer.echo(f"{report.bank}: {report.n_in:,} sources: {said}; {report.n_vanished:,} vanished")
@@ -208,5 +268,5 @@ def _show_rebuild(report: RebuildReport) -> None:
         typer.echo(f"report: {report.report}")
 
 
-COMMANDS = (rebuild, datasets, info, generations, rollback, collect, verify, repair)
+COMMANDS = (rebuild, datasets, info, generations, rollback, collect, verify, repair, forget, orderings)
 """In the order in which `zeuxis --help` lists them."""

@@ -8,16 +8,24 @@ from importlib import import_module
 
 from ...storage.errors import DatasetError, sentence
 from .base import Dataset
+from .remote import public
 
 KINDS = {
     "ade20k": ".ade20k:Ade20k",
     "ade20k_full": ".ade20k_full:Ade20kFull",
     "camvid": ".camvid:CamVid",
+    "celeba": ".images:CelebA",
     "cityscapes": ".cityscapes:Cityscapes",
+    "coco-stuff": ".coco_stuff:open_coco_stuff",
+    "compcars": ".images:CompCars",
+    "flowers": ".images:Flowers",
     "folder": ".folder:Folder",
     "gta5": ".gta5:Gta5",
+    "images": ".images:Images",
     "nyu": ".nyu:open_nyu",
+    "parquet": ".parquet:open_parquet",
     "scenes": ".scenes:Scenes",
+    "tar": ".tarshards:open_tar",
 }
 """Kind to `module:callable`, relative to this package; the callable takes the path. Imported when first opened."""
 
@@ -32,7 +40,7 @@ def open_dataset(spec: str) -> Dataset:
     if not colon or not path:
         raise DatasetError(
             sentence(
-                f"data set {spec!r}",
+                f"data set {public(spec)!r}",
                 expected="kind:path, such as folder:photographs",
                 found="no path after a colon" if colon else "no colon",
                 fix=f"put one of {', '.join(KINDS)} in front of the path",
@@ -41,7 +49,7 @@ def open_dataset(spec: str) -> Dataset:
     if kind not in KINDS:
         raise DatasetError(
             sentence(
-                f"data set {spec!r}",
+                f"data set {f'{kind}:{public(path)}'!r}",
                 expected=f"one of the kinds {', '.join(KINDS)}",
                 found=repr(kind),
                 fix="use folder for data of your own",

@@ -125,10 +125,10 @@ class Dataset(ABC):
     """Its options, as in `kind:path?option=value`, and what each means."""
 
     def __init__(self, root: str | Path, **options: str) -> None:
+        self.root = open_root(root)
         if strange := sorted(set(options) - set(self.knows)):
             known = ", ".join(self.knows) or "no option"
             raise DatasetError(sentence(f"{self.kind}:{root}", expected=known, found=", ".join(strange)))
-        self.root = open_root(root)
         self.options = options
         if not self.root.exists():
             raise DatasetError(
@@ -221,7 +221,6 @@ class Dataset(ABC):
         if encoded.depth is not None:
             depth = self.decoding.depth(encoded.depth, self.root / str(ref.depth))
             self._check_size("depth map", ref.depth, depth.shape, size)
-            self._check_depth(ref, depth)
         instances = None
         if encoded.instances is not None:
             instances = self._instance_map(ref, encoded.instances)
@@ -244,14 +243,6 @@ class Dataset(ABC):
     def _instance_map(self, ref: SourceRef, data: bytes) -> npt.NDArray[np.int32]:
         """One number an object, 0 where there is none."""
         return decode_labels(data, self.root / str(ref.instances)).astype(np.int32)
-
-    def _check_depth(self, ref: SourceRef, depth: Depth) -> None:
-        if not (depth > 0).any():
-            said = sentence(
-                self.root / str(ref.depth), expected="at least one pixel of known depth", found="none",
-                fix="replace it or remove it",
-            )  # fmt: skip
-            raise SourceError("empty-depth", said)
 
     def _checked_layout(
         self, ref: SourceRef, labels: bytes | npt.NDArray[np.integer] | None, size: tuple[int, int]

@@ -6,12 +6,14 @@ import csv
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from ...storage.classes import VOID, Colour, SemanticClass, colour_of
+from ...storage.decoding import Stereo
 from ...storage.errors import DatasetError, sentence
 
 FILE_NAMES = ("classes.yaml", "classes.yml", "classes.csv")
@@ -85,21 +87,46 @@ def read_class_file(path: Path) -> ClassFile:
     return ClassFile(classes, void, palette or None, metres)
 
 
-def read_metres_per_unit(path: Path) -> float | None:
-    """`metres_per_unit` of a `depth.yaml`; `None` where there is no such file.
+def read_depth_file(path: Path) -> tuple[float | None, Stereo | None]:
+    """`metres_per_unit` and `stereo` of a `depth.yaml`; nothing where there is no such file.
+
+        metres_per_unit: 0.001
+
+    or, for disparities (see `Stereo`):
+
+        stereo: {baseline_m: 0.22, focal_px: 2262.5, pixels_per_unit: 0.00390625, offset: 1}
 
     Raises:
-        DatasetError: the file does not hold that key with a positive number.
+        DatasetError: the file holds neither, or what it holds makes no sense.
     """
     if not path.is_file():
-        return None
+        return None, None
     content = _yaml(path)
-    value = content.get("metres_per_unit") if isinstance(content, dict) else None
-    if value is None:
+    found = content if isinstance(content, dict) else {}
+    if set(found) not in ({"metres_per_unit"}, {"stereo"}):
+        keys = ", ".join(map(str, found)) or "no key"
         raise DatasetError(
-            sentence(path, expected="the key metres_per_unit", found="no such key", fix="write metres_per_unit: 0.001")
+            sentence(path, expected="the key metres_per_unit or stereo", found=keys, fix="write metres_per_unit: 0.001")
         )
-    return _metres(path, value)
+    if "metres_per_unit" in found:
+        return _metres(path, found["metres_per_unit"]), None
+    return None, _stereo(path, found["stereo"])
+
+
+def _stereo(path: Path, row: Any) -> Stereo:
+    names = [field.name for field in fields(Stereo)]
+    numbers = isinstance(row, dict) and all(
+        type(value) in (int, float) and math.isfinite(value) and (value > 0 or name == "offset")
+        for name, value in row.items()
+    )
+    if not numbers or not {"baseline_m", "focal_px"} <= set(row) <= set(names):
+        raise DatasetError(
+            sentence(
+                path, expected=f"stereo with positive numbers {', '.join(names)}", found=repr(row)[:80],
+                fix="give at least baseline_m and focal_px",
+            )
+        )  # fmt: skip
+    return Stereo(**row)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

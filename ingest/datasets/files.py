@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...storage.errors import DatasetError, sentence
+from .remote import check_url
 
 _URL = re.compile(r"^([a-z][a-z0-9+.-]*)(://|::)")
 
@@ -36,8 +37,7 @@ def open_root(root: str | Path) -> Path:
         DatasetError: the URL's protocol is unknown, refused (`pipe:` runs programs) or needs a package that is missing.
     """
     match = _URL.match(str(root))
-    if str(root).startswith("pipe:"):
-        raise DatasetError(sentence(str(root), expected="files", found="a program to run", fix="run it first"))
+    check_url(str(root))
     if match is None or isinstance(root, Path):
         return Path(os.path.expanduser(root)).resolve()
     if match[1] in ("file", "local"):
@@ -125,7 +125,10 @@ def _remote_stamp(info: dict[str, Any]) -> str:
     return f"{info.get('size')}:{str(version).replace(' ', '')}"
 
 
-_VERSIONS = ("ETag", "etag", "version_id", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
+_VERSIONS = (
+    "ETag", "etag", "version_id", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created",
+    "Content-MD5", "Last-Modified",
+)  # fmt: skip
 
 
 def _unlistable(folder: str, error: OSError) -> DatasetError:

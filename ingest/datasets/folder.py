@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from ...storage.decoding import Decoding
 from ...storage.errors import DatasetError, sentence
 from .base import Problem
-from .classfile import find_class_file, read_metres_per_unit, read_rows
+from .classfile import find_class_file, read_depth_file, read_rows
 from .files import list_files
-from .listing import DEPTHS, SPLITS, PairedFiles, Section, contents
+from .listing import ARRAYS, DEPTHS, SPLITS, PairedFiles, Section, contents
 
 MILLIMETRE = 0.001
 
@@ -22,8 +22,9 @@ class Folder(PairedFiles):
     Label maps hold indices, or RGB where the class file gives colours (see `classfile`); without a class file ids are
     their own names and 255 is void. `sources.csv` (name, split, group) says where sources belong; else the first folder
     below `images/` is the split where it is called train, val or test, else `train`; a source is its own group. Depth
-    maps are pictures in millimetres or `.npy` arrays in metres, unless `depth.yaml` or the class file gives
-    `metres_per_unit`. The first line of a `LICENSE` is the licence.
+    maps are pictures in millimetres or arrays (`.npy`, `.pfm`, `.h5`) in metres, unless `depth.yaml` or the class file
+    gives `metres_per_unit`; `depth.yaml` may say that they are disparities (`read_depth_file`). The first line of a
+    `LICENSE` is the licence.
     """
 
     kind = "folder"
@@ -32,7 +33,8 @@ class Folder(PairedFiles):
     def __init__(self, root: str | Path, **options: str) -> None:
         super().__init__(root, **options)
         self._classes = find_class_file(self.root)
-        self._metres = read_metres_per_unit(self.root / "depth.yaml") or self._classes.metres_per_unit
+        metres, self._stereo = read_depth_file(self.root / "depth.yaml")
+        self._metres = metres or self._classes.metres_per_unit
 
     @cached_property
     def decoding(self) -> Decoding:
@@ -40,8 +42,9 @@ class Folder(PairedFiles):
         metres = self._metres
         if metres is None:
             first = next(self._depth_files(), None)
-            metres = 1.0 if first is not None and first.suffix.lower() == ".npy" else MILLIMETRE
-        return Decoding(self._classes.classes, self._classes.void, self._classes.palette, metres)
+            metres = 1.0 if first is not None and first.suffix.lower() in ARRAYS else MILLIMETRE
+        classes = self._classes
+        return Decoding(classes.classes, classes.void, classes.palette, metres, stereo=self._stereo)
 
     def ignored(self) -> Sequence[Problem]:
         """Also the rows of `sources.csv` that name no source."""
@@ -69,18 +72,18 @@ class Folder(PairedFiles):
         missing = [folder for folder in ("images", "labels") if not (self.root / folder).is_dir()]
         if missing:
             raise self._nothing(contents(self.root))
-        if self._metres is None:
+        if self._metres is None and self._stereo is None:
             self._refuse_mixed_units()
         return [Section("images", "labels", "depths")]
 
     def _refuse_mixed_units(self) -> None:
-        arrays = {path.suffix.lower() == ".npy" for path in self._depth_files()}
+        arrays = {path.suffix.lower() in ARRAYS for path in self._depth_files()}
         if len(arrays) > 1:
             raise DatasetError(
                 sentence(
                     self.root / "depths",
                     expected="depth maps of one unit",
-                    found="pictures (millimetres) and .npy arrays (metres)",
+                    found="pictures (millimetres) and arrays (metres)",
                     fix="convert one of them, or write metres_per_unit into depth.yaml",
                 )
             )

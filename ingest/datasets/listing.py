@@ -16,7 +16,9 @@ from .files import FileInfo, list_files
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
 """Suffixes taken for pictures, in lower case."""
-DEPTHS = PICTURES | {".npy", ".pfm", ".h5", ".hdf5"}
+ARRAYS = frozenset({".npy", ".pfm", ".h5", ".hdf5"})
+"""Suffixes of depth maps that hold numbers with a unit of their own: metres."""
+DEPTHS = PICTURES | ARRAYS
 SPLITS = ("train", "val", "test")
 
 
@@ -106,13 +108,8 @@ class PairedFiles(Dataset):
             getattr(files, kind).append(file)
 
     def _ref(self, name: str, files: _Files, split: str, group: str) -> SourceRef:
-        printable = _printable(name)
-        if printable != name:
-            said = sentence(
-                self.root / printable, expected="a file name of printable UTF-8", found="other bytes in it",
-                fix="rename the file",
-            )  # fmt: skip
-            return SourceRef(printable, split, printable, None, None, None, ("unreadable-name", said))
+        if (unreadable := unreadable_name(self.root, name)) is not None:
+            return unreadable
         kinds = [next(iter(found), None) for found in (files.image, files.layout, files.depth)]
         image, layout, depth = (file and file.path for file in kinds)
         stamp = " ".join([file.stamp for file in kinds if file])
@@ -175,7 +172,18 @@ def _why_ignored(file: FileInfo, suffixes: frozenset[str]) -> str:
     return "" if file.regular else "not-a-file"
 
 
-def _printable(name: str) -> str:
+def unreadable_name(root: Path, name: str) -> SourceRef | None:
+    """The source that stands for one whose name cannot be printed, and is a reject for it; None where it can be."""
+    shown = printable(name)
+    if shown == name:
+        return None
+    said = sentence(
+        root / shown, expected="a file name of printable UTF-8", found="other bytes in it", fix="rename the file"
+    )
+    return SourceRef(shown, "train", shown, None, None, None, ("unreadable-name", said))
+
+
+def printable(name: str) -> str:
     """A file name as text; bytes that are no UTF-8 and characters that control a terminal are shown as escapes."""
     if name.isascii() and name.isprintable():
         return name

@@ -46,9 +46,9 @@ def names(root: Path, kind: str = "folder") -> list[str]:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("photographs", ["no colon", "camvid, folder, nyu, scenes"]),
+        ("photographs", ["no colon", "camvid, celeba, cityscapes"]),
         ("nyu:", ["no path"]),
-        ("ade:photographs", ["'ade'", "camvid, folder, nyu, scenes"]),
+        ("ade:photographs", ["'ade'", "camvid, celeba, cityscapes"]),
         ("nyu:/no/such/place", ["/no/such/place", "images/NNNN.jpg", "no such file or folder"]),
         ("folder:/no/such/place", ["/no/such/place", "images/ and labels/"]),
     ],

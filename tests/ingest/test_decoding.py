@@ -1,17 +1,30 @@
 """Whatever is wrong with one source has a name and a sentence, and is never read as something else."""
 
 import io
+import json
+import os
+import signal
 import struct
 import zlib
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
 from zeuxis.ingest.datasets import open_dataset
-from zeuxis.storage.classes import VOID
+from zeuxis.storage import hdf5 as hdf5_reader
+from zeuxis.storage.classes import VOID, SemanticClass
+from zeuxis.storage.decoding import Decoding, Stereo
 from zeuxis.storage.errors import SourceError
+from zeuxis.storage.images import (
+    ENCODED_METRES_PER_UNIT,
+    decode_depth,
+    depth_size,
+    disparity_to_depth,
+    encode_depth,
+)
 
 SIZE = (24, 32)
 INDICES = (np.arange(24 * 32).reshape(SIZE) // 200).astype(np.uint8)
@@ -142,7 +155,7 @@ BAD = {
         "size-mismatch",
         ["depth map", "24x31"],
     ),
-    "depth in colour": ("depths/a.png", PNG_PHOTOGRAPH, "", "unreadable-depth", ["(24, 32, 3)"]),
+    "depth in colour": ("depths/a.png", PNG_PHOTOGRAPH, "", "unreadable-depth", ["mode RGB"]),
     "truncated depth": ("depths/a.png", PNG_PHOTOGRAPH[:90], "", "unreadable-depth", ["cut short"]),
     "pickled depth": ("depths/a.npy", npy(np.array([[{}]], object)), "", "unreadable-depth", ["numpy.save"]),
     "truncated .npy": ("depths/a.npy", npy(np.ones(SIZE, np.float32))[:-9], "", "unreadable-depth", [".npy"]),
@@ -244,6 +257,121 @@ def test_depth_that_is_unknown_is_zero(root: Path) -> None:
     found = decoded(root).depth
     assert found[0, :4].tolist() == [0, 0, 0, 0]
     assert (found[1:] == 1.5).all()
+
+
+def hdf5(**arrays: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for key, array in arrays.items():
+            file.create_dataset(key, data=array, chunks=(8, 8), compression="gzip", shuffle=True, fletcher32=True)
+    return buffer.getvalue()
+
+
+def pfm(array: np.ndarray, order: str) -> bytes:
+    scale = b"-2.5" if order == "<" else b"2.5"  # the size of the number says nothing, its sign the order
+    return b"Pf\n32 24\n%b\n" % scale + array[::-1].astype(f"{order}f4").tobytes()
+
+
+METRES = np.random.default_rng(3).uniform(0.5, 20, SIZE).astype(np.float32)
+MILLIMETRES = np.rint(METRES * 1000).astype(np.uint16)
+FORMS = {
+    "16-bit PNG": (encoded(MILLIMETRES), 0.001, 0.0006),
+    "16-bit TIFF": (encoded(MILLIMETRES, "TIFF"), 0.001, 0.0006),
+    "8-bit PNG": (encoded(np.rint(METRES * 12).astype(np.uint8)), 1 / 12, 0.05),
+    "float TIFF": (encoded(METRES, "TIFF"), 1, 0),
+    ".npy": (npy(METRES), 1, 0),
+    ".npy of doubles in columns": (npy(np.asfortranarray(METRES, np.float64)), 1, 0),
+    ".npy of big-endian integers": (npy(MILLIMETRES.astype(">i4")), 0.001, 0.0006),
+    "little-endian PFM": (pfm(METRES, "<"), 1, 0),
+    "big-endian PFM": (pfm(METRES, ">"), 1, 0),
+    "HDF5 with one map": (hdf5(z=METRES), 1, 0),
+    "HDF5 with a map named depth": (hdf5(aaa=METRES * 3, depth=METRES), 1, 0),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_depth_is_read_upright_as_the_same_metres(form: str) -> None:
+    data, unit, tolerance = FORMS[form]
+    depth = decode_depth(data, "x", unit)
+    assert depth.dtype == np.float32
+    np.testing.assert_allclose(depth, METRES, atol=tolerance + 1e-6)
+    assert depth_size(data, "x") == SIZE
+
+
+def test_disparity_becomes_metres_and_what_is_unknown_stays_so() -> None:
+    disparity = np.array([[0.5, 64, 0, -1, np.nan, np.inf, 1e-38]])
+    depth = disparity_to_depth(disparity, 0.2, 2000)
+    assert depth.dtype == np.float32
+    assert depth.tolist() == [[800, 6.25, 0, 0, 0, 0, 0]]
+
+
+def test_encoded_depth_comes_back_to_half_a_unit_and_keeps_what_is_known() -> None:
+    depth = np.array([[0, 1, 6.2517, 255.9, 1e9, 1e-9, -3, np.nan, np.inf]], np.float32)
+    found = decode_depth(encode_depth(depth), "x", ENCODED_METRES_PER_UNIT)
+    assert found == pytest.approx(np.array([[0, 1, 6.2517, 255.9, 255.996, 1 / 256, 0, 0, 0]]), abs=1 / 512)
+    assert (found > 0).tolist() == [[False, True, True, True, True, True, False, False, False]]
+
+
+def test_stored_disparities_are_metres_for_whoever_has_the_decoding() -> None:
+    stereo = Stereo(baseline_m=0.2, focal_px=2000, pixels_per_unit=1 / 256, offset=1)
+    decoding = Decoding((SemanticClass(0, "sky", (1, 2, 3)),), stereo=stereo)
+    assert decoding.depth_origin == "disparity"
+    stored = np.full((2, 3), 1 + 256 * 40, np.uint16)
+    stored[0] = 0, 1, 1 + 128
+    again = Decoding.from_json(json.loads(json.dumps(decoding.to_json())))
+    assert again == decoding
+    assert again.depth(encoded(stored), "x").tolist() == [[0, 0, 800], [10, 10, 10]]
+    with pytest.raises(SourceError) as caught:
+        again.depth(encoded(np.ones((2, 3), np.uint16)), "x")
+    assert caught.value.reason == "empty-depth"
+
+
+def test_decodings_of_older_banks_are_read() -> None:
+    decoding = Decoding((SemanticClass(0, "sky", (1, 2, 3)),), metres_per_unit=0.5)
+    row = decoding.to_json()
+    del row["depth_origin"], row["stereo"]
+    assert Decoding.from_json(row) == decoding
+    assert (decoding.depth_origin, decoding.stereo) == ("depth", None)
+
+
+def test_a_depth_map_that_kills_the_library_costs_no_more_than_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = hdf5(depth=METRES)
+    assert decode_depth(good, "x").shape == SIZE
+    killed, ask = [], hdf5_reader._CHILD.ask
+
+    def killing(request: bytes) -> bytes:
+        os.kill(hdf5_reader._CHILD.process.pid, signal.SIGSEGV)
+        killed.append(request)
+        return ask(request)
+
+    monkeypatch.setattr(hdf5_reader._CHILD, "ask", killing)
+    with pytest.raises(SourceError, match="dies or hangs") as caught:
+        decode_depth(good, "x")
+    assert caught.value.reason == "unreadable-depth"
+    monkeypatch.undo()
+    assert len(killed) == 1
+    assert decode_depth(good, "x").shape == SIZE
+
+
+def test_a_depth_map_over_which_the_library_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = hdf5(depth=METRES)
+    decode_depth(good, "x")
+    child = hdf5_reader._CHILD.process
+    os.kill(child.pid, signal.SIGSTOP)
+    monkeypatch.setattr(hdf5_reader, "_ANSWER_S", 0.2)
+    with pytest.raises(SourceError, match="dies or hangs"):
+        decode_depth(good, "x")
+    assert child.returncode == -signal.SIGKILL
+    monkeypatch.undo()
+    assert decode_depth(good, "x").shape == SIZE
+
+
+@pytest.mark.parametrize("wrong", [np.ones((4, 4, 4), np.uint8), np.ones((4, 4)), np.ones(4, np.uint8)])
+def test_arrays_that_are_no_label_map_are_refused(wrong: np.ndarray) -> None:
+    decoding = Decoding((SemanticClass(1, "sky", (1, 1, 1)),), palette={(1, 1, 1): 1})
+    with pytest.raises(SourceError, match="class indices or RGB") as caught:
+        decoding.layout(wrong, "x")
+    assert caught.value.reason == "unreadable-label"
 
 
 def test_a_photograph_turned_by_exif_is_stood_upright(root: Path) -> None:

@@ -118,6 +118,20 @@ def test_nearer_is_in_front_when_the_medians_differ_enough(left, right, front):
     assert found.margin == pytest.approx(abs(left - right) / max(left, right), abs=1e-6)
 
 
+@pytest.mark.parametrize("measured", ["depth", "disparity", "network"])
+def test_orderings_say_where_their_depth_came_from_and_hold_in_any_unit(measured):
+    for near, far in ((1.0, 2.0), (9.9, 10.0)):
+        layout, depth = two_halves(near, far)
+        depth[:, 60:] = 0
+        expected = orderings(*regions_of(layout), depth)
+        for unit in (1, 1e-3, 4096):
+            (found,) = orderings(*regions_of(layout), depth * np.float32(unit), measured=measured)
+            assert (found.front, found.origin) == (expected[0].front, measured)
+            assert found.margin == pytest.approx(expected[0].margin, rel=1e-5)
+    (unknown,) = orderings(*regions_of(layout), np.zeros_like(depth), "ground", measured=measured)
+    assert (unknown.front, unknown.margin, unknown.origin) == (None, None, measured)
+
+
 def test_only_the_band_counts_not_the_far_parts():
     layout, depth = two_halves(2.0, 1.0)
     depth[:, :28] = 0.1

@@ -205,7 +205,7 @@ def test_a_shard_finished_before_a_kill_is_taken_over_as_it_is(old, clean, tmp_p
     add_shard(bank, NEW)
     assert (bank / "shards" / name).stat().st_ino == before
     assert shard.finished_shard(bank / "shards" / name) == done
-    assert collect_garbage(bank) == []
+    assert collect_garbage(bank) == {}
     assert manifest_path(bank, 2).exists()
 
 

@@ -22,6 +22,8 @@ from zeuxis.storage.footprints import (
     frame_tiles,
     join_sources,
     region_map,
+    rows_by_source,
+    take_source,
     tile_regions,
     void_free_sums,
 )
@@ -155,6 +157,46 @@ def test_columns_agree_with_the_rows_of_the_table():
         sums = void_free_sums(untiled_source(bundle.tiled, FRAME))
         expected = context_areas(sums, context_boxes(boxes, FRAME)).tolist()
         assert [row.context_area for row in bundle.segments] == expected
+
+
+def assert_taken_apart(sources: list[tuple[TiledRegions, SegmentColumns]], frame: tuple[int, int]) -> None:
+    """What `take_source` gives is what was joined, and joins to the same columns."""
+    joined = join_sources(sources, frame)
+    rows = rows_by_source(joined)
+    assert sorted(np.concatenate([*rows, np.zeros(0, int)]).tolist()) == list(range(len(joined)))
+    taken = [take_source(joined, number, each) for number, each in enumerate(rows)]
+    assert len(taken) == len(sources)
+    for found, wanted in zip(taken, sources, strict=True):
+        for got, had in zip(found, wanted, strict=True):
+            for name, array in vars(had).items():
+                np.testing.assert_array_equal(getattr(got, name), array, strict=True)
+    assert join_sources(taken, frame).to_bytes() == joined.to_bytes()
+
+
+@given(st.data(), st.tuples(st.integers(1, 30), st.integers(1, 30)), st.integers(0, 4))
+@settings(max_examples=60, deadline=None)
+def test_each_source_comes_out_of_the_joined_columns_as_it_went_in(data, frame, count):
+    sources, first = [], 0
+    for _ in range(count):
+        stored = data.draw(st.integers(0, 5))
+        region = data.draw(hnp.arrays(np.uint32, frame, elements=st.integers(0, stored + 2)))
+        random = np.random.default_rng(first + stored)
+        ids = random.permutation(np.arange(first, first + stored)).astype(np.uint64)
+        classes = random.integers(0, 3, stored).astype(np.uint16)
+        box = random.integers(0, 99, (stored, 4)).astype(np.uint16)
+        area, context_area = random.integers(0, 99, (2, stored)).astype(np.uint32)
+        tiled = tile_regions(region, np.arange(stored + 3, dtype=np.uint16))
+        sources.append((tiled, SegmentColumns(ids, classes, box, area, context_area)))
+        first += stored
+    assert_taken_apart(sources, frame)
+
+
+def test_sources_come_out_of_wide_columns_too():
+    count = 70_000
+    region = np.arange(1, count + 1, dtype=np.uint32).reshape(280, 250)
+    wide = tile_regions(region, np.zeros(count + 1, np.uint16)), toy_columns(count)
+    narrow = tile_regions(region % 9, np.zeros(9, np.uint16)), toy_columns(8)
+    assert_taken_apart([narrow, wide, narrow], (280, 250))
 
 
 def assert_mapped(columns: Footprints, path: Path) -> None:

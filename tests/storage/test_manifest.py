@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from toybank import FRAME, add_shard, make_bank, publish_shards, toy_bundle, toy_manifest, write_shard
 
+from zeuxis.pipelines.indexing import index_shards
 from zeuxis.storage import files
+from zeuxis.storage.checks import file_entry
 from zeuxis.storage.errors import BankBusyError, DamagedBankError, NotABankError, SchemaError
+from zeuxis.storage.leaves import Leaves
 from zeuxis.storage.manifest import (
     Manifest,
     collect_garbage,
@@ -23,10 +27,49 @@ from zeuxis.storage.manifest import (
     shard_folder,
     verify,
 )
+from zeuxis.storage.parts import LEAVES, PartEntry, part_folder
 from zeuxis.storage.reader import Reader
-from zeuxis.storage.shard import SCHEMA, ShardWriter
+from zeuxis.storage.shard import SCHEMA, ShardWriter, SourceBundle, blob_key
 
 WRITERS = 8
+
+
+def swapped(bundle: SourceBundle) -> SourceBundle:
+    """Two segments of different size have each other's value."""
+    size = {blob_key("segment", row.segment_id): row.pixels for row in bundle.segments}
+    one, other = min(size, key=size.__getitem__), max(size, key=size.__getitem__)
+    return replace(bundle, blobs={**bundle.blobs, one: bundle.blobs[other], other: bundle.blobs[one]})
+
+
+def without(bundle: SourceBundle, kind: bytes) -> SourceBundle:
+    key = next(key for key in bundle.blobs if key.startswith(kind))
+    return replace(bundle, blobs={other: value for other, value in bundle.blobs.items() if other != key})
+
+
+def moved(bundle: SourceBundle) -> SourceBundle:
+    """The search columns have other boxes than the rows."""
+    rows = [replace(row, top=row.top + 1) for row in bundle.segments]
+    return replace(bundle, segments=rows)
+
+
+DEFECTS: dict[str, tuple[Callable[[SourceBundle], SourceBundle], str]] = {
+    "swapped values": (swapped, "pixels"),
+    "a segment without value": (lambda bundle: without(bundle, b"s"), "has no value"),
+    "a source without its layout": (lambda bundle: without(bundle, b"l"), "lacks its layout"),
+    "a segment without row": (
+        lambda bundle: replace(bundle, blobs={**bundle.blobs, b"s" + bytes(8): next(iter(bundle.blobs.values()))}),
+        "belongs to no segment and no source",
+    ),
+    "a row with a value of another kind": (
+        lambda bundle: replace(bundle, blobs=dict.fromkeys(bundle.blobs, bundle.blobs[sorted(bundle.blobs)[0]])),
+        "MASK",
+    ),
+    "other search columns": (moved, "box is not that of segments.parquet, first in row 0"),
+    "fewer rows than search columns": (
+        lambda bundle: replace(bundle, segments=bundle.segments[1:]),
+        "segments, as there are rows",
+    ),
+}
 
 
 def test_a_manifest_comes_back_from_its_bytes(finished_bank):
@@ -162,6 +205,26 @@ class TestDamage:
         assert key.hex() in damage
         assert entry.id in damage
 
+    @pytest.mark.parametrize("defect", DEFECTS)
+    def test_deep_finds_what_was_written_and_does_not_belong_together(self, bank, defect):
+        """All files are as they were published; sizes and hashes have nothing to say."""
+        change, said = DEFECTS[defect]
+        with ShardWriter(shard_folder(bank), "s", FRAME) as writer:
+            writer.add(change(toy_bundle(6)))
+            entry = writer.publish()
+        publish(bank, toy_manifest(2, [*load_current(bank).shards, entry]))
+        assert list(verify(bank)) == []
+        damage = list(verify(bank, deep=True))
+        assert any(said in line for line in damage), damage
+        assert all(entry.id in line for line in damage), damage
+
+    def test_deep_counts_the_rows_of_every_table(self, bank):
+        shards = load_current(bank).shards
+        wrong = replace(shards[0], rows={**shards[0].rows, "orderings": 9999})
+        publish(bank, toy_manifest(2, [wrong, shards[1]]))
+        (damage,) = verify(bank, deep=True)
+        assert "orderings.parquet: expected 9,999 rows, found " in damage
+
     @pytest.mark.parametrize(
         "text", ["", "[]", "{", "null", '{"format": "other"}', "\udcff", '{"format": "zeuxis-bank", "schema": 1}']
     )
@@ -182,6 +245,53 @@ class TestDamage:
         manifest_path(bank, 2).mkdir()
         with pytest.raises(DamagedBankError, match=r"MANIFEST-000002\.json: cannot be read"):
             load_current(bank)
+
+
+@pytest.fixture(scope="module")
+def indexed(finished_bank: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`finished_bank` with an index part over both shards. Not to be written to."""
+    bank = Path(shutil.copytree(finished_bank, tmp_path_factory.mktemp("indexed") / "bank"))
+    current = load_current(bank)
+    publish(bank, replace(current, generation=2, index=index_shards(bank, FRAME, current.shards)))
+    return bank
+
+
+class TestIndexDamage:
+    """Parts whose files are sound and that are not those of their shards."""
+
+    def damage(self, bank: Path, *parts: PartEntry) -> list[str]:
+        return list(verify(bank, replace(load_current(bank), index=parts), deep=True))
+
+    def test_a_part_of_its_shards_is_sound(self, indexed):
+        assert self.damage(indexed, *load_current(indexed).index) == []
+
+    def test_a_part_of_other_shards_is_named(self, indexed):
+        (part,) = load_current(indexed).index
+        damage = self.damage(indexed, replace(part, shards=part.shards[::-1]))
+        assert damage
+        assert all(part.id in line for line in damage)
+
+    def test_a_part_of_too_few_segments_is_named(self, indexed):
+        (part,) = load_current(indexed).index
+        fewer, one = self.damage(indexed, replace(part, shards=part.shards[:1]))
+        assert f"shard {part.shards[1]}: expected an index part over it, found none" == fewer
+        assert f"found {part.rows:,}" in one
+
+    def test_a_part_that_holds_a_segment_twice_and_one_never_is_named(self, indexed, tmp_path):
+        bank = Path(shutil.copytree(indexed, tmp_path / "bank"))
+        (part,) = load_current(bank).index
+        path = part_folder(bank) / part.id / LEAVES
+        leaves = Leaves.map(path)
+        twice = leaves.row.copy()
+        twice[:2] = twice[leaves.shard == leaves.shard[0]][0]
+        path.write_bytes(replace(leaves, row=twice).to_bytes())
+        damage = self.damage(bank, replace(part, files={**part.files, LEAVES: file_entry(path)}))
+        assert damage == [f"{path}: does not hold every segment of its shards once"]
+
+    def test_a_shard_in_two_parts_is_named(self, indexed):
+        (part,) = load_current(indexed).index
+        damage = self.damage(indexed, part, part)
+        assert damage == [f"shard {id}: expected one index part over it, found 2" for id in part.shards]
 
 
 def test_a_newer_schema_is_refused_in_one_sentence(bank, monkeypatch):
@@ -222,15 +332,15 @@ class TestGarbage:
         assert before >= {path.name for path in bank.rglob("*")}
         assert list(verify(bank, deep=True)) == []
         assert len(Reader(bank, Manifest.from_bytes(manifest_path(bank, 1).read_bytes(), bank)).shards) == 2
-        assert collect_garbage(bank) == []
+        assert collect_garbage(bank) == {}
 
     def test_no_shard_is_removed_while_an_old_manifest_cannot_be_read(self, bank):
         add_shard(bank, [6])
         manifest_path(bank, 1).write_text("{}")
         orphan = write_shard(bank, [7])
         (shard_folder(bank) / ".tmp-1-b").mkdir()
-        assert collect_garbage(bank) == [".tmp-1-b"]
+        assert list(collect_garbage(bank)) == [".tmp-1-b"]
         assert (shard_folder(bank) / orphan.id).is_dir()
 
     def test_a_bank_without_shards_has_no_garbage(self, tmp_path):
-        assert collect_garbage(make_bank(tmp_path / "bank")) == []
+        assert collect_garbage(make_bank(tmp_path / "bank")) == {}

@@ -14,13 +14,24 @@ from zeuxis.storage import files, manifest
 from zeuxis.storage.checks import damage_of, file_entry
 from zeuxis.storage.errors import DamagedBankError
 from zeuxis.storage.manifest import Manifest, collect_garbage, load_current, publish, verify
-from zeuxis.storage.parts import INDEX, LEAVES, PartEntry, part_folder, part_id, plan_parts, write_part
+from zeuxis.storage.parts import (
+    INDEX,
+    LEAVES,
+    PartEntry,
+    is_dead,
+    live_sources,
+    part_folder,
+    part_id,
+    plan_parts,
+    write_part,
+)
 from zeuxis.storage.reader import Reader
 from zeuxis.storage.shard import ShardEntry
 
 
-def shard(id: str, rows: int) -> ShardEntry:
-    return ShardEntry(id, "", {}, {"segments": rows}, {})
+def shard(id: str, rows: int, sources: int = 8, dead: int = 0, rejects: int = 0) -> ShardEntry:
+    masked = tuple(f"{id}/{number}" for number in range(dead))
+    return ShardEntry(id, "", {}, {"segments": rows, "sources": sources, "rejects": rejects}, {}, masked)
 
 
 def part(*shards: ShardEntry, version: int = INDEX) -> PartEntry:
@@ -85,6 +96,50 @@ def test_shards_without_segments_have_a_part_too():
     plan = plan_parts([part(a)], [a, b])
     assert (plan.kept, [ids(made) for made in plan.made]) == ([part(a)], [["b"]])
     assert plan_parts([part(a), part(b)], [a, b]).made == []
+
+
+@pytest.mark.parametrize(("dead", "stays"), [(0, True), (25, True), (26, False), (100, False)])
+def test_a_part_is_made_anew_when_more_than_a_quarter_of_its_sources_are_dead(dead, stays):
+    a, b = shard("a", 1000, sources=60), shard("b", 1000, sources=40)
+    there = [replace(a, masked=shard("a", 0, dead=min(dead, 60)).masked), b]
+    there[1] = replace(b, masked=shard("b", 0, dead=max(dead - 60, 0)).masked)
+    there.append(shard("c", 1))
+    plan = plan_parts([part(a, b)], there)
+    made = {True: [["c"]], False: [["a", "b", "c"]] if dead < 100 else [["c"]]}[stays]
+    assert ([each.shards for each in plan.kept], [ids(each) for each in plan.made]) == (
+        ([("a", "b")], made) if stays else ([], made)
+    )
+    forced = plan_parts([part(a, b)], there, merge=False)
+    assert ([each.shards for each in forced.kept], [ids(each) for each in forced.made]) == ([("a", "b")], [["c"]])
+
+
+def test_shards_with_nothing_live_are_left_out_of_what_is_made_and_stay_in_what_is_kept():
+    a, b, c = shard("a", 100), shard("b", 30, dead=8), shard("c", 5, sources=0, rejects=2)
+    assert is_dead(b)
+    assert [ids(made) for made in plan_parts([], [a, b, c]).made] == [["a", "c"]]
+    assert plan_parts([], [b]) == ([], [])
+    large = part(shard("l", 900, sources=90), b)
+    there = [shard("l", 900, sources=90), b]
+    assert plan_parts([large], there) == ([large], [])
+    assert [ids(made) for made in plan_parts([large], [*there, shard("n", 500)]).made] == [["l", "n"]]
+
+
+def test_a_shard_is_dead_only_without_live_rejects():
+    entry = shard("a", 10, sources=1, dead=1, rejects=2)
+    assert not is_dead(entry)
+    assert not is_dead(replace(entry, masked_rejects=("x",)))
+    assert is_dead(replace(entry, masked_rejects=("x", "y")))
+    assert not is_dead(shard("b", 0, sources=1))
+    assert (live_sources(entry), live_sources(shard("b", 0, sources=9, dead=2))) == (0, 7)
+
+
+def test_a_part_is_not_made_anew_of_the_very_shards_it_has():
+    """Where a shard cannot be rewritten, a night must not index it again, and again the night after."""
+    half = shard("a", 100, dead=4)
+    assert plan_parts([part(half)], [half]) == ([part(half)], [])
+    assert plan_parts([part(half)], [half], again=True) == ([], [[half]])
+    plan = plan_parts([part(half)], [half, shard("b", 1)])
+    assert [ids(made) for made in plan.made] == [["a", "b"]]
 
 
 @dataclass
@@ -275,7 +330,7 @@ def test_no_part_is_removed_while_a_manifest_cannot_be_read(indexed):
     index_shards(indexed, FRAME, load_current(indexed).shards[1:])
     (indexed / "MANIFEST-000001.json").write_text("{")
     before = set(os.listdir(part_folder(indexed)))
-    assert collect_garbage(indexed) == []
+    assert collect_garbage(indexed) == {}
     assert set(os.listdir(part_folder(indexed))) == before
 
 

@@ -1,0 +1,447 @@
+"""A fork server for fault tests: imports and kernels are ready, each trial forks, is struck once, and is judged.
+
+`python -m benchmarks.reliability.trials` reads requests from its standard input, one JSON line each, and answers with
+one JSON line a trial. It holds no thread and no LMDB environment of its own, so that a fork of it is a fresh process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zeuxis.storage import environments, files
+from zeuxis.storage.errors import ZeuxisError
+from zeuxis.storage.manifest import generations
+
+from .judging import State, first_lines, judge, names_in
+from .plants import PLANTS
+from .power import Moment, Recorder, Replay
+from .world import SCENARIOS, copy_bank, make_world, scratch_folder
+
+MODES = ("kill", "EIO", "ENOSPC", "short")
+SECONDS = 60
+"""A trial that takes longer hangs."""
+DONE, RAISED, CRASHED = "done", "raised", "crashed"
+_ENDS = (DONE, RAISED, CRASHED)
+KILLED = f"signal {int(signal.SIGKILL)}"
+
+
+class End(NamedTuple):
+    """How a forked piece of work ended: `done`, `raised`, `crashed` or `signal N`; what it said, after how long."""
+
+    how: str
+    said: Any
+    seconds: float = 0
+
+
+def forked(work: Callable[[], Any], seconds: int = SECONDS, kill_after: float | None = None) -> End:
+    """Runs `work` in a child of its own, not longer than `seconds`, or kills it.
+
+    What it returns comes back as JSON, or the error as `[type, sentence]`.
+    """
+    started = _Started(work, seconds)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(started.child, signal.SIGKILL)  # nobody has waited for it: its number is still its own
+    return started.end()
+
+
+def together(works: Sequence[Callable[[], Any]]) -> list[End]:
+    """How pieces of work end that run at the same time, each in a child of its own, for as long as they take."""
+    return [started.end() for started in [_Started(work, 0) for work in works]]
+
+
+class _Started:
+    """A child that does a piece of work; at most `seconds`, where they are not 0."""
+
+    def __init__(self, work: Callable[[], Any], seconds: int) -> None:
+        self._reading, writing = os.pipe()
+        sys.stdout.flush()
+        self._begun = time.monotonic()
+        self.child = os.fork()
+        if self.child == 0:
+            code = len(_ENDS)
+            try:
+                os.close(self._reading)
+                code = _child(work, writing, seconds)
+            finally:
+                os._exit(code)  # whatever happens, a child never goes on as its parent
+        os.close(writing)
+
+    def end(self) -> End:
+        """Waits for it."""
+        with os.fdopen(self._reading) as told:
+            said = told.read()
+        code = os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
+        how = f"signal {-code}" if code < 0 else (*_ENDS, CRASHED)[code]
+        return End(how, json.loads(said) if code >= 0 and said else None, time.monotonic() - self._begun)
+
+
+def _child(work: Callable[[], Any], writing: int, seconds: int) -> int:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(seconds)
+    try:
+        code, said = 0, work()
+    except (ZeuxisError, OSError) as error:  # what a run may end with
+        code, said = 1, [type(error).__name__, str(error)]
+    except BaseException:
+        code, said = 2, traceback.format_exc()[-250:]
+    signal.alarm(0)
+    with os.fdopen(writing, "w") as told:
+        json.dump(said, told)
+    return code
+
+
+class Points:
+    """The fault points of `storage/files`; they are counted, recorded and struck in a forked child."""
+
+    name = "ZEUXIS_FAULT"
+
+    def __init__(self, bank: Path) -> None:
+        files.operations = 0
+
+    def record(self) -> list[str]:
+        """From now on, what every operation is: the function and the path."""
+        told: list[str] = []
+        point = files.fault_point
+
+        def noted(path: Path) -> bool:
+            what = f"{sys._getframe(1).f_code.co_name} {path}"
+            told.append(f"fsync {path}" if told and told[-1] == what else what)  # a write, then its fsync
+            return point(path)
+
+        files.fault_point = noted
+        return told
+
+    @staticmethod
+    def count() -> int:
+        return files.operations
+
+
+class Calls:
+    """The calls into the C library, by the preloaded shim: what LMDB and Arrow write by themselves is among them."""
+
+    name = "ZEUXIS_SHIM"
+
+    def __init__(self, bank: Path) -> None:
+        os.environ["ZEUXIS_SHIM_FOLDER"] = os.path.realpath(bank)
+        self._log = bank.parent / f"{bank.name}.calls"
+
+    def record(self) -> list[str]:
+        os.environ["ZEUXIS_SHIM_LOG"] = str(self._log)
+        return _LinesLater(self._log)
+
+    @staticmethod
+    def count() -> int:
+        return int(ctypes.CDLL(None).fault_shim_operations())
+
+
+class _LinesLater(list[str]):
+    """The lines of a file that is still being written, read when they are iterated over."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._path.read_text().splitlines())
+
+
+LAYERS: dict[str, type[Points] | type[Calls]] = {"points": Points, "calls": Calls}
+
+
+class Scenario:
+    """A writer's work in a world, and the two states of the bank that may be found afterwards.
+
+    Args:
+        world: the folder of `make_world`.
+        name: one of `SCENARIOS`; layer: one of `LAYERS`; plant: one of `PLANTS`, a defect that the writer gets.
+    """
+
+    def __init__(self, world: Path, name: str, layer: str, plant: str | None) -> None:
+        self.world, self.work, self.layer = world, SCENARIOS[name], LAYERS[layer]
+        self.plant = PLANTS[plant] if plant else None
+        self.old = _state(world / self.work.base)
+        clean = copy_bank(world / self.work.base, world / f"clean-{name}-{layer}-{plant}")
+        recorded = forked(lambda: self._recorded(clean))
+        if recorded.how != DONE:
+            raise RuntimeError(f"the clean run of {name} {recorded}")
+        self.operations: list[str] = recorded.said
+        self.new = _state(clean)
+        self.left = generations(clean)
+        self.seconds = recorded.seconds
+        forked(lambda: self.work.do(self.world, clean))  # what is left of a struck run is the next one's to remove
+        self.names = names_in(clean)
+        shutil.rmtree(clean)
+
+    def _recorded(self, bank: Path) -> list[str]:
+        layer = self.layer(bank)
+        told, before = layer.record(), layer.count()
+        self.work.do(self.world, bank)
+        operations = list(told)
+        assert len(operations) == layer.count() - before, "not every operation was recorded"
+        return operations
+
+    def trial(self, number: int, mode: str, second: str = "") -> dict[str, Any]:
+        """Strikes operation `number`, judges, runs again (struck too, where `second` says so), and judges again."""
+        bank = copy_bank(self.world / self.work.base, self.world / f"trial-{os.getpid()}-{number}-{mode}")
+        wrong: list[str] = []
+        ends = [self._struck(bank, f"{number}:{mode}", wrong)]
+        if second:
+            ends.append(self._struck(bank, second, wrong))
+        found = self._completed(bank, wrong)
+        what = self.operations[number - 1].replace(str(self.world), "")
+        return {
+            "number": number, "mode": mode, "second": second, "what": what, "ends": ends,
+            "end": "new" if found == self.new else "old", "wrong": first_lines(wrong),
+        }  # fmt: skip
+
+    def traced(self) -> tuple[list[Moment], Path]:
+        """Every moment of a run, and where the contents of files lie."""
+        bank = copy_bank(self.world / self.work.base, self.world / "traced")
+        store = self.world / "contents"
+
+        def work() -> list[Moment]:
+            if self.plant:
+                self.plant()
+            recorder = Recorder(bank, store)
+            self.work.do(self.world, bank)
+            return recorder.end()
+
+        end = forked(work)
+        if end.how != DONE:
+            raise RuntimeError(f"the traced run {end}")
+        shutil.rmtree(bank)
+        return [Moment(*moment) for moment in end.said], store
+
+    def power_loss(self, replay: Replay, seed: int) -> dict[str, Any]:
+        """The disk after a power loss at a random moment, every fifth time right after the run had ended."""
+        drawn = random.Random(seed)
+        last = len(replay) - 1
+        moment = last if seed % 5 == 0 else drawn.randrange(len(replay))
+        bank = self.world / f"lost-{os.getpid()}-{seed}"
+        wrong: list[str] = []
+        replay.write(moment, bank, drawn)
+        found = self._completed(bank, wrong)
+        if moment == last and found != self.new:
+            wrong.append(f"the run had ended, and {found} was there, not {self.new}")
+        return {
+            "number": moment, "mode": "power", "second": "", "what": f"seed {seed}", "ends": ["lost"],
+            "end": "new" if found == self.new else "old", "wrong": first_lines(wrong),
+        }  # fmt: skip
+
+    def killed(self, seed: int) -> dict[str, Any]:
+        """`kill -9` of a live writer at a random time; one that was done already does not count, and another is begun."""
+        drawn, wrong, missed = random.Random(seed), list[str](), -1
+        bank = self.world / f"killed-{os.getpid()}-{seed}"
+        end = End(DONE, None)
+        while end.how == DONE:
+            missed += 1
+            shutil.rmtree(bank, ignore_errors=True)
+            copy_bank(self.world / self.work.base, bank)
+            end = forked(self._planted(bank), kill_after=drawn.uniform(0, self.seconds))
+        if end.how != KILLED:
+            wrong.append(f"the run {end.how}: {end.said}")
+        found = self._completed(bank, wrong)
+        return {
+            "number": missed, "mode": "killed", "second": "", "what": f"seed {seed}", "ends": [end.how],
+            "end": "new" if found == self.new else "old", "wrong": first_lines(wrong),
+        }  # fmt: skip
+
+    def _planted(self, bank: Path) -> Callable[[], bool]:
+        def work() -> bool:
+            if self.plant:
+                self.plant()
+            self.work.do(self.world, bank)
+            return True
+
+        return work
+
+    def _completed(self, bank: Path, wrong: list[str]) -> State | None:
+        """What is found, which must be the old state or the new one; the next run must leave the new one.
+
+        The bank is removed.
+        """
+
+        def work() -> Any:
+            before = judge(bank)
+            close_environments()
+            if self.plant:
+                self.plant()
+            gc.collect()  # whoever still reads pins what the run would remove
+            self.work.do(self.world, bank)
+            return before, judge(bank), names_in(bank)
+
+        end = forked(work)
+        shutil.rmtree(bank)
+        if end.how != DONE:
+            wrong.append(f"the next run {end.how}: {end.said}")
+            return None
+        (before, faults), (after, later), names = end.said
+        wrong += [*faults, *(f"after the next run: {each}" for each in later)]
+        wrong += [f"{name} is left or missing after the next run" for name in sorted(set(names) ^ set(self.names))]
+        found = State(*before) if before else None
+        if found not in (self.old, self.new):
+            wrong.append(f"{found} was found, neither {self.old} nor {self.new}")
+        if after is None or State(*after) != self.new:
+            wrong.append(f"the next run leaves {after}, a clean one {self.new}")
+        return found
+
+    def _struck(self, bank: Path, fault: str, wrong: list[str]) -> str:
+        """How the run ended that a fault struck; one that was not struck is wrong."""
+
+        def work() -> bool:
+            layer = self.layer(bank)
+            if self.plant:
+                self.plant()
+            os.environ[layer.name] = fault
+            try:
+                self.work.do(self.world, bank)
+            finally:
+                del os.environ[layer.name]
+                if layer.count() < int(fault.partition(":")[0]):
+                    raise AssertionError("the fault did not strike")
+            return True
+
+        end = forked(work)
+        if end.how not in (DONE, RAISED, KILLED) or (end.how == KILLED) != fault.endswith(":kill"):
+            wrong.append(f"the run struck at {fault} {end.how}: {end.said}")
+        return end.how if end.how != RAISED else f"raised {end.said[0]}"
+
+    def trials(
+        self, sample: int | None, seed: int, modes: Sequence[str], after: str | None
+    ) -> list[tuple[int, str, str]]:
+        """Every operation with every mode, `short` where bytes are written; or so many of them, drawn at random."""
+        functions = [what.split()[0] for what in self.operations]
+        first = functions.index(after) + 1 if after else 0
+        chosen = [
+            (number, mode, "")
+            for number, function in enumerate(functions, start=1)
+            for mode in modes
+            if number > first and (mode != "short" or "write" in function)
+        ]
+        return sorted(random.Random(seed).sample(chosen, sample)) if sample and sample < len(chosen) else chosen
+
+    def twice(self, count: int, seed: int) -> list[tuple[int, str, str]]:
+        """Kills at random operations, followed by a second fault at one of the first operations of the next run."""
+        drawn = random.Random(seed)
+        total = len(self.operations)
+        return [
+            (drawn.randint(1, total), "kill", f"{drawn.randint(1, 4)}:{drawn.choice(MODES[:3])}") for _ in range(count)
+        ]
+
+
+def _state(bank: Path) -> State:
+    state, wrong = forked(lambda: judge(bank)).said
+    if wrong or state is None:
+        raise RuntimeError(f"{bank} is not sound to begin with: {wrong}")
+    return State(*state)
+
+
+def spread(tasks: Sequence[Callable[[], Any]], processes: int) -> Iterator[str]:
+    """What tasks return, as lines of JSON, worked off by forked processes."""
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    children = []
+    for first in range(processes):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.close(reading)
+                code = _work_off(tasks[first::processes], writing)
+            finally:
+                os._exit(code)
+        children.append(child)
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        yield from lines
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    if any(codes):
+        raise RuntimeError(f"processes that run trials died: {codes}")
+
+
+def _work_off(tasks: Sequence[Callable[[], Any]], writing: int) -> int:
+    try:
+        for task in tasks:
+            line = (json.dumps(task()) + "\n").encode()
+            assert len(line) <= select.PIPE_BUF, "lines of two processes would mix"
+            os.write(writing, line)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def answer(world: Path, request: Mapping[str, Any]) -> Iterator[str]:
+    """The trials of one scenario, a line of JSON each.
+
+    Args:
+        world: of `make_world`.
+        request: `scenario`, and if wanted `layer`, `plant`, `sample` (so many trials, drawn by `seed`), `modes` (none:
+            no such trials), `after` (only operations after the first of that name), `twice` (so many in which the run that follows is struck too), `losses` (so many power
+            losses), `kills` (so many writers killed at a random time), `processes`.
+    """
+    scenario = Scenario(world, request["scenario"], request.get("layer", "points"), request.get("plant"))
+    seed = request.get("seed", 0)
+    chosen = scenario.trials(request.get("sample"), seed, request.get("modes", MODES), request.get("after"))
+    chosen += scenario.twice(request.get("twice", 0), seed)
+    tasks = [partial(scenario.trial, *one) for one in chosen]
+    if losses := request.get("losses", 0):
+        replay = Replay(*scenario.traced())
+        tasks += [partial(scenario.power_loss, replay, seed + number) for number in range(losses)]
+    tasks += [partial(scenario.killed, seed + number) for number in range(request.get("kills", 0))]
+    head = {"operations": len(scenario.operations), "trials": len(tasks), "generations": scenario.left}
+    yield json.dumps(head) + "\n"
+    yield from spread(tasks, request.get("processes", 2))
+
+
+def serve() -> None:
+    """Answers requests until there are no more.
+
+    The world is made here, which compiles the kernels, and leaves a few idle threads of Arrow's behind. Trials are
+    forked from a child, which has the kernels and not the threads.
+    """
+    with scratch_folder() as folder:
+        world = Path(folder)
+        make_world(world)
+        for name in {work.base for work in SCENARIOS.values()}:
+            judge(world / name)
+        close_environments()
+        end = forked(lambda: _serve(world), seconds=0)
+        if end.how != DONE:
+            raise RuntimeError(f"the server {end}")
+
+
+def _serve(world: Path) -> None:
+    if (threads := len(os.listdir("/proc/self/task"))) > 1:
+        raise RuntimeError(f"{threads} threads run in a process that is to be forked")
+    for line in sys.stdin:
+        for said in answer(world, json.loads(line)):
+            sys.stdout.write(said)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
+def close_environments() -> None:
+    """Closes what LMDB this process has open for reading."""
+    with environments._lock:
+        while environments._environments:
+            environments._environments.popitem()[1].close()
+
+
+if __name__ == "__main__":
+    serve()
