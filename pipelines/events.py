@@ -6,6 +6,7 @@ for the text-file collector of the node exporter.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -174,6 +175,9 @@ class Events:
             self._metrics.update(values)
 
 
+_DISK = frozenset({None, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
+
+
 def exit_code_of(error: BaseException) -> int:
     """The exit code of a run that an error ended: 2 refused, 1 failed, 130 interrupted.
 
@@ -185,6 +189,8 @@ def exit_code_of(error: BaseException) -> int:
         return INTERRUPTED
     if isinstance(error, (InputError, InstallationError)):
         return REFUSED
+    if isinstance(error, OSError):  # a path that cannot be used, unless it is the disk that fails
+        return FAILED if error.errno in _DISK else REFUSED
     if isinstance(error, BankError) and not isinstance(error, DamagedBankError):
         return FAILED if isinstance(error, NoRoomError) else REFUSED
     return FAILED

@@ -190,7 +190,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for all of it.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Equal seeds, equal scenes.")] = 7,
 ) -> None:
-    """Make scenes, build a bank, retrieve, paint, and leave a report."""
+    """Make scenes, a bank, retrievals, collages and a report."""
     from .pipelines.demo import demo
 
     with progress_bar("steps") as progress:
@@ -216,9 +216,7 @@ def main() -> None:
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except ZeuxisError as error:
-        from .pipelines.events import exit_code_of
-
-        sys.exit(_refuse(str(error), exit_code_of(error)))
+        sys.exit(_refuse(str(error), _code_of(error)))
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted; run the same command again to go on", err=True)
         sys.exit(130)
@@ -229,7 +227,8 @@ def main() -> None:
         said = sentence("memory", f"there is not enough ({error})", fix="give smaller pictures or numbers")
         sys.exit(_refuse(said, 1))
     except OSError as error:  # a full disk, a folder that may not be read
-        sys.exit(_refuse(sentence(error.filename or "output", f"cannot be used ({error.strerror or error})"), 1))
+        said = sentence(error.filename or "output", f"cannot be used ({error.strerror or error})")
+        sys.exit(_refuse(said, _code_of(error)))
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of the parser's own
             raise
@@ -242,6 +241,12 @@ def _run(arguments: list[str]) -> None:
     command = typer.main.get_command(app)
     with command.make_context("zeuxis", arguments) as context:
         command.invoke(context)
+
+
+def _code_of(error: Exception) -> int:
+    from .pipelines.events import exit_code_of
+
+    return exit_code_of(error)
 
 
 def _refuse(said: str, code: int = 2) -> int:

@@ -83,7 +83,7 @@ def rebuild(
 
 
 def datasets() -> None:
-    """List the kinds of data sets, what each expects, and its options."""
+    """List the kinds of data sets and what each expects."""
     from rich.table import Table
 
     from .ingest.datasets import describe
@@ -103,7 +103,7 @@ def orderings(
     figure: Annotated[Path | None, typer.Option(help="Draw the class pairs into this picture.")] = None,
     table: Annotated[Path | None, typer.Option(help="Write the class pairs as CSV.")] = None,
 ) -> None:
-    """Tell how far two ways of ordering touching segments agree."""
+    """Tell how far two ways of ordering segments agree."""
     from .index.figure import check_figure, save_figure
     from .ingest.depth import DepthModel
     from .pipelines.agreement import agreement as compare
@@ -133,7 +133,7 @@ def info(bank: BankPath) -> None:
 
 
 def generations(bank: BankPath) -> None:
-    """List the generations of a bank, and what each alone takes on disk."""
+    """List the generations of a bank."""
     from .pipelines.generations import generations
 
     show(generations(bank).render())
@@ -143,7 +143,7 @@ def rollback(
     bank: BankPath,
     to: Annotated[int | None, typer.Option("--to", metavar="N", help="Generation; default the one before.")] = None,
 ) -> None:
-    """Publish a new generation that equals an older one; what was forgotten stays so."""
+    """Publish an older generation again, as a new one."""
     from .pipelines.generations import rollback
 
     done = rollback(bank, to)
@@ -151,7 +151,7 @@ def rollback(
 
 
 def collect(bank: BankPath, keep: Annotated[int, typer.Option(help="Newest generations that stay.")] = 7) -> None:
-    """Remove old generations that nobody reads, and all that no other generation needs."""
+    """Remove old generations that nobody reads."""
     from .pipelines.generations import collect
 
     done = collect(bank, keep)
@@ -215,7 +215,7 @@ def forget(
     ],
     bank: Annotated[Path, typer.Option(help="The bank's folder.")],
 ) -> None:
-    """Remove sources and everything derived from them for good, and prove it."""
+    """Remove sources for good, and prove it."""
     from .pipelines.forget import forget
 
     with progress_bar("files") as progress:
