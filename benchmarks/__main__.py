@@ -1,23 +1,30 @@
-"""`python -m benchmarks [NAME ...] [--data FOLDER] [--quick]`: every figure of docs/benchmarks.md, one table a name."""
+"""`python -m benchmarks [NAME ...] [--data FOLDER] [--quick]`: every figure of docs/benchmarks.md, one table a name.
+
+`python -m benchmarks reliability [NAME ...]` prints those of docs/reliability.md.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 NAMES = (
-    *("rebuild", "retrieval", "equality", "scale", "candidates", "device"),
+    *("rebuild", "nightly", "retrieval", "equality", "scale", "candidates", "device"),
     *("reads", "collages", "codecs", "key_patches", "driver"),
 )
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["reliability"]:
+        sys.exit(import_module("benchmarks.reliability").main(words[1:]))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(NAMES)}; default all")
     parser.add_argument("--data", type=Path, help="the folder that holds nyu/ and camvid/")

@@ -230,16 +230,20 @@ def grown_layout(layout: Layout, rng: np.random.Generator) -> Layout:
 
     A window of nothing but void is drawn again.
     """
-    height, width = layout.shape
     while True:
-        zoom, stretch = rng.uniform(*ZOOM), math.sqrt(1 + rng.uniform(-ASPECT, ASPECT))
-        rows, cols = min(round(height / zoom * stretch), height), min(round(width / zoom / stretch), width)
-        top, left = rng.integers(height - rows + 1), rng.integers(width - cols + 1)
-        window = layout[top : top + rows, left : left + cols]
-        if rng.random() < 0.5:
-            window = window[:, ::-1]
+        rows, cols, mirrored = grown_window(layout, rng)
+        window = layout[rows, cols][:, ::-1] if mirrored else layout[rows, cols]
         if (window != VOID).any():
-            return np.ascontiguousarray(sample_to_frame(window, (height, width)))
+            return np.ascontiguousarray(sample_to_frame(window, (layout.shape[0], layout.shape[1])))
+
+
+def grown_window(layout: Layout, rng: np.random.Generator) -> tuple[slice, slice, bool]:
+    """Rows and columns of a random window of a layout, and whether it is to be mirrored."""
+    height, width = layout.shape
+    zoom, stretch = rng.uniform(*ZOOM), math.sqrt(1 + rng.uniform(-ASPECT, ASPECT))
+    rows, cols = min(round(height / zoom * stretch), height), min(round(width / zoom / stretch), width)
+    top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - cols + 1))
+    return slice(top, top + rows), slice(left, left + cols), bool(rng.random() < 0.5)
 
 
 @lru_cache(maxsize=1)

@@ -98,13 +98,8 @@ def describe_all(crops: Sequence[tuple[Photograph, Mask]]) -> Bytes:
     gradients, solid = np.zeros((n, OCTAVES, _LEVELS * _LEVELS)), np.zeros((n, 1))
     for i, crop in enumerate(crops):
         pixels, mask = _sampled(*crop)
-        lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)
-        _count_colours(lab, mask, colours[i], halves[i])
-        light = np.ascontiguousarray(lab[..., 0])
-        for octave in range(OCTAVES):
-            if octave:
-                light, mask = _halved(light, mask)
-            _count_gradients(light, mask, _LEVEL_OF, gradients[i, octave])
+        lab = cv2.cvtColor(_inside(pixels, mask), cv2.COLOR_RGB2LAB)  # the slowest step, so of the segment alone
+        _count(lab[0], mask, _LEVEL_OF, colours[i], halves[i], gradients[i])
         solid[i] = 255 * _solid(crop[1])
     area = halves[..., 3].sum(axis=1)[:, None]
     shares = colours / area[..., None]
@@ -189,29 +184,68 @@ def _rooted(shares: Vectors) -> Vectors:
 
 
 @nb.njit(cache=True, nogil=True)
+def _inside(pixels, mask):  # type: ignore[no-untyped-def]
+    """The pixels of a segment, row by row, `(1, n, 3)` uint8."""
+    n = 0
+    for row in range(mask.shape[0]):
+        for col in range(mask.shape[1]):
+            n += mask[row, col]
+    found = np.empty((1, n, 3), np.uint8)
+    n = 0
+    for row in range(mask.shape[0]):
+        for col in range(mask.shape[1]):
+            if mask[row, col]:
+                for channel in range(3):
+                    found[0, n, channel] = pixels[row, col, channel]
+                n += 1
+    return found
+
+
+@nb.njit(cache=True, nogil=True)
+def _count(lab, mask, level_of, histograms, halves, gradients):  # type: ignore[no-untyped-def]
+    """Colours of a segment, and its gradients at every octave, `(OCTAVES, levels squared)`; `lab` as `_inside` is."""
+    light = _count_colours(lab, mask, histograms, halves)
+    _count_gradients(light, mask, level_of, gradients[0])
+    for octave in range(1, OCTAVES):
+        light, mask = _halved(light, mask)
+        _count_gradients(light, mask, level_of, gradients[octave])
+
+
+@nb.njit(cache=True, nogil=True)
 def _count_colours(lab, mask, histograms, halves):  # type: ignore[no-untyped-def]
-    """Adds a segment's pixels to the histograms of L, a, b, `(3, 256)`, and to the sums of L, a, b and 1, `(2, 4)`."""
+    """Adds a segment's pixels to the histograms of L, a, b, `(3, 256)`, and to the sums of L, a, b and 1, `(2, 4)`.
+
+    Returns:
+        L in place, `(h, w)` uint8, 0 outside.
+    """
     rows, cols = mask.shape
+    light, n = np.zeros((rows, cols), np.uint8), 0
     for row in range(rows):
         half = halves[1] if 2 * row >= rows else halves[0]
         for col in range(cols):
             if mask[row, col]:
                 half[3] += 1
+                light[row, col] = lab[n, 0]
                 for channel in range(3):
-                    value = lab[row, col, channel]
+                    value = lab[n, channel]
                     histograms[channel, value] += 1
                     half[channel] += value
+                n += 1
+    return light
 
 
 @nb.njit(cache=True, nogil=True)
 def _count_gradients(light, mask, level_of, joint):  # type: ignore[no-untyped-def]
     """Adds the Sobel gradients, by the levels of both components, of pixels with all neighbours."""
     for row in range(1, light.shape[0] - 1):
-        for col in range(1, light.shape[1] - 1):
-            inside = mask[row, col]
-            for y in range(row - 1, row + 2):
-                inside = inside and mask[y, col - 1] and mask[y, col] and mask[y, col + 1]
-            if inside:
+        inside = 0  # columns up to this one, in a run, whose three pixels are all the segment's
+        for right in range(light.shape[1]):
+            if not (mask[row - 1, right] and mask[row, right] and mask[row + 1, right]):
+                inside = 0
+                continue
+            inside += 1
+            if inside >= 3:
+                col = right - 1
                 a, b, c = np.int32(light[row - 1, col - 1]), np.int32(light[row - 1, col]), light[row - 1, col + 1]
                 d, e = np.int32(light[row, col - 1]), np.int32(light[row, col + 1])
                 f, g, h = np.int32(light[row + 1, col - 1]), np.int32(light[row + 1, col]), light[row + 1, col + 1]

@@ -94,18 +94,21 @@ def extract(ref: SourceRef, encoded: EncodedSource, source: Source, job: Extract
         job: settings, classes and data set.
         stamp: of its files, see `SourceRecord`.
     """
-    layout = job.dataset.to_bank(source.layout)
-    segments = find_segments(layout, encoded.source_id, job.classes, job.settings.geometry)
+    layout, source_id = (
+        job.dataset.to_bank(source.layout),
+        encoded.source_id,
+    )  # which is hashed whenever it is asked for
+    segments = find_segments(layout, source_id, job.classes, job.settings.geometry)
     crops = list(segments.crops(source.image))
     name = source_name(job.dataset.name, ref)
-    bundle = layout_bundle(name, ref, layout, segments, encoded.source_id, job, stamp, source.instances)
+    bundle = layout_bundle(name, ref, layout, segments, source_id, job, stamp, source.instances)
     common = {name: getattr(bundle.source, name) for name in _COMMON}
     return with_content(
         replace(
             bundle,
             orderings=_ordering_records(segments, source, job, common),
             patches=_patch_records(source, job.settings.patches, common),
-            blobs=_blobs(segments, crops, encoded, job.settings.keep_sources),
+            blobs=_blobs(segments, crops, encoded, source_id, job.settings.keep_sources),
             appearance=Appearance(DESCRIPTOR, describe_all(crops)),
         )
     )
@@ -269,9 +272,9 @@ def _patch_records(source: Source, settings: PatchSettings | None, common: Mappi
 
 
 def _blobs(
-    segments: Segments, crops: Sequence[tuple[Photograph, Mask]], encoded: EncodedSource, keep: bool
+    segments: Segments, crops: Sequence[tuple[Photograph, Mask]], encoded: EncodedSource, source_id: str, keep: bool
 ) -> dict[bytes, bytes]:
-    blobs = sealed_files(encoded.source_id, encoded.image, encoded.layout, encoded.depth) if keep else {}
+    blobs = sealed_files(source_id, encoded.image, encoded.layout, encoded.depth) if keep else {}
     for id, (pixels, mask) in zip(segments.columns.segment_id.tolist(), crops, strict=True):
         blobs[blob_key("segment", id)] = encode_segment(pixels, mask)
     return blobs

@@ -159,56 +159,101 @@ def _by_ground(a: int, b: int, bottoms: npt.NDArray[np.float64], sky: npt.NDArra
 def _near(labels, part, reach):  # type: ignore[no-untyped-def]
     """Keys `a << 32 | b`, `a < b`, 0-based, of regions with pixels at most `reach` apart on both axes; some repeat.
 
-    Rows are compared run by run. Most neighbours meet in many rows: what was found lately is not noted again.
+    Rows are compared run by run. A run within one of the same region in the row between meets nobody that the other
+    does not meet. Most neighbours meet in many rows: what was found lately is not noted again.
     """
     first, starts, stops, owners = _runs(labels, part)
+    lower, upper = _uncovered(first, starts, stops, owners, 1), _uncovered(first, starts, stops, owners, -1)
     recent = np.full(1 << 12, -1, np.int64)
     found, n = np.empty(256, np.int64), 0
+    heads, head = np.empty(len(starts), np.int64), np.zeros(len(first), np.int64)
+    m = 0
+    for row in range(len(first) - 1):
+        for i in range(first[row], first[row + 1]):
+            if upper[i]:
+                heads[m] = i
+                m += 1
+        head[row + 1] = m
     for top in range(labels.shape[0]):
-        for row in range(top, min(top + reach + 1, labels.shape[0])):
-            low = first[row]
+        for i in range(first[top], first[top + 1]):  # along the row itself
+            other = i + 1
+            while other < first[top + 1] and starts[other] < stops[i] + reach:
+                if _is_new(owners[i], owners[other], recent):
+                    found, n = _with(found, n, owners[i], owners[other]), n + 1
+                other += 1
+        for row in range(top + 1, min(top + reach + 1, labels.shape[0])):
+            low, last = head[row], head[row + 1]
+            if low == last:
+                continue
             for i in range(first[top], first[top + 1]):
-                while low < first[row + 1] and stops[low] + reach <= starts[i]:
-                    low += 1
-                other = low
-                while other < first[row + 1] and starts[other] < stops[i] + reach:
-                    a, b = min(owners[i], owners[other]), max(owners[i], owners[other])
-                    key = a << 32 | b
-                    slot = (a * 31 + b) & 4095
-                    if a != b and recent[slot] != key:
-                        recent[slot] = key
-                        if n == len(found):
-                            found = np.concatenate((found, np.empty(n, np.int64)))
-                        found[n] = key
-                        n += 1
-                    other += 1
+                if lower[i]:
+                    while low < last and stops[heads[low]] + reach <= starts[i]:
+                        low += 1
+                    at = low
+                    while at < last and starts[heads[at]] < stops[i] + reach:
+                        if _is_new(owners[i], owners[heads[at]], recent):
+                            found, n = _with(found, n, owners[i], owners[heads[at]]), n + 1
+                        at += 1
     return found[:n]
 
 
 @nb.njit(cache=True, nogil=True)
+def _is_new(one, other, recent):  # type: ignore[no-untyped-def]
+    """Whether two are two, and not a pair that was asked for lately, which it is now."""
+    if one == other:
+        return False
+    key = min(one, other) << 32 | max(one, other)
+    slot = (one * 31 ^ other * 31) & 4095
+    if recent[slot] == key:
+        return False
+    recent[slot] = key
+    return True
+
+
+@nb.njit(cache=True, nogil=True)
+def _with(found, n, one, other):  # type: ignore[no-untyped-def]
+    """The keys so far and one more, in twice the room where it is needed."""
+    if n == len(found):
+        found = np.concatenate((found, np.empty(n, np.int64)))
+    found[n] = min(one, other) << 32 | max(one, other)
+    return found
+
+
+@nb.njit(cache=True, nogil=True)
+def _uncovered(first, starts, stops, owners, step):  # type: ignore[no-untyped-def]
+    """Which runs do not lie within one of the same region in the row `step` further."""
+    bare = np.ones(len(starts), np.bool_)
+    for row in range(max(0, -step), len(first) - 1 - max(0, step)):
+        other, last = first[row + step], first[row + step + 1]
+        for i in range(first[row], first[row + 1]):
+            while other < last and stops[other] < stops[i]:
+                other += 1
+            bare[i] = other == last or owners[other] != owners[i] or starts[other] > starts[i]
+    return bare
+
+
+@nb.njit(cache=True, nogil=True)
 def _runs(labels, part):  # type: ignore[no-untyped-def]
-    """Runs of the regions that take part, row by row: where each row's begin, their starts, stops and 0-based owners."""
+    """Runs of the regions that take part: where each row's begin, their starts, stops and 0-based owners."""
     rows, cols = labels.shape
     first = np.zeros(rows + 1, np.int64)
-    room = 0
-    for row in range(rows):
-        for col in range(cols):
-            room += part[labels[row, col]] and (col == 0 or labels[row, col] != labels[row, col - 1])
-        first[row + 1] = room
-    starts, stops, owners = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
+    starts, stops, owners = np.empty(rows, np.int64), np.empty(rows, np.int64), np.empty(rows, np.int64)
     n = 0
     for row in range(rows):
-        before = np.uint32(0)
-        for col in range(cols):
-            label = labels[row, col]
-            if label != before or col == 0:
+        if n + cols > len(starts):
+            more = np.empty(len(starts) + cols, np.int64)
+            starts, stops = np.concatenate((starts, more)), np.concatenate((stops, more))
+            owners = np.concatenate((owners, more))
+        begin = 0
+        for col in range(1, cols + 1):
+            label = labels[row, begin]
+            if col == cols or labels[row, col] != label:
                 if part[label]:
-                    starts[n], owners[n] = col, np.int64(label) - 1
+                    starts[n], stops[n], owners[n] = begin, col, np.int64(label) - 1
                     n += 1
-                before = label
-            if part[label]:
-                stops[n - 1] = col + 1
-    return first, starts, stops, owners
+                begin = col
+        first[row + 1] = n
+    return first, starts[:n], stops[:n], owners[:n]
 
 
 @nb.njit(cache=True, nogil=True)
@@ -219,36 +264,59 @@ def _medians(labels, depth, around, part, counts, slots):  # type: ignore[no-unt
         labels, depth, around: of a window; part: `(n + 1,)` bool, the labels that take part.
         counts, slots: `(n + 1,)` int64 zeros, scratch; zeros again afterwards.
     """
-    seen, n = np.empty(16, np.int64), 0
-    for row in range(labels.shape[0]):
-        for col in range(labels.shape[1]):
-            label = labels[row, col]
-            if around[row, col] and part[label] and depth[row, col] > 0:
-                if counts[label] == 0:
-                    if n == len(seen):
-                        seen = np.concatenate((seen, np.empty(n, np.int64)))
+    seen, n = np.empty(around.size, np.int64), 0
+    keys, depths, m = np.empty(around.size, np.uint32), np.empty(around.size, np.float32), 0
+    for row in range(around.shape[0]):
+        for col in range(around.shape[1]):
+            if around[row, col]:
+                label, value = labels[row, col], depth[row, col]
+                if part[label] and value > 0:
+                    keys[m], depths[m] = label, value
+                    m += 1
                     seen[n] = label
-                    n += 1
-                counts[label] += 1
+                    n += counts[label] == 0
+                    counts[label] += 1
     total = 0
     for i in range(n):
         slots[seen[i]] = total
         total += counts[seen[i]]
     values = np.empty(total, np.float32)
-    for row in range(labels.shape[0]):
-        for col in range(labels.shape[1]):
-            label = labels[row, col]
-            if around[row, col] and part[label] and depth[row, col] > 0:
-                values[slots[label]] = depth[row, col]
-                slots[label] += 1
+    for i in range(m):
+        values[slots[keys[i]]] = depths[i]
+        slots[keys[i]] += 1
     owners, middles, m = np.empty(n, np.int64), np.empty(n, np.float64), 0
     for i in range(n):
         label, count = seen[i], counts[seen[i]]
         if count >= MIN_PIXELS:
-            own = np.partition(values[slots[label] - count : slots[label]], count // 2)
-            upper = np.float64(own[count // 2])
-            lower = upper if count % 2 else np.float64(own[: count // 2].max())
-            owners[m], middles[m] = label - 1, (lower + upper) / 2
+            own = values[slots[label] - count : slots[label]]
+            upper = _smallest(own, count // 2)
+            lower = upper if count % 2 else own[: count // 2].max()
+            owners[m], middles[m] = label - 1, (np.float64(lower) + np.float64(upper)) / 2
             m += 1
         counts[label] = slots[label] = 0
     return owners[:m], middles[:m]
+
+
+@nb.njit(cache=True, nogil=True)
+def _smallest(values, rank):  # type: ignore[no-untyped-def]
+    """The value of a rank, 0 the smallest; smaller ones stand before it afterwards (Hoare's selection)."""
+    low, high = 0, len(values) - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if rank <= j:
+            high = j
+        elif rank >= i:
+            low = i
+        else:
+            break
+    return values[rank]

@@ -119,8 +119,8 @@ def _local(workers: int | None, memory: int | None) -> Iterator[Any]:
 
 def warm_up() -> None:
     """Starts what local workers are forked from: it imports all they need while the caller goes on with other work."""
+    resource_tracker.ensure_running()  # it unblocks the signal in whoever starts it first
     with _environment(_ENVIRONMENT), _interrupts_held():
-        resource_tracker.ensure_running()  # it unblocks the signal in whoever starts it first
         forkserver.set_forkserver_preload(_PRELOADED)
         forkserver.ensure_running()
 

@@ -397,13 +397,20 @@ def _report(
         published=published,
         **counts,
         n_vanished=sum(len(plan.vanished) for plan in work.plans),
-        segments=sum(row[0] for row in placed_rows(reader.shards, "sources", ("segments",))),
+        segments=_live_segments(reader.shards),
         reasons=dict(Counter(reason for reason, _ in rejects)),
         rejects=[message for _, message in rejects][:SHOWN],
         ignored=sum(len(dataset.ignored()) for dataset in work.datasets),
         seconds=time.monotonic() - started,
         stages=dict(events.stages),
     )
+
+
+def _live_segments(shards: Sequence[Shard]) -> int:
+    """The segments in the bank; only shards with masked sources have to be looked into."""
+    whole = sum(shard.entry.rows["segments"] for shard in shards if not shard.entry.masked)
+    partly = [shard for shard in shards if shard.entry.masked]
+    return whole + sum(row[0] for row in placed_rows(partly, "sources", ("segments",)))
 
 
 def _with_pictures(

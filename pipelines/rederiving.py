@@ -105,6 +105,7 @@ def _jobs(work: Work, settings: ExtractionSettings) -> Iterator[RederiveJob]:
 def _changed(job: RederiveJob, dataset: Dataset, shard: Shard, bundle: SourceBundle) -> SourceBundle:
     """A source with what depends on the changed settings made anew."""
     row, keep = bundle.source, job.extraction.settings.keep_sources
+    bundle = replace(bundle, source=replace(row, content=""))  # it is hashed as it was when it was new
     if FILES in job.changes:
         segments = blob_key("segment", 0)[:1]
         bundle = replace(bundle, blobs={key: value for key, value in bundle.blobs.items() if key[:1] == segments})

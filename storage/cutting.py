@@ -18,15 +18,16 @@ def number_in_raster_order(labels, numbers, first_pixels):  # type: ignore[no-un
     Returns:
         n.
     """
-    n = np.uint32(0)
+    n, before, number = np.uint32(0), np.uint32(0), np.uint32(0)
     for pixel in range(len(labels)):
         label = labels[pixel]
-        if label > 0:
-            if numbers[label] == 0:
+        if label != before:  # the next run
+            if label > 0 and numbers[label] == 0:
                 first_pixels[n] = pixel
                 n += np.uint32(1)
                 numbers[label] = n
-            labels[pixel] = numbers[label]
+            before, number = label, numbers[label]
+        labels[pixel] = number
     return n
 
 
@@ -39,15 +40,31 @@ def sample_labels(labels, rows, cols, sampled, areas, boxes):  # type: ignore[no
         sampled: `(R, C)` uint32, filled.
         areas: `(n,)` int64 zeros, filled; boxes: `(n, 4)` int32 zeros, filled, `(top, left, bottom, right)`.
     """
+    last = len(cols)
     for row in range(len(rows)):
-        for col in range(len(cols)):
-            label = labels[rows[row], cols[col]]
-            sampled[row, col] = label
-            if label > 0:
-                i = np.int64(label) - 1
-                if areas[i] == 0:
-                    boxes[i, 0], boxes[i, 1], boxes[i, 3] = row, col, col
-                areas[i] += 1
-                boxes[i, 1] = min(boxes[i, 1], col)
-                boxes[i, 2] = row + 1
-                boxes[i, 3] = max(boxes[i, 3], col + 1)
+        source, target = labels[rows[row]], sampled[row]
+        for col in range(last):
+            target[col] = source[cols[col]]
+        begin = 0
+        for col in range(1, last + 1):
+            label = target[begin]
+            if col == last or target[col] != label:  # the end of a run
+                if label > 0:
+                    i = np.int64(label) - 1
+                    if areas[i] == 0:
+                        boxes[i, 0], boxes[i, 1] = row, begin
+                    areas[i] += col - begin
+                    boxes[i, 1] = min(boxes[i, 1], begin)
+                    boxes[i, 2] = row + 1
+                    boxes[i, 3] = max(boxes[i, 3], col)
+                begin = col
+
+
+@nb.njit(cache=True, nogil=True)
+def count_values(values, counts):  # type: ignore[no-untyped-def]
+    """Adds to `counts` how often each of `(N,)` values occurs, run by run; no value may be beyond its end."""
+    begin = 0
+    for i in range(1, len(values) + 1):
+        if i == len(values) or values[i] != values[begin]:
+            counts[values[begin]] += i - begin
+            begin = i

@@ -253,13 +253,30 @@ def _tile_entries(regions, top, left, found, bits):  # type: ignore[no-untyped-d
 
 
 @nb.njit(cache=True, nogil=True)
+def _is_uniform(regions, top, left):  # type: ignore[no-untyped-def]
+    """Whether a tile is of one region; most are."""
+    region, differing = regions[top, left], np.uint32(0)
+    bottom, right = min(top + TILE, regions.shape[0]), min(left + TILE, regions.shape[1])
+    for row in range(top, bottom):
+        for col in range(left, right):
+            differing |= regions[row, col] ^ region
+        if differing:
+            return False
+    return True
+
+
+@nb.njit(cache=True, nogil=True)
 def _classify_tiles(regions, tiles, counts):  # type: ignore[no-untyped-def]
     """The region of each uniform tile or MIXED, and how many entries each tile needs."""
     found, bits = np.empty(TILE * TILE, np.uint32), np.empty(TILE * TILE, np.uint64)
     for row in range(tiles.shape[0]):
         for col in range(tiles.shape[1]):
+            if _is_uniform(regions, row * TILE, col * TILE):
+                tiles[row, col] = regions[row * TILE, col * TILE]
+                counts[row * tiles.shape[1] + col] = 0
+                continue
             n = _tile_entries(regions, row * TILE, col * TILE, found, bits)
-            tiles[row, col] = found[0] if n == 1 else MIXED
+            tiles[row, col] = MIXED
             entries = 0
             for i in range(n):
                 entries += found[i] > 0
@@ -304,4 +321,4 @@ def region_map(
     region_of[1:][stored] = np.arange(1, stored.sum() + 1)
     region_of[1:][~stored] = 1 + stored.sum() + rest
     region_class = np.concatenate([[VOID], class_ids[stored], rest_classes]).astype(np.uint16)
-    return region_of[labels], region_class
+    return region_of.take(labels), region_class

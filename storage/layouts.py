@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .classes import VOID, Colour, Layout
-from .cutting import number_in_raster_order, sample_labels
+from .cutting import count_values, number_in_raster_order, sample_labels
 from .errors import SourceError, sentence
 
 Box = tuple[int, int, int, int]
@@ -58,7 +58,8 @@ def labels_to_layout(
         )
     if labels.ndim == 3:
         labels = _indexed(labels, name, palette)
-    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    narrow = labels.dtype in (np.uint8, np.uint16)  # holds nothing else
+    low, high = (0, 0) if narrow else (int(labels.min(initial=0)), int(labels.max(initial=0)))
     if low < 0 or high > VOID:
         raise SourceError(
             "unknown-id",
@@ -70,7 +71,8 @@ def labels_to_layout(
             ),
         )
     layout = labels.astype(np.uint16)
-    counts = np.bincount(layout.ravel(), minlength=VOID + 1)
+    counts = np.zeros(VOID + 1, np.int64)
+    count_values(layout.reshape(-1), counts)
     for native in void:
         if counts[native]:
             layout[layout == native] = VOID

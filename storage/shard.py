@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -148,9 +149,14 @@ class ShardWriter:
     def __enter__(self) -> ShardWriter:
         self._path = self.folder / f".tmp-{os.getpid()}-{uuid.uuid4().hex[:12]}"
         files.make_folder(self._path / "blobs")
-        self._env = lmdb.open(
-            str(self._path / "blobs"), map_size=_MAP_SIZE, lock=False, sync=False, lib_version=LMDB_ENGINE
-        )
+        try:
+            self._env = lmdb.open(
+                str(self._path / "blobs"), map_size=_MAP_SIZE, lock=False, sync=False, lib_version=LMDB_ENGINE
+            )
+        except lmdb.Error as error:
+            with suppress(OSError):  # what is left is garbage, and collected as such
+                files.remove_tree(self._path)
+            raise self._full(error) from error
         return self
 
     def __exit__(
@@ -173,10 +179,11 @@ class ShardWriter:
                 for key, value in bundle.blobs.items():
                     transaction.put(key, value)
         except lmdb.Error as error:
-            raise BankError(
-                sentence(self.folder, f"cannot be written ({error})", fix="make room on its disk")
-            ) from error
+            raise self._full(error) from error
         self._bundles.append(replace(bundle, blobs={}))
+
+    def _full(self, error: lmdb.Error) -> BankError:
+        return BankError(sentence(self.folder, f"cannot be written ({error})", fix="make room on its disk"))
 
     def reject(self, record: RejectRecord) -> None:
         """Takes in one input that could not be used."""
@@ -361,8 +368,9 @@ def placed_rows(shards: Sequence[Shard], table: str, columns: Sequence[str]) -> 
     for shard in held:
         last = first + shard.entry.rows[table]
         masked = set(shard.entry.masked_rejects if table == "rejects" else shard.entry.masked)
-        rows = zip(values["source"][first:last], *(values[name][first:last] for name in columns), strict=True)
-        yield from ((*row[1:], shard.entry.id) for row in rows if row[0] not in masked)
+        rows = zip(*(values[name][first:last] for name in columns), repeat(shard.entry.id, last - first), strict=True)
+        names = values["source"][first:last] if masked else ()
+        yield from (row for row, name in zip(rows, names, strict=True) if name not in masked) if masked else rows
         first = last
 
 

@@ -23,6 +23,18 @@ def test_rebuild():
     assert rows["rebuild, nothing changed"] < rows["rebuild without key patches"]
     assert rows["rebuild without key patches, peak memory of a worker"] > 1
     assert rows["segments"] > 50
+    floor = ("reading", "decoding", "encoding crops", "writing")
+    assert 0 < sum(rows[f"{part}, an image"] for part in floor) < rows["extraction, an image"]
+    assert 1 < rows["extraction over its floor, processor time"] < 10
+
+
+def test_nights_end_where_a_full_rebuild_does():
+    rows = {row["what"]: float(row["value"]) for row in table("nightly")}
+    assert rows["nothing changed: sources"] == 200
+    assert rows["nothing changed: the command"] > 0
+    assert rows["1 % new: the same content as the full rebuild"] == 1
+    assert 0 < rows["1 % new: share"] < 1
+    assert rows["1 % new, grown: segments"] > 3000
 
 
 def test_retrieval_is_measured_beside_its_rivals():

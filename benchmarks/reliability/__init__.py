@@ -1,4 +1,4 @@
-"""`python -m benchmarks reliability [NAME ...] [--quick]`: what a bank survives, counted; exit code 1 where it does not.
+"""`python -m benchmarks reliability [NAME ...] [--quick]`: what a bank survives, counted. Exit code 1: a goal missed.
 
 The figures of docs/reliability.md, one table a name.
 """

@@ -1,17 +1,19 @@
-"""`files`: every kind of file of a bank is cut short or gets a flipped bit; whoever reads it survives, and hears of it."""
+"""`files`: every kind of file of a bank is cut short or gets a flipped bit; whoever reads it lives and hears of it."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from zeuxis.storage.manifest import generations, load_current, manifest_path, verify
 
 from . import Outcome
+from .forks import DONE, RAISED, forked
 from .judging import judge
-from .trials import DONE, RAISED, forked
-from .world import make_world, scratch_folder, thin_out
+from .trials import in_warm_process
+from .world import thin_out
 
 DAMAGES = 2_000
 SECONDS = 60
@@ -19,25 +21,26 @@ SECONDS = 60
 
 def run(quick: bool) -> Outcome:
     """Each damage is done to a whole bank and undone again."""
-    wanted = 40 if quick else DAMAGES
+    return Outcome(*in_warm_process(partial(damage_all, wanted=40 if quick else DAMAGES)))
+
+
+def damage_all(world: Path, wanted: int) -> Outcome:
+    """So many damages, one after the other, to the files in turn."""
     counts: dict[str, Counter[str]] = {}
     failures: list[str] = []
-    with scratch_folder() as folder:
-        world = Path(folder)
-        assert forked(lambda: make_world(world)).how == DONE
-        bank = world / "grown"
-        assert forked(lambda: thin_out(world, bank)).how == DONE
-        paths = published(bank)
-        for number in range(wanted):
-            path = paths[number % len(paths)]
-            what, reading, verifying = damaged(bank, path, random.Random(number))
-            row = counts.setdefault(path.name if path.suffix != ".faiss" else "*.faiss", Counter())
-            row["damages"] += 1
-            row["seen on reading"] += reading == "found"
-            row["seen by verify --deep"] += verifying == "found"
-            row["deaths"] += not {reading, verifying} <= {"found", "missed"}
-            if "found" not in (reading, verifying) or row["deaths"]:
-                failures.append(f"{path.relative_to(bank)}, {what}: reading {reading}, verify {verifying}")
+    bank = world / "grown"
+    assert forked(lambda: thin_out(world, bank)).how == DONE
+    paths = published(bank)
+    for number in range(wanted):
+        path = paths[number % len(paths)]
+        what, reading, verifying = damaged(bank, path, random.Random(number))
+        row = counts.setdefault(path.name if path.suffix != ".faiss" else "*.faiss", Counter())
+        row["damages"] += 1
+        row["seen on reading"] += reading == "found"
+        row["seen by verify --deep"] += verifying == "found"
+        row["deaths"] += not {reading, verifying} <= {"found", "missed"}
+        if "found" not in (reading, verifying) or row["deaths"]:
+            failures.append(f"{path.relative_to(bank)}, {what}: reading {reading}, verify {verifying}")
     return Outcome([{"file": name, **row} for name, row in sorted(counts.items())], failures)
 
 
@@ -53,14 +56,14 @@ def damaged(bank: Path, path: Path, drawn: random.Random) -> tuple[str, str, str
     whole = path.read_bytes()
     place = drawn.randrange(len(whole))
     if drawn.random() < 0.4:
-        what, data = f"cut to {place:,} bytes", whole[:place]
+        what, data = f"cut to {place:,} bytes", bytearray(whole[:place])
     else:
         bit = drawn.randrange(8)
         what, data = f"bit {bit} of byte {place:,}", bytearray(whole)
         data[place] ^= 1 << bit
     path.write_bytes(data)
     try:
-        return what, _found(lambda: judge(bank)[1]), _found(lambda: list(verify(bank, deep=True)))
+        return what, _found(lambda: judge(bank, verified=False)[1]), _found(lambda: list(verify(bank, deep=True)))
     finally:
         path.write_bytes(whole)
 

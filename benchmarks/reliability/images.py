@@ -7,6 +7,7 @@ import random
 import resource
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from zeuxis.storage.errors import SourceError
 from zeuxis.storage.images import decode_depth, decode_labels, decode_photograph, picture_size
 
 from . import Outcome
-from .trials import DONE, forked
+from .forks import DONE, forked
 
-INPUTS = 20_000
+INPUTS, QUICK = 20_000, 300
 BATCH = 100
+EXTREMES = (b"\x00\x00\x00\x00", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x00\x01\x00\x00")
 SECONDS = 5
 """An input that takes longer hangs."""
 MEMORY = 4 << 30
@@ -33,7 +35,7 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
 
 def run(quick: bool) -> Outcome:
     """Every input is decoded or refused with a reason: no death, no hang, no other error."""
-    inputs = 300 if quick else INPUTS
+    inputs = QUICK if quick else INPUTS
     originals = samples()
     counts: dict[str, Counter[str]] = {name: Counter() for name in DECODERS}
     failures: list[str] = []
@@ -54,13 +56,13 @@ def run(quick: bool) -> Outcome:
 
 
 def _batch(originals: dict[str, list[bytes]], numbers: range) -> list[tuple[int, str, str]]:
-    """The ends of some inputs; where a process dies, those of the batch are tried one by one."""
-    end = forked(lambda: [_tried(originals, number) for number in numbers], seconds=SECONDS * 6)
+    """Ends of some inputs; where a process dies or hangs, each is tried alone. Together they have the time of one."""
+    end = forked(lambda: [_tried(originals, number) for number in numbers], seconds=SECONDS)
     if end.how == DONE:
         return [tuple(each) for each in end.said]
     found = []
     for number in numbers:
-        alone = forked(lambda number=number: _tried(originals, number), seconds=SECONDS)
+        alone = forked(partial(_tried, originals, number), seconds=SECONDS)
         found.append(tuple(alone.said) if alone.how == DONE else (number, _decoder(number), f"the process {alone.how}"))
     return found
 
@@ -103,7 +105,9 @@ def _mutate(data: bytearray, originals: list[bytes], drawn: random.Random) -> No
     elif kind == 2:
         data[place : place + length] = drawn.randbytes(length)
     elif kind == 3:
-        data[place : place + 4] = drawn.choice((b"\x00\x00\x00\x00", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x00\x01\x00\x00"))
+        data[place : place + 4] = drawn.choice(
+            (b"\x00\x00\x00\x00", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x00\x01\x00\x00")
+        )
     elif kind == 4:
         del data[place : place + length]
     elif kind == 5:
@@ -126,11 +130,22 @@ def samples() -> dict[str, list[bytes]]:
     photograph, deep = Image.fromarray(rgb), Image.fromarray(indices.astype(np.uint16) * 257)
     photographs = [_saved(photograph, kind) for kind in ("PNG", "WEBP", "BMP", "PPM")]
     photographs += [_saved(photograph, "JPEG", quality=80, exif=exif), _saved(photograph, "JPEG", progressive=True)]
-    photographs += [_saved(photograph, "TIFF", compression=how) for how in (None, "tiff_lzw", "tiff_adobe_deflate", "jpeg")]
+    photographs += [
+        _saved(photograph, "TIFF", compression=how) for how in (None, "tiff_lzw", "tiff_adobe_deflate", "jpeg")
+    ]
     photographs += [_saved(photograph.convert("CMYK"), "JPEG"), _saved(photograph.convert("RGBA"), "PNG")]
     photographs += [_saved(photograph, "WEBP", lossless=True), _saved(photograph.convert("L"), "JPEG")]
-    labels = [_saved(palette, "PNG"), _saved(Image.fromarray(indices), "PNG"), _saved(deep, "PNG"), _saved(deep, "TIFF")]
-    labels += [_saved(photograph, "PNG"), _saved(Image.fromarray(indices), "BMP"), _saved(Image.fromarray(indices), "WEBP", lossless=True)]
+    labels = [
+        _saved(palette, "PNG"),
+        _saved(Image.fromarray(indices), "PNG"),
+        _saved(deep, "PNG"),
+        _saved(deep, "TIFF"),
+    ]
+    labels += [
+        _saved(photograph, "PNG"),
+        _saved(Image.fromarray(indices), "BMP"),
+        _saved(Image.fromarray(indices), "WEBP", lossless=True),
+    ]
     depth = random_.uniform(0, 9, (20, 30)).astype(np.float32)
     depths = [_saved(deep, "PNG"), _array(depth), _array(depth.astype(np.float64)), _array(indices)]
     depths.append(b"Pf\n30 20\n-1.0\n" + depth.tobytes())

@@ -40,10 +40,13 @@ def names_in(bank: Path) -> list[str]:
     return sorted(str(path) for path in files if path.parts[0] not in ("WRITER.lock", "reports"))
 
 
-def judge(bank: Path) -> tuple[State | None, list[str]]:
-    """The state of the current generation, and all that is wrong with it; none where it cannot be read."""
+def judge(bank: Path, *, verified: bool = True) -> tuple[State | None, list[str]]:
+    """The state of the current generation, and all that is wrong with it; no state where it cannot be read.
+
+    All of it is read; `verified`: by `verify --deep` first.
+    """
     try:
-        wrong = list(verify(bank, deep=True))
+        wrong = list(verify(bank, deep=True)) if verified else []
         reader = Reader(bank)
         rows = {name: reader.table(name).to_pylist() for name in TABLES}
         wrong += _broken_rules(reader, rows)

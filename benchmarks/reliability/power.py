@@ -52,9 +52,9 @@ class Recorder:
             self._take(None)
             return point(path)
 
-        def synced(file: int) -> None:
-            fsync(file)
-            self._take(self._number(os.fstat(file)))
+        def synced(fd: Any) -> None:
+            fsync(fd)
+            self._take(self._number(os.fstat(fd)))
 
         files.fault_point, os.fsync = noted, synced
         self._take(None)

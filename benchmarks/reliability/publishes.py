@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from zeuxis.storage.errors import BankBusyError
 from zeuxis.storage.manifest import generations, load_current, load_generation, publish
 
 from . import Outcome
-from .trials import DONE, End, forked, together
+from .forks import DONE, End, forked, together
 from .world import make_world, scratch_folder
 
 PROCESSES, PUBLISHES = 8, 200
@@ -29,7 +30,7 @@ def run(quick: bool) -> Outcome:
         for locked in (False, True):
             before = generations(bank)[-1]
             last = before + wanted // 2
-            ends = together([lambda who=who: race(bank, who, last, locked) for who in range(processes)])
+            ends = together([partial(race, bank, who, last, locked) for who in range(processes)])
             row, said = _checked(bank, before, last, ends)
             rows.append({"writer lock": "held" if locked else "not asked for", "processes": processes} | row)
             failures += said

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from zeuxis.storage.errors import ZeuxisError
 from zeuxis.storage.reader import Reader
 
 from . import Outcome
+from .forks import DONE, End, together
 from .judging import answers
-from .trials import DONE, End, forked, together
-from .world import add_picture, make_world, scratch_folder
+from .trials import in_warm_process
+from .world import add_picture
 from .world import run as rebuild_world
 
 READERS, SWAPS = 16, 500
@@ -26,12 +28,13 @@ ASKED_AGAIN = 3
 def run(quick: bool) -> Outcome:
     """Every answer must be the one of the generation that was opened, and of no other."""
     readers, swaps = (3, 6) if quick else (READERS, SWAPS)
-    with scratch_folder() as folder:
-        world = Path(folder)
-        assert forked(lambda: make_world(world)).how == DONE
-        writer, *asking = [lambda: write(world, swaps), *([lambda: read(world)] * readers)]
-        ends = together([writer, *asking])
-        return _table(ends, readers, swaps)
+    return Outcome(*in_warm_process(partial(swap_and_ask, readers=readers, swaps=swaps)))
+
+
+def swap_and_ask(world: Path, readers: int, swaps: int) -> Outcome:
+    """One writer and so many readers at the same time."""
+    ends = together([partial(write, world, swaps), *([partial(read, world)] * readers)])
+    return _table(ends, readers, swaps)
 
 
 def write(world: Path, swaps: int) -> dict[str, Any]:

@@ -23,8 +23,8 @@ class Trials(NamedTuple):
 
     Attributes:
         operations: how many a clean run has; generations: what it leaves.
-        rows: one a trial: `number` of the operation struck, `mode`, `second` fault, `what` it was, `ends` (how the struck
-            runs ended), `end` (`old` or `new`, as the bank was found), `wrong` (sentences; none where all is well).
+        rows: one a trial: `number` of the operation struck, `mode`, `second` fault, `what` it was, `ends` (how
+            the struck runs ended), `end` (`old` or `new`, as the bank was found), `wrong` (sentences).
     """
 
     operations: int

@@ -8,16 +8,19 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import Outcome
+from .forks import DONE, RAISED, forked
 from .judging import State, judge, names_in
-from .trials import DONE, RAISED, forked
-from .world import copy_bank, make_world, merge, scratch_folder
+from .trials import in_warm_process
+from .world import copy_bank, merge
 from .world import run as rebuild_world
 
 STEPS = 100
+ROOM = "size=1g"
 
 
 def run(quick: bool) -> Outcome:
@@ -25,7 +28,10 @@ def run(quick: bool) -> Outcome:
     command = [sys.executable, "-m", "benchmarks.reliability.tmpfs", *["--quick"] * quick]
     unshare = shutil.which("unshare")
     private = [unshare or "unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
-    if not unshare or subprocess.run([*private, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode:
+    if (
+        not unshare
+        or subprocess.run([*private, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode
+    ):
         return Outcome([{"what": "skipped: this system lets nobody mount a tmpfs here"}], [])
     done = subprocess.run([*private, *command], stdout=subprocess.PIPE, text=True, check=True)
     return Outcome(*json.loads(done.stdout.splitlines()[-1]))
@@ -33,14 +39,15 @@ def run(quick: bool) -> Outcome:
 
 def inside(quick: bool) -> Outcome:
     """Every size, for a bank from nothing and for one that is there already."""
+    return Outcome(*in_warm_process(partial(_rebuilds, steps=4 if quick else STEPS)))
+
+
+def _rebuilds(world: Path, steps: int) -> Outcome:
     rows, failures = [], []
-    with scratch_folder() as folder:
-        world = Path(folder)
-        assert forked(lambda: make_world(world)).how == DONE
-        for name, base in (("the first", None), ("the next", "base"), ("one that merges", "grown")):
-            row, said = _sizes(world, base, 4 if quick else STEPS)
-            rows.append({"rebuild": name} | row)
-            failures += [f"{name}: {each}" for each in said]
+    for name, base in (("the first", None), ("the next", "base"), ("one that merges", "grown")):
+        row, said = _sizes(world, base, steps)
+        rows.append({"rebuild": name} | row)
+        failures += [f"{name}: {each}" for each in said]
     return Outcome(rows, failures)
 
 
@@ -49,22 +56,26 @@ def _sizes(world: Path, base: str | None, steps: int) -> tuple[dict[str, Any], l
     place = world / "disk"
     place.mkdir(exist_ok=True)
     work = merge if base == "grown" else rebuild_world
-    low, high, whole = _mounted(place, 1 << 30, lambda: _with_room(world, base, place, work))
+    low, high, whole = _mounted(place, lambda: _with_room(world, base, place, work))
     ends: Counter[str] = Counter()
     failures: list[str] = []
     for step in range(steps):
         pages = low + (high - low) * step // steps
-        ends += _mounted(place, pages << 12, lambda pages=pages: _one(world, base, place, work, pages, whole, failures))
+        ends += _mounted(place, lambda pages=pages: _one(world, base, place, work, pages, whole, failures))
     row = {"sizes": steps, "kB from": low * 4, "kB to": high * 4}
     return row | {how: ends[how] for how in ("refused in a sentence", "done", "died", "old generation lost")}, failures
 
 
-def _mounted(place: Path, size: int, work: Any) -> Any:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(place)], check=True)
+def _mounted(place: Path, work: Any) -> Any:
+    _mount(place, "-t", "tmpfs", "-o", ROOM, "none")
     try:
         return work()
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+def _mount(place: Path, *how: str) -> None:
+    subprocess.run(["mount", *how, str(place)], check=True)
 
 
 def _used(place: Path) -> int:
@@ -79,7 +90,7 @@ def _with_room(world: Path, base: str | None, place: Path, work: Any) -> tuple[i
     assert forked(lambda: bool(work(world, bank)) or True).how == DONE
     found = _state(bank)
     assert found is not None
-    return max(before, 2), _used(place) + before // 4, found
+    return max(before, 2), max(before, _used(place)) + before // 2, found
 
 
 def _placed(world: Path, base: str | None, place: Path) -> Path:
@@ -92,6 +103,7 @@ def _one(
     """A run on a disk of so many pages; then one with room."""
     bank = _placed(world, base, place)
     old = _state(bank) if base else None
+    _mount(place, "-o", f"remount,size={max(pages, _used(place) + 1) << 12}")
     end = forked(lambda: bool(work(world, bank)) or True)
     ends = Counter(["done" if end.how == DONE else "refused in a sentence" if end.how == RAISED else "died"])
     if end.how not in (DONE, RAISED):
@@ -99,7 +111,7 @@ def _one(
     if old and (found := _state(bank)) not in (old, whole):
         ends["old generation lost"] += 1
         failures.append(f"{pages} pages: after {end.said} the bank is {found}, not {old}")
-    subprocess.run(["mount", "-o", "remount,size=1g", str(place)], check=True)
+    _mount(place, "-o", f"remount,{ROOM}")
     again = forked(lambda: bool(work(world, bank)) or True)
     if again.how != DONE or _state(bank) != whole:
         failures.append(f"{pages} pages: with room, the next run {again.how}: {again.said}, {_state(bank)}")

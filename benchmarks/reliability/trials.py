@@ -11,98 +11,23 @@ import gc
 import json
 import os
 import random
-import select
 import shutil
-import signal
 import sys
-import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from zeuxis.storage import environments, files
-from zeuxis.storage.errors import ZeuxisError
 from zeuxis.storage.manifest import generations
 
+from .forks import DONE, KILLED, RAISED, End, forked, spread
 from .judging import State, first_lines, judge, names_in
 from .plants import PLANTS
 from .power import Moment, Recorder, Replay
 from .world import SCENARIOS, copy_bank, make_world, scratch_folder
 
 MODES = ("kill", "EIO", "ENOSPC", "short")
-SECONDS = 60
-"""A trial that takes longer hangs."""
-DONE, RAISED, CRASHED = "done", "raised", "crashed"
-_ENDS = (DONE, RAISED, CRASHED)
-KILLED = f"signal {int(signal.SIGKILL)}"
-
-
-class End(NamedTuple):
-    """How a forked piece of work ended: `done`, `raised`, `crashed` or `signal N`; what it said, after how long."""
-
-    how: str
-    said: Any
-    seconds: float = 0
-
-
-def forked(work: Callable[[], Any], seconds: int = SECONDS, kill_after: float | None = None) -> End:
-    """Runs `work` in a child of its own, not longer than `seconds`, or kills it.
-
-    What it returns comes back as JSON, or the error as `[type, sentence]`.
-    """
-    started = _Started(work, seconds)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(started.child, signal.SIGKILL)  # nobody has waited for it: its number is still its own
-    return started.end()
-
-
-def together(works: Sequence[Callable[[], Any]]) -> list[End]:
-    """How pieces of work end that run at the same time, each in a child of its own, for as long as they take."""
-    return [started.end() for started in [_Started(work, 0) for work in works]]
-
-
-class _Started:
-    """A child that does a piece of work; at most `seconds`, where they are not 0."""
-
-    def __init__(self, work: Callable[[], Any], seconds: int) -> None:
-        self._reading, writing = os.pipe()
-        sys.stdout.flush()
-        self._begun = time.monotonic()
-        self.child = os.fork()
-        if self.child == 0:
-            code = len(_ENDS)
-            try:
-                os.close(self._reading)
-                code = _child(work, writing, seconds)
-            finally:
-                os._exit(code)  # whatever happens, a child never goes on as its parent
-        os.close(writing)
-
-    def end(self) -> End:
-        """Waits for it."""
-        with os.fdopen(self._reading) as told:
-            said = told.read()
-        code = os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
-        how = f"signal {-code}" if code < 0 else (*_ENDS, CRASHED)[code]
-        return End(how, json.loads(said) if code >= 0 and said else None, time.monotonic() - self._begun)
-
-
-def _child(work: Callable[[], Any], writing: int, seconds: int) -> int:
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(seconds)
-    try:
-        code, said = 0, work()
-    except (ZeuxisError, OSError) as error:  # what a run may end with
-        code, said = 1, [type(error).__name__, str(error)]
-    except BaseException:
-        code, said = 2, traceback.format_exc()[-250:]
-    signal.alarm(0)
-    with os.fdopen(writing, "w") as told:
-        json.dump(said, told)
-    return code
 
 
 class Points:
@@ -141,6 +66,7 @@ class Calls:
         self._log = bank.parent / f"{bank.name}.calls"
 
     def record(self) -> list[str]:
+        self._log.unlink(missing_ok=True)
         os.environ["ZEUXIS_SHIM_LOG"] = str(self._log)
         return _LinesLater(self._log)
 
@@ -201,7 +127,7 @@ class Scenario:
         wrong: list[str] = []
         ends = [self._struck(bank, f"{number}:{mode}", wrong)]
         if second:
-            ends.append(self._struck(bank, second, wrong))
+            ends.append(self._struck(bank, second, wrong, surely=False))
         found = self._completed(bank, wrong)
         what = self.operations[number - 1].replace(str(self.world), "")
         return {
@@ -244,7 +170,7 @@ class Scenario:
         }  # fmt: skip
 
     def killed(self, seed: int) -> dict[str, Any]:
-        """`kill -9` of a live writer at a random time; one that was done already does not count, and another is begun."""
+        """`kill -9` of a live writer at a random time; one that was done does not count: another is begun."""
         drawn, wrong, missed = random.Random(seed), list[str](), -1
         bank = self.world / f"killed-{os.getpid()}-{seed}"
         end = End(DONE, None)
@@ -300,8 +226,8 @@ class Scenario:
             wrong.append(f"the next run leaves {after}, a clean one {self.new}")
         return found
 
-    def _struck(self, bank: Path, fault: str, wrong: list[str]) -> str:
-        """How the run ended that a fault struck; one that was not struck is wrong."""
+    def _struck(self, bank: Path, fault: str, wrong: list[str], surely: bool = True) -> str:
+        """How the run ended that a fault struck; one that was not struck is wrong, unless it had less to do."""
 
         def work() -> bool:
             layer = self.layer(bank)
@@ -312,17 +238,17 @@ class Scenario:
                 self.work.do(self.world, bank)
             finally:
                 del os.environ[layer.name]
-                if layer.count() < int(fault.partition(":")[0]):
+                if surely and layer.count() < int(fault.partition(":")[0]):
                     raise AssertionError("the fault did not strike")
             return True
 
         end = forked(work)
-        if end.how not in (DONE, RAISED, KILLED) or (end.how == KILLED) != fault.endswith(":kill"):
+        if end.how not in (DONE, RAISED, KILLED) or (surely and (end.how == KILLED) != fault.endswith(":kill")):
             wrong.append(f"the run struck at {fault} {end.how}: {end.said}")
         return end.how if end.how != RAISED else f"raised {end.said[0]}"
 
     def trials(
-        self, sample: int | None, seed: int, modes: Sequence[str], after: str | None
+        self, sample: int | None, seed: int, modes: Sequence[str], after: str | None, only: str
     ) -> list[tuple[int, str, str]]:
         """Every operation with every mode, `short` where bytes are written; or so many of them, drawn at random."""
         functions = [what.split()[0] for what in self.operations]
@@ -331,7 +257,7 @@ class Scenario:
             (number, mode, "")
             for number, function in enumerate(functions, start=1)
             for mode in modes
-            if number > first and (mode != "short" or "write" in function)
+            if number > first and only in self.operations[number - 1] and (mode != "short" or "write" in function)
         ]
         return sorted(random.Random(seed).sample(chosen, sample)) if sample and sample < len(chosen) else chosen
 
@@ -351,53 +277,21 @@ def _state(bank: Path) -> State:
     return State(*state)
 
 
-def spread(tasks: Sequence[Callable[[], Any]], processes: int) -> Iterator[str]:
-    """What tasks return, as lines of JSON, worked off by forked processes."""
-    reading, writing = os.pipe()
-    sys.stdout.flush()
-    children = []
-    for first in range(processes):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                os.close(reading)
-                code = _work_off(tasks[first::processes], writing)
-            finally:
-                os._exit(code)
-        children.append(child)
-    os.close(writing)
-    with os.fdopen(reading) as lines:
-        yield from lines
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    if any(codes):
-        raise RuntimeError(f"processes that run trials died: {codes}")
-
-
-def _work_off(tasks: Sequence[Callable[[], Any]], writing: int) -> int:
-    try:
-        for task in tasks:
-            line = (json.dumps(task()) + "\n").encode()
-            assert len(line) <= select.PIPE_BUF, "lines of two processes would mix"
-            os.write(writing, line)
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
-
-
 def answer(world: Path, request: Mapping[str, Any]) -> Iterator[str]:
     """The trials of one scenario, a line of JSON each.
 
     Args:
         world: of `make_world`.
         request: `scenario`, and if wanted `layer`, `plant`, `sample` (so many trials, drawn by `seed`), `modes` (none:
-            no such trials), `after` (only operations after the first of that name), `twice` (so many in which the run that follows is struck too), `losses` (so many power
-            losses), `kills` (so many writers killed at a random time), `processes`.
+            no such trials), `after` (only operations after the first of that name), `only` (those whose path holds
+            this), `twice` (so many in which the run that follows is struck too), `losses` (so many power losses),
+            `kills` (so many writers killed at a random time), `processes`.
     """
     scenario = Scenario(world, request["scenario"], request.get("layer", "points"), request.get("plant"))
     seed = request.get("seed", 0)
-    chosen = scenario.trials(request.get("sample"), seed, request.get("modes", MODES), request.get("after"))
+    chosen = scenario.trials(
+        request.get("sample"), seed, request.get("modes", MODES), request.get("after"), request.get("only", "")
+    )
     chosen += scenario.twice(request.get("twice", 0), seed)
     tasks = [partial(scenario.trial, *one) for one in chosen]
     if losses := request.get("losses", 0):
@@ -410,20 +304,30 @@ def answer(world: Path, request: Mapping[str, Any]) -> Iterator[str]:
 
 
 def serve() -> None:
-    """Answers requests until there are no more.
+    """Answers requests until there are no more."""
+    in_warm_process(_serve)
 
-    The world is made here, which compiles the kernels, and leaves a few idle threads of Arrow's behind. Trials are
-    forked from a child, which has the kernels and not the threads.
+
+def in_warm_process(work: Callable[[Path], Any]) -> Any:
+    """What `work` returns, given a new world, in a process that has the kernels and no thread: one to fork from.
+
+    The world is made and read in a process of its own, which compiles the kernels and leaves a few idle threads of
+    Arrow's behind; its child has the ones and not the others.
     """
-    with scratch_folder() as folder:
-        world = Path(folder)
-        make_world(world)
-        for name in {work.base for work in SCENARIOS.values()}:
-            judge(world / name)
-        close_environments()
-        end = forked(lambda: _serve(world), seconds=0)
-        if end.how != DONE:
-            raise RuntimeError(f"the server {end}")
+
+    def warmed() -> End:
+        with scratch_folder() as folder:
+            world = Path(folder)
+            make_world(world)
+            for name in {each.base for each in SCENARIOS.values()}:
+                judge(world / name)
+            close_environments()
+            return forked(lambda: work(world), seconds=0)
+
+    end = forked(warmed, seconds=0)
+    if end.how != DONE or End(*end.said).how != DONE:
+        raise RuntimeError(f"{work} {end}")
+    return End(*end.said).said
 
 
 def _serve(world: Path) -> None:

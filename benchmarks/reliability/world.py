@@ -16,7 +16,8 @@ from PIL import Image
 
 from zeuxis.pipelines.forget import forget
 from zeuxis.pipelines.generations import collect, rollback
-from zeuxis.pipelines.rebuild import RebuildReport, rebuild
+from zeuxis.pipelines.publishing import RebuildReport
+from zeuxis.pipelines.rebuild import rebuild
 from zeuxis.storage.manifest import load_current
 
 SIZE = (24, 32)
@@ -27,7 +28,9 @@ MEMORY = Path("/dev/shm")
 
 def scratch_folder() -> tempfile.TemporaryDirectory[str]:
     """A temporary folder, in memory where that can be had."""
-    return tempfile.TemporaryDirectory(prefix="zeuxis-trials-", dir=os.environ.get("TMPDIR") or (MEMORY if MEMORY.is_dir() else None))
+    return tempfile.TemporaryDirectory(
+        prefix="zeuxis-trials-", dir=os.environ.get("TMPDIR") or (MEMORY if MEMORY.is_dir() else None)
+    )
 
 
 def add_picture(root: Path, name: str, seed: str = "") -> None:
@@ -88,7 +91,8 @@ def run(world: Path, bank: Path, shard_size: int = 1, **options: Any) -> Rebuild
         [f"folder:{world / 'one'}", f"folder:{world / 'two'}"], bank, frame=SIZE, min_area=4, patches=False,
         shard_size=shard_size, workers=0, allow_shrink=True, **options,
     )  # fmt: skip
-    assert report.n_in == report.n_new + report.n_reused + report.n_rejected, f"not every input is accounted for: {report}"
+    parts = report.n_new, report.n_reused, report.n_rejected, report.n_forgotten
+    assert report.n_in == sum(parts), f"not every input is accounted for: {report}"
     return report
 
 

@@ -12,7 +12,7 @@ from unittest import mock
 
 from zeuxis.ingest.datasets.base import Dataset
 from zeuxis.pipelines.rebuild import RebuildReport, rebuild
-from zeuxis.storage.manifest import verify
+from zeuxis.storage.manifest import generations, verify
 from zeuxis.storage.reader import Reader, content_of
 
 Run = Callable[..., RebuildReport]
@@ -21,7 +21,7 @@ FRAME = (24, 32)
 
 def night(dataset: str | list[str], bank: Path, **options: Any) -> RebuildReport:
     """A rebuild in this process, without key patches and report; every input is accounted for."""
-    new = {} if bank.exists() else {"frame": FRAME, "min_area": 16, "patches": False}
+    new = {} if generations(bank) else {"frame": FRAME, "min_area": 16, "patches": False}
     report = rebuild(dataset, bank, **{"workers": 0, "report": False} | new | options)
     counts(report)
     return report
@@ -106,7 +106,7 @@ def leftovers(bank: Path) -> list[str]:
 
 @contextmanager
 def calls(*places: str) -> Iterator[Counter[str]]:
-    """How often functions are called meanwhile, by the last part of `module.name`; they do what they always do."""
+    """How often functions, `module.name` or `module:Class.name`, are called meanwhile, by the last part of the name."""
     counted: Counter[str] = Counter()
     patches = []
     for place in places:

@@ -132,7 +132,7 @@ def test_other_scenes_make_another_bank(tmp_path: Path, dask_address: str) -> No
     assert reader.geometry.frame == (384, 512)
     assert len(after) == 4
     assert not before & after
-    assert {"painting scenes", "looking at the sources", "painting collages"} <= set(notes)
+    assert {"painting scenes", "listing the data sets", "painting collages"} <= set(notes)
 
 
 def test_a_bank_of_something_else_is_never_removed(

@@ -455,17 +455,18 @@ def test_a_damaged_file_is_named_by_what_reads_it_and_by_verify(
 ):
     path = next(bank.glob(pattern))
     damage(path)
+    code = 2 if damage is newer else 1  # of a newer zeuxis: nothing is broken
     arguments = ("collage", layout, "--bank", bank, "--out", tmp_path / "made.png")  # reads every kind of file
     if path.suffix in (".mdb", ".safetensors") and path.exists():  # mapped: those can end a process
         made = shell(*arguments)
         refused(Ran(made.returncode, made.stdout, made.stderr.splitlines()), str(path), words, code=1)
     else:
-        refused(run(*arguments), str(path), words, code=1)
+        refused(run(*arguments), str(path), words, code=code)
     assert not list(tmp_path.glob("made*"))
     ran = run("verify", bank)
     if path.name.startswith("MANIFEST"):
-        refused(ran, str(path), words, code=1)
-        refused(run("info", bank), str(path), words, code=1)
+        refused(ran, str(path), words, code=code)
+        refused(run("info", bank), str(path), words, code=code)
     else:
         assert ran.code == 1
         assert len(ran.errors) == 1
@@ -551,7 +552,7 @@ def test_a_closed_pipe_ends_the_command_without_a_word(bank: Path, layout: Path)
 def test_a_full_disk_behind_the_output_is_one_sentence(bank: Path):
     with open("/dev/full", "w") as full:
         ran = subprocess.run(command("info", bank), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert ran.returncode == 2
+    assert ran.returncode == 1
     assert ran.stderr == "zeuxis: output: cannot be used (No space left on device)\n"
 
 
@@ -574,7 +575,9 @@ def test_ctrl_c_stops_a_rebuild_in_one_line_and_the_next_run_goes_on(tmp_path: P
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "")
-    assert err == "interrupted; run the same command again to go on\n"
+    *progress, said = err.splitlines()
+    assert said == "interrupted; run the same command again to go on"
+    assert all(" sources " in line for line in progress), err  # on a slow machine
     assert generations(bank) == []
     done = {path: path.stat().st_mtime_ns for path in finished_shards(bank)}
     assert 0 < len(done) < 25
@@ -602,7 +605,7 @@ def test_memory_that_runs_out_is_one_sentence(layout: Path, bank: Path, run: Run
         raise MemoryError("112 GiB")
 
     monkeypatch.setattr("zeuxis.calls.retrieve", full)
-    refused(run("retrieve", layout, "--bank", bank), "memory", "112 GiB")
+    refused(run("retrieve", layout, "--bank", bank), "memory", "112 GiB", code=1)
 
 
 def test_a_bank_may_be_moved(bank: Path, layout: Path, tmp_path: Path, run: Run):

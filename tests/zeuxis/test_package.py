@@ -22,8 +22,8 @@ PARTS = ("ingest", "index", "synth", "pipelines", "storage")
 def test_the_public_names_are_these():
     assert sorted(zeuxis.__all__) == [
         *("Bank", "Component", "Explanation", "Hit", "Retrieval", "Similar", "VOID", "ZeuxisError"),
-        *("check", "collage", "demo", "explain", "info", "merge_hits", "open", "rebuild", "retrieve", "scenes"),
-        *("similar", "verify"),
+        *("agreement", "check", "collage", "collect", "demo", "explain", "forget", "generations", "info", "merge_hits"),
+        *("open", "rebuild", "repair", "retrieve", "rollback", "scenes", "similar", "verify"),
     ]
     for name in zeuxis.__all__:
         assert getattr(zeuxis, name) is not None
