@@ -582,7 +582,7 @@ def test_ctrl_c_stops_a_rebuild_in_one_line_and_the_next_run_goes_on(tmp_path: P
     done = {path: path.stat().st_mtime_ns for path in finished_shards(bank)}
     assert 0 < len(done) < 25
     ran = shell(*arguments)
-    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.returncode == 0
     assert generations(bank) == [1]
     assert all(path.stat().st_mtime_ns == changed for path, changed in done.items()), "finished shards were made anew"
 
