@@ -284,9 +284,14 @@ def _content(bundle: SourceBundle) -> str:
     """32 hex digits over rows and payloads, whatever shard they lie in and whenever the files were touched."""
     digest = hashlib.blake2b(digest_size=16)
     segments = sorted(bundle.segments, key=lambda row: row.segment_id)
-    rows: list[Record] = [replace(bundle.source, stamp=""), *segments, *bundle.orderings, *bundle.patches]
+    rows: list[Record] = [replace(bundle.source, content="", stamp=""), *segments, *bundle.orderings, *bundle.patches]
     for row in rows:
-        digest.update(repr(tuple(vars(row).values())).encode())
+        digest.update(repr(tuple(map(_as_stored, vars(row).values()))).encode())
     for key, value in sorted(bundle.blobs.items()):
         digest.update(key + hashlib.blake2b(value, digest_size=16).digest())
     return digest.hexdigest()
+
+
+def _as_stored(value: object) -> object:
+    """Tables hold single precision: what was read back has the hash of what was written."""
+    return float(np.float32(value)) if isinstance(value, float) else value

@@ -410,7 +410,7 @@ def _live_segments(shards: Sequence[Shard]) -> int:
     """The segments in the bank; only shards with masked sources have to be looked into."""
     whole = sum(shard.entry.rows["segments"] for shard in shards if not shard.entry.masked)
     partly = [shard for shard in shards if shard.entry.masked]
-    return whole + sum(row[0] for row in placed_rows(partly, "sources", ("segments",)))
+    return whole + sum(int(row[0]) for row in placed_rows(partly, "sources", ("segments",)))
 
 
 def _with_pictures(

@@ -88,7 +88,8 @@ def _jobs(work: Work, settings: ExtractionSettings) -> Iterator[RederiveJob]:
     """One a shard that keeps anything."""
     assert work.current is not None
     kept = {name for plan in work.plans for name in (*plan.reused, *plan.still_rejected)}
-    datasets = {e.name: each for e, *each in zip(work.entries, work.datasets, work.entries, work.surveys, strict=True)}
+    parts = zip(work.datasets, work.entries, work.surveys, strict=True)
+    datasets = {entry.name: (dataset, entry, survey) for dataset, entry, survey in parts}
     for entry in work.current.shards:
         shard = Shard(shard_folder(work.bank) / entry.id, entry)
         rows = [row for table in ("sources", "rejects") for row in placed_rows([shard], table, ("dataset", "source"))]

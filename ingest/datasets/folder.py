@@ -91,9 +91,9 @@ class Folder(PairedFiles):
     def _splits_and_groups(self, names: Sequence[str]) -> Mapping[str, tuple[str, str]]:
         placed = {}
         for name in names:
-            first = PurePosixPath(name).parts[0]
+            first, below, _ = name.partition("/")
             split, group = self._placing.get(name, ("", ""))
-            placed[name] = split or (first if "/" in name and first in SPLITS else "train"), group or name
+            placed[name] = split or (first if below and first in SPLITS else "train"), group or name
         return placed
 
     @cached_property

@@ -95,17 +95,19 @@ class PairedFiles(Dataset):
 
     def _list(self, section: Section, kind: str, folder: str, found: dict[str, _Files], ignored: list[Problem]) -> None:
         suffixes = DEPTHS if kind == "depth" else PICTURES
+        start = len(folder) + 1
         for file in list_files(self.root, folder):
-            if reason := _why_ignored(file, suffixes):
+            dot = file.path.rfind(".", file.path.rfind("/") + 1)
+            stem, suffix = (file.path[:dot], file.path[dot:]) if dot >= 0 else (file.path, "")
+            if reason := _why_ignored(file, suffix, suffixes):
                 said = sentence(self.root / file.path, f"is left out ({reason})", fix="remove it")
                 ignored.append(Problem(file.path, reason, said))
                 continue
-            name = os.path.splitext(file.path[len(folder) + 1 :])[0]
-            name = self._label_name(name) if kind == "layout" else name
-            files = found.get(section.prefix + name)
+            name = section.prefix + (self._label_name(stem[start:]) if kind == "layout" else stem[start:])
+            files = found.get(name)
             if files is None:
-                files = found[section.prefix + name] = _Files()
-            getattr(files, kind).append(file)
+                files = found[name] = _Files()
+            setattr(files, kind, (*getattr(files, kind), file))
 
     def _ref(self, name: str, files: _Files, split: str, group: str) -> SourceRef:
         if (unreadable := unreadable_name(self.root, name)) is not None:
@@ -113,7 +115,7 @@ class PairedFiles(Dataset):
         kinds = [next(iter(found), None) for found in (files.image, files.layout, files.depth)]
         image, layout, depth = (file and file.path for file in kinds)
         stamp = " ".join([file.stamp for file in kinds if file])
-        return SourceRef(name, split, group, image, layout, depth, self._fault(name, files), stamp=stamp)
+        return SourceRef(name, split, group, image, layout, depth, self._fault(name, files), None, stamp)
 
     def _fault(self, name: str, files: _Files) -> tuple[str, str] | None:
         for same in (files.image, files.layout, files.depth):
@@ -147,9 +149,9 @@ class _Files:
     __slots__ = ("depth", "image", "layout")
 
     def __init__(self) -> None:
-        self.image: list[FileInfo] = []
-        self.layout: list[FileInfo] = []
-        self.depth: list[FileInfo] = []
+        self.image: tuple[FileInfo, ...] = ()
+        self.layout: tuple[FileInfo, ...] = ()
+        self.depth: tuple[FileInfo, ...] = ()
 
 
 def contents(folder: Path) -> str:
@@ -163,11 +165,10 @@ def contents(folder: Path) -> str:
     return f"a folder that holds {', '.join(names[:6])}{more}"
 
 
-def _why_ignored(file: FileInfo, suffixes: frozenset[str]) -> str:
-    name = file.path.rpartition("/")[2]
-    if name.startswith("."):
+def _why_ignored(file: FileInfo, suffix: str, suffixes: frozenset[str]) -> str:
+    if file.path.startswith(".", file.path.rfind("/") + 1):
         return "hidden-file"
-    if os.path.splitext(name)[1].lower() not in suffixes:
+    if suffix.lower() not in suffixes:
         return "not-a-picture"
     return "" if file.regular else "not-a-file"
 

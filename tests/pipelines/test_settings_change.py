@@ -66,7 +66,7 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any], dict[str, int]]] = [
     ({"keep_sources": False}, {"keep_sources": True, "depth_rule": "ground", "patches": True},
      {"decode": 7, "orderings": 7, "find_segments": 7, "key_patches": 7}),
     ({"patches": True}, {"patches": True, "frame": (32, 40)}, ALL),
-    ({"patches": True}, {"patches": True, "min_area": 40}, ALL),
+    ({"patches": True}, {"patches": True, "min_area": 200}, ALL),
     ({"patches": True}, {"patches": True, "join_thin": True}, ALL),
 ]  # fmt: skip
 
