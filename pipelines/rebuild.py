@@ -24,7 +24,7 @@ from ..storage.manifest import generations, load_generation, shard_folder
 from ..storage.reader import Reader
 from ..storage.shard import ShardEntry
 from .classmap import load_class_map
-from .cluster import cluster, run_tasks, warm_up
+from .cluster import cluster, run_tasks
 from .collecting import collect_shard, receive
 from .events import Events
 from .extraction import ShardJob, ShardResult, adopt_shards, due_inputs, extract_shard
@@ -56,8 +56,6 @@ def rebuild(
     path = Path(os.path.expanduser(bank))
     with pixel_limit(chosen.max_pixels), Events(chosen.log, chosen.metrics, bank=path) as events:
         check_installation()
-        if chosen.workers != 0 and not chosen.scheduler and not chosen.plan:
-            warm_up()
         report = _rebuild(dataset, path, chosen, events, events.following(progress))
         return report
 

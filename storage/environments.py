@@ -27,9 +27,8 @@ def reading(folder: str) -> Iterator[Any]:
     a path once a process, and hangs where it is closed in the child of a fork amid a read. So every read
     holds the lock, a fork waits for it, and the child starts without environments.
     """
-    status = os.stat(folder)
-    key = folder, status.st_dev, status.st_ino
     with _lock:
+        key = _key(folder)
         if key not in _environments:
             for other in [other for other in _environments if other[0] == folder]:
                 _environments.pop(other).close()
@@ -39,6 +38,15 @@ def reading(folder: str) -> Iterator[Any]:
         _environments.move_to_end(key)
         with _environments[key].begin() as transaction:
             yield transaction
+
+
+def _key(folder: str) -> tuple[str, int, int]:
+    """The folder that has this name now; where it was removed, the one that is open."""
+    try:
+        status = os.stat(folder)
+        return folder, status.st_ino, status.st_ctime_ns
+    except FileNotFoundError:
+        return next((key for key in _environments if key[0] == folder), (folder, 0, 0))
 
 
 def _start_child() -> None:

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from .errors import FilterError, sentence
 from .records import TABLES, schema_of
@@ -90,6 +89,8 @@ def evaluate(table: pa.Table, expression: pc.Expression) -> npt.NDArray[np.bool_
     Raises:
         FilterError: it names no column of the table, compares unlike types, or is neither true nor false.
     """
+    import pyarrow.dataset as ds
+
     try:
         kept = ds.dataset(table).to_table(columns={"keep": expression})["keep"]
     except pa.ArrowException as error:

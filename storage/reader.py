@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from .classes import ClassTable, Layout
 from .codec import Mask, decode_mask, decode_pixels
@@ -26,10 +25,9 @@ from .layouts import Geometry
 from .manifest import DatasetEntry, Manifest, hold_generation, open_generation, shard_folder
 from .parts import INDEX, IndexPart, part_folder
 from .records import TABLES, hex_id, schema_of
-from .shard import Shard, blob_key
+from .shard import Shard, blob_key, placed_rows, read_all
 
 _CACHED_TABLES = 64  # of one shard each: a few hundred kB
-_SCAN = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 
 
 class ShardSources(NamedTuple):
@@ -137,7 +135,7 @@ class Reader:
         if not paths:
             return schema.empty_table()
         try:
-            table = ds.dataset(paths, schema=schema, format="parquet").to_table(fragment_scan_options=_SCAN)
+            table = read_all(paths, schema)
         except (OSError, pa.ArrowException) as error:
             for shard in self.shards:
                 shard.check_hash("segments.parquet")
@@ -228,9 +226,12 @@ class Reader:
             raise InputError(sentence(name, "is not in the shard it was looked up in")) from None
 
     def _scan(self, shard: Shard, name: str, schema: pa.Schema, columns: Any, filter: Any) -> pa.Table:
+        import pyarrow.dataset as ds
+
         source = ds.dataset(shard.table_path(name), schema=schema, format="parquet")
+        checked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
         try:
-            return source.to_table(columns=columns, filter=filter, fragment_scan_options=_SCAN)
+            return source.to_table(columns=columns, filter=filter, fragment_scan_options=checked)
         except OSError as error:
             shard.check_hash(f"{name}.parquet")  # it was sound when it was first read
             raise DamagedBankError(sentence(shard.path, f"{name}.parquet cannot be read ({error})")) from error
@@ -239,9 +240,12 @@ class Reader:
             raise FilterError(sentence("where", f"cannot be applied to {name} ({error})")) from error
 
 
+_CONTENT, _REASON = ("source", "content"), ("source", "reason")
+
+
 def content_of(reader: Reader) -> str:
     """32 hex digits over everything in a bank, however it is cut into shards: equal banks have equal ones."""
-    sources = reader.table("sources", columns=["source", "content"]).to_pylist()
-    rejects = reader.table("rejects", columns=["source", "reason"]).to_pylist()
-    rows = sorted(json.dumps(row, sort_keys=True) for row in [*sources, *rejects])
+    sources = [{"content": row[1], "source": row[0]} for row in placed_rows(reader.shards, "sources", _CONTENT)]
+    rejects = [{"reason": row[1], "source": row[0]} for row in placed_rows(reader.shards, "rejects", _REASON)]
+    rows = sorted(json.dumps(row) for row in [*sources, *rejects])
     return hashlib.blake2b("\n".join(rows).encode(), digest_size=16).hexdigest()

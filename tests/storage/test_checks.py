@@ -78,7 +78,7 @@ def test_a_damaged_file_is_named_before_it_is_mapped(path, damage, older):
         checked_file(path, entry._replace(crc32c="") if older else entry)
     said = str(caught.value)
     assert said.startswith(f"{path}: ")
-    assert "make a new bank" in said
+    assert "zeuxis repair" in said
     expected = {altered: "SHA-256" if older else "CRC32C", shortened: f"{len(DATA) - 1:,} bytes", removed: "no file"}
     assert expected[damage] in said
 
