@@ -100,11 +100,13 @@ def fit_projection(counts: Vectors, classes: npt.NDArray[np.uint16], cells: Part
         dim: directions; where F is less, the others are zeros.
     """
     from scipy.linalg import eigh
+    from threadpoolctl import threadpool_limits
 
     size = counts.shape[1]
     rank = min(dim, size)
-    moments = (counts.T @ counts).astype(np.float64)
-    _, ascending = eigh(moments, subset_by_index=[size - rank, size - 1])
+    with threadpool_limits(1):  # threads of BLAS wait for each other without end where others want the cores as well
+        moments = (counts.T @ counts).astype(np.float64)
+        _, ascending = eigh(moments, subset_by_index=[size - rank, size - 1])
     matrix = np.zeros((size, dim), np.float32)
     matrix[:, :rank] = ascending[:, ::-1]
     return Projection(classes, matrix, cells.mask_cells)
