@@ -23,6 +23,7 @@ from .progress import Progress, silent
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Group
+    from rich.table import Table
 
 Way = Literal["depth", "disparity", "network", "ground"]
 """The data set's metres, its disparities, a depth network, the ground rule."""
@@ -155,6 +156,20 @@ class AgreementReport:
         axes.set_title(title, fontsize=9.5, loc="left")
         axes.set_xlabel(f"agreement in %, below it the pairs; blank under {ENOUGH} pairs", fontsize=7, color=FAINT)
         return figure
+
+
+def origins(bank: str | Path) -> Table:
+    """How many orderings a bank has by origin, and of how many it is known who is in front; for a terminal."""
+    from rich.table import Table
+
+    orderings = Reader(bank).table("orderings", columns=["origin", "front"])
+    frame = pd.DataFrame(
+        {"origin": orderings["origin"].to_pylist(), "known": orderings["front"].is_valid().to_pylist()}
+    )
+    table = Table("origin", "orderings", "known", box=None, pad_edge=False)
+    for origin, each in frame.groupby("origin")["known"]:
+        table.add_row(str(origin), f"{len(each):,}", f"{int(each.sum()):,}")
+    return table
 
 
 def agreement(

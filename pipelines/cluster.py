@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
-from ..storage.errors import InputError, InstallationError, sentence
+from ..storage.errors import InputError, UnfinishedError, sentence
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -241,7 +241,7 @@ def run_tasks(
         ahead: tasks a thread of the workers that may be under way, those included whose results wait to be taken.
 
     Raises:
-        InstallationError: the scheduler went away or has no workers any more, or even a job given up kills its worker.
+        UnfinishedError: the scheduler went away or has no workers any more, or even a job given up kills its worker.
         Whatever a task raises; the other tasks are cancelled then.
     """
     if client is None:
@@ -294,7 +294,7 @@ def _run_alone(
         if not killed:
             return
     said = "died again and again, even of a task that does next to nothing"
-    raise InstallationError(sentence("workers", said, fix="give them more memory, or use fewer"))
+    raise UnfinishedError(sentence("workers", said, fix="give them more memory, or use fewer"))
 
 
 def _run_here(task: Callable[[Job], Result], job: Job, report: Report) -> Result:
@@ -402,6 +402,6 @@ class _Flight(Generic[Job, Result]):
         elif now - self._populated > PATIENCE_SECONDS:
             raise self._lost(f"has had no worker, or none that answers, for {PATIENCE_SECONDS} seconds")
 
-    def _lost(self, said: str) -> InstallationError:
+    def _lost(self, said: str) -> UnfinishedError:
         what = f"scheduler {getattr(self._client.scheduler, 'address', '')}".strip()
-        return InstallationError(sentence(what, said, fix="run this again: what is finished is kept"))
+        return UnfinishedError(sentence(what, said, fix="run this again: what is finished is kept"))

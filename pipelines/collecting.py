@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -18,9 +17,9 @@ import crc32c
 
 from ..storage import files
 from ..storage.checks import FileEntry
-from ..storage.errors import BankError, sentence
+from ..storage.errors import UnfinishedError, sentence
 from ..storage.manifest import shard_folder
-from ..storage.shard import MARKER, ShardEntry, finished_shard
+from ..storage.shard import MARKER, ShardEntry, finished_shard, settle
 from .cluster import worker_folder
 from .extraction import ShardJob, extract_shard
 
@@ -57,7 +56,7 @@ def receive(bank: Path, packed: Sequence[bytes]) -> ShardEntry:
     One that is there already, whole, stays as it is: tasks may run twice.
 
     Raises:
-        BankError: the bytes are not those that the worker hashed. OSError: they cannot be written.
+        UnfinishedError: the bytes are not those that the worker hashed. OSError: they cannot be written.
     """
     entry = _entry(packed[0])
     target = shard_folder(bank) / entry.id
@@ -66,7 +65,7 @@ def receive(bank: Path, packed: Sequence[bytes]) -> ShardEntry:
     path = shard_folder(bank) / f".tmp-{os.getpid()}-{uuid.uuid4().hex[:12]}"
     try:
         _write(path, entry, packed)
-        return _settle(path, target, entry)
+        return settle(path, target, entry)
     finally:
         if path.exists():
             with suppress(OSError):  # what is left is garbage, and collected as such
@@ -85,11 +84,11 @@ def _entry(head: bytes) -> ShardEntry:
         entry = ShardEntry.from_json(json.loads(head))
         names = [PurePosixPath(name) for name in (entry.id, *entry.files)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BankError(sentence("a shard from a worker", f"cannot be read ({error!r})", fix=_AGAIN)) from error
+        raise UnfinishedError(sentence("a shard from a worker", f"cannot be read ({error!r})", fix=_AGAIN)) from error
     if strange := [str(name) for name in names if name.is_absolute() or ".." in name.parts or not name.parts]:
-        raise BankError(sentence("a shard from a worker", expected="files of its own", found=repr(strange[0])))
+        raise UnfinishedError(sentence("a shard from a worker", expected="files of its own", found=repr(strange[0])))
     if MARKER not in entry.files:
-        raise BankError(sentence(f"shard {entry.id} from a worker", f"has no {MARKER}", fix=_AGAIN))
+        raise UnfinishedError(sentence(f"shard {entry.id} from a worker", f"has no {MARKER}", fix=_AGAIN))
     return entry
 
 
@@ -115,7 +114,7 @@ def _by_name(entry: ShardEntry, packed: Sequence[bytes]) -> dict[str, Sequence[b
         first += count
     if first != len(packed):
         what = f"shard {entry.id} from a worker"
-        raise BankError(sentence(what, expected=f"{first:,} pieces", found=f"{len(packed):,}", fix=_AGAIN))
+        raise UnfinishedError(sentence(what, expected=f"{first:,} pieces", found=f"{len(packed):,}", fix=_AGAIN))
     return contents
 
 
@@ -123,18 +122,4 @@ def _check(what: str, data: bytes, entry: FileEntry) -> None:
     found = FileEntry(len(data), hashlib.sha256(data).hexdigest(), f"{crc32c.crc32c(data):08x}")
     if found != entry:
         expected, said = (f"{each.size:,} bytes, SHA-256 {each.sha256[:12]}…" for each in (entry, found))
-        raise BankError(sentence(what, expected=expected, found=said, fix=_AGAIN))
-
-
-def _settle(path: Path, target: Path, entry: ShardEntry) -> ShardEntry:
-    """Renames the folder; what stands in the way is a shard that somebody just finished, or a damaged one."""
-    try:
-        files.rename(path, target)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise
-        if (done := finished_shard(target)) is not None:
-            return done
-        files.remove_tree(target)
-        files.rename(path, target)
-    return entry
+        raise UnfinishedError(sentence(what, expected=expected, found=said, fix=_AGAIN))

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
-from ..storage.errors import BankError, DamagedBankError, InputError, InstallationError, NoRoomError, sentence
+from ..storage.errors import BankError, DamagedBankError, InputError, InstallationError, UnfinishedError, sentence
 from ..storage.manifest import Manifest
 from ..storage.outputs import check_output, write_outputs
 from .progress import Progress, silent
@@ -192,7 +192,7 @@ def exit_code_of(error: BaseException) -> int:
     if isinstance(error, OSError):  # a path that cannot be used, unless it is the disk that fails
         return FAILED if error.errno in _DISK else REFUSED
     if isinstance(error, BankError) and not isinstance(error, DamagedBankError):
-        return FAILED if isinstance(error, NoRoomError) else REFUSED
+        return FAILED if isinstance(error, UnfinishedError) else REFUSED
     return FAILED
 
 

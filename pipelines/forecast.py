@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ..storage import files
 from ..storage.errors import InputError, NoRoomError, sentence
 from ..storage.manifest import Manifest
-from ..storage.parts import PartEntry
+from ..storage.parts import PartEntry, live_sources, mostly_live
 from ..storage.shard import ShardEntry
 from .events import bank_bytes
 from .progress import Progress, silent
@@ -305,8 +305,8 @@ def forecast(
 
 def _merged_bytes(current: Manifest, shard_size: int) -> int:
     """What may be written again because shards are small or hold much that is gone; the old ones stay meanwhile."""
-    live = [(entry, entry.rows["sources"] - len(entry.masked)) for entry in current.shards]
-    again = [e for e, n in live if n < shard_size / 2 or len(e.masked) > e.rows["sources"] / 4]
+    live = [(entry, live_sources(entry)) for entry in current.shards]
+    again = [entry for entry, n in live if n < shard_size / 2 or not mostly_live([entry])]
     return sum(file.size for entry in again for file in entry.files.values())
 
 
@@ -343,14 +343,13 @@ def check_room(folder: Path, needed: int) -> None:
         )  # fmt: skip
 
 
-def next_bytes(done: Sequence[ShardEntry], running: int) -> int:
+def next_bytes(largest: int, segments: int, running: int) -> int:
     """Bytes that shards which are being made, and the index over all, will yet take: for `check_room`.
 
     Args:
-        done: the shards of this run so far; running: how many more are being made, or about to be.
+        largest: bytes of the largest shard of this run so far; segments: of all of them.
+        running: how many more are being made, or about to be.
     """
-    largest = max((sum(file.size for file in entry.files.values()) for entry in done), default=0)
-    segments = sum(entry.rows["segments"] for entry in done)
     return largest * running + segments * INDEX_BYTES_A_SEGMENT
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..ingest.extract import Extraction, ExtractionSettings
-from ..ingest.plan import DueSource
+from ..ingest.plan import DueSource, Plan, Survey
 from ..storage.parts import PartEntry
 from ..storage.shard import ShardEntry
 from .extraction import ShardJob, ShardResult, extract_shard
@@ -19,9 +19,10 @@ from .rebuild_options import RebuildOptions
 
 
 def foresee(work: Work, settings: ExtractionSettings, options: RebuildOptions, progress: Progress) -> Forecast | None:
-    """What the extraction of everything that is due will take; None where nothing is."""
-    parts = zip(work.datasets, work.entries, work.plans, strict=True)
-    of = {entry.name: (dataset.spec, entry, plan.due) for dataset, entry, plan in parts if plan.due}
+    """What extracting all that is due will take, and making anew what changed settings touch; None for nothing."""
+    parts = zip(work.datasets, work.entries, work.surveys, work.plans, strict=True)
+    all_of = {entry.name: (dataset.spec, entry, _to_do(work, survey, plan)) for dataset, entry, survey, plan in parts}
+    of = {name: each for name, each in all_of.items() if each[2]}
     if not of:
         return None
 
@@ -43,3 +44,9 @@ def foresee(work: Work, settings: ExtractionSettings, options: RebuildOptions, p
     total = sum(len(due) for _, _, due in of.values())
     workers = CPU_COUNT if options.workers is None else options.workers
     return forecast(sample, total, bank=work.bank, current=work.current, workers=workers, shard_size=options.shard_size)
+
+
+def _to_do(work: Work, survey: Survey, plan: Plan) -> list[DueSource]:
+    """What is due, and where settings change all that the bank keeps: it is read and written again."""
+    kept = plan.reused if work.changes else ()
+    return [*plan.due, *(DueSource(survey.refs[name], survey.stamps[name]) for name in kept)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import time
 import warnings
 from collections import Counter
@@ -11,14 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..ingest.extract import Extraction, ExtractionSettings
 from ..storage.environments import LMDB_ENGINE
-from ..storage.errors import BankError, ZeuxisError, sentence
+from ..storage.errors import UnfinishedError, sentence
 from ..storage.manifest import Manifest, publish, report_path, shard_folder
 from ..storage.parts import PartEntry, is_dead, plan_parts, sound_parts
 from ..storage.reader import Reader, content_of
@@ -26,10 +26,10 @@ from ..storage.records import RejectRecord
 from ..storage.retention import retire
 from ..storage.shard import Shard, ShardEntry, ShardWriter, placed_rows
 from ..storage.stamps import read_stamps, write_stamps
+from .accounts import RebuildReport
 from .compaction import compact
 from .events import Events
 from .extraction import ShardResult, shard_settings
-from .forecast import Forecast
 from .indexing import index_shards
 from .planning import MAX_BROKEN, Work, nothing_usable, refuse_losses
 from .progress import Progress
@@ -38,45 +38,6 @@ from .rebuild_options import RebuildOptions
 _VERSIONS = ("zeuxis", "lmdb", "pyarrow", "numpy", "pillow")
 SHOWN = 20
 """Sentences of rejects that a report of a rebuild carries."""
-
-
-@dataclass(frozen=True)
-class RebuildReport:
-    """What a rebuild did; `n_in = n_new + n_reused + n_rejected + n_forgotten`.
-
-    Attributes:
-        bank: where; generation: the current one now; published: whether this run made it.
-        n_in: sources listed, of those the run was about; n_new, n_reused, n_rejected, n_forgotten: extracted now, kept
-            as they were, not usable, removed for good and left out.
-        n_vanished: sources that left the bank because their files are gone.
-        segments: in the bank now; live segments only.
-        reasons: reject reason to count, of all that are not usable now.
-        rejects: up to 20 sentences.
-        ignored: files that belong to no source.
-        seconds: wall time; stages: of its parts.
-        retired: generations that were removed.
-        report: the HTML report, where one was written.
-        forecast: what the rebuild would take, where only that was asked for.
-    """
-
-    bank: Path
-    generation: int
-    published: bool
-    n_in: int
-    n_new: int
-    n_reused: int
-    n_rejected: int
-    n_forgotten: int
-    n_vanished: int
-    segments: int
-    reasons: Mapping[str, int]
-    rejects: Sequence[str]
-    ignored: int
-    seconds: float
-    stages: Mapping[str, float] = field(default_factory=dict)
-    retired: Sequence[int] = ()
-    report: Path | None = None
-    forecast: Forecast | None = None
 
 
 @dataclass
@@ -88,6 +49,7 @@ class Extracted:
         same: name to new stamp of sources whose bytes the bank holds already.
         forgotten: name to source id of sources that carry forgotten bytes.
         rederived: id of an old shard to the one that takes its place, None where nothing is left of it.
+        largest, segments: bytes of the largest shard, and segments, of what this run has made.
         still: names of inputs that were tried again and are rejected just as before; the bank keeps the old row.
     """
 
@@ -96,32 +58,17 @@ class Extracted:
     forgotten: dict[str, str] = field(default_factory=dict)
     rederived: Mapping[str, ShardEntry | None] = field(default_factory=dict)
     still: set[str] = field(default_factory=set)
+    largest: int = 0
+    segments: int = 0
 
     def add(self, result: ShardResult) -> None:
         """Takes in what one task did."""
-        self.shards += [result.entry] if result.entry else []
+        if result.entry:
+            self.shards.append(result.entry)
+            self.largest = max(self.largest, sum(file.size for file in result.entry.files.values()))
+            self.segments += result.entry.rows["segments"]
         self.same |= result.same
         self.forgotten |= result.forgotten
-
-
-def planned(work: Work) -> dict[str, int]:
-    """What the plan says, by what is to be done with the sources."""
-    counts = {name: sum(len(getattr(plan, name)) for plan in work.plans) for name in _PLANNED}
-    return {"listed": sum(plan.n_in for plan in work.plans), **counts}
-
-
-_PLANNED = ("due", "rejects", "reused", "still_rejected", "forgotten", "vanished")
-
-
-def planned_report(work: Work, forecast: Forecast | None, started: float) -> RebuildReport:
-    """The report of a run that only planned; sources that are due count as new."""
-    plan = planned(work)
-    return RebuildReport(
-        work.bank, work.current.generation if work.current else 0, False, plan["listed"], plan["due"], plan["reused"],
-        plan["rejects"] + plan["still_rejected"], plan["forgotten"], plan["vanished"],
-        sum(entry.rows["segments"] for entry in work.current.shards) if work.current else 0, {}, [], 0,
-        time.monotonic() - started, forecast=forecast,
-    )  # fmt: skip
 
 
 def publish_next(
@@ -279,7 +226,7 @@ def _counts(work: Work, extracted: Extracted, new: Sequence[ShardEntry]) -> dict
     """Every input of the run, by what became of it.
 
     Raises:
-        BankError: some are not accounted for.
+        UnfinishedError: some are not accounted for.
     """
     counts = {
         "n_in": sum(plan.n_in for plan in work.plans) + work.adopted,
@@ -291,7 +238,7 @@ def _counts(work: Work, extracted: Extracted, new: Sequence[ShardEntry]) -> dict
         "n_forgotten": sum(len(plan.forgotten) for plan in work.plans) + len(extracted.forgotten),
     }
     if 2 * counts["n_in"] != sum(counts.values()):
-        raise BankError(
+        raise UnfinishedError(
             sentence(work.bank, f"not every input is accounted for ({counts})", fix="nothing was published")
         )
     return counts
@@ -323,7 +270,8 @@ def _next_manifest(
 def _described(manifest: Manifest) -> Any:
     """All of a manifest that makes another generation worth while."""
     shards = sorted(manifest.shards, key=lambda entry: entry.id)
-    return shards, manifest.datasets, manifest.classes, manifest.forgotten, manifest.stamps
+    settings = json.dumps(manifest.settings, sort_keys=True, default=str)  # as it was read, and as it will be
+    return shards, settings, manifest.datasets, manifest.classes, manifest.forgotten, manifest.stamps
 
 
 def _sound_parts(work: Work, options: RebuildOptions) -> Sequence[PartEntry]:
@@ -361,8 +309,8 @@ def _indexed(
     merged = compact(work.bank, frame, before, manifest.shards, options.shard_size, newer, say)
     if merged.merged and newer:
         held = [entry for entry in merged.shards if entry.id in set(merged.merged)]
-        written = {row[0] for row in _rows(work, held, "sources", ("source",))}
-        kept = {name: stamp for name, stamp in newer.items() if name not in written}
+        written = {name: stamp for name, stamp, _ in _rows(work, held, "sources", ("source", "stamp"))}
+        kept = {name: stamp for name, stamp in newer.items() if written.get(name) != stamp}  # it may have been there
         manifest = replace(manifest, stamps=write_stamps(work.bank, kept))
     parts = index_shards(work.bank, frame, merged.shards, before, say)
     return replace(manifest, shards=tuple(merged.shards), index=parts)
@@ -382,7 +330,8 @@ def _check_usable(
             refuse_losses(survey, [*plan.vanished, *broken], MAX_BROKEN)
     ids = np.fromiter((row[0] for row in placed_rows(reader.shards, "segments", ("segment_id",))), np.uint64)
     if len(np.unique(ids)) < len(ids):
-        raise BankError(sentence(reader.path, "two segments share an id", fix="nothing was published; report this"))
+        fix = "nothing was published; report this"
+        raise UnfinishedError(sentence(reader.path, "two segments share an id", fix=fix))
 
 
 def _report(
@@ -424,8 +373,8 @@ def _with_pictures(
     path = report_path(report.bank, report.generation)
     try:
         return replace(report, report=rebuild_report(reader, before, report, report.stages, path))
-    except (OSError, ZeuxisError) as error:
-        warnings.warn(sentence(path, f"cannot be drawn ({error})"), stacklevel=2)
+    except Exception as error:  # the generation is out, whatever a page of pictures may die of
+        warnings.warn(sentence(path, f"cannot be drawn ({type(error).__name__}: {error})"), stacklevel=2)
         return report
 
 

@@ -23,6 +23,7 @@ from ..storage.installation import check_installation
 from ..storage.manifest import generations, load_generation, shard_folder
 from ..storage.reader import Reader
 from ..storage.shard import ShardEntry
+from .accounts import RebuildReport, planned, planned_report
 from .classmap import load_class_map
 from .cluster import cluster, run_tasks
 from .collecting import collect_shard, receive
@@ -32,7 +33,7 @@ from .forecast import check_room, next_bytes
 from .foreseeing import foresee
 from .planning import Work, plan_all, prepare, resolve_settings, survey_all
 from .progress import Progress, silent
-from .publishing import Extracted, RebuildReport, planned, planned_report, publish_next
+from .publishing import Extracted, publish_next
 from .rebuild_options import RebuildOptions
 from .rederiving import rederive_all
 
@@ -56,8 +57,7 @@ def rebuild(
     path = Path(os.path.expanduser(bank))
     with pixel_limit(chosen.max_pixels), Events(chosen.log, chosen.metrics, bank=path) as events:
         check_installation()
-        report = _rebuild(dataset, path, chosen, events, events.following(progress))
-        return report
+        return _rebuild(dataset, path, chosen, events, events.following(progress))
 
 
 def _rebuild(
@@ -82,6 +82,8 @@ def _rebuild(
         if options.plan:
             with events.stage("sample"):
                 foreseen = foresee(work, settings, options, progress)
+            if foreseen and foreseen.refusal:
+                events.failed(InputError(foreseen.refusal))
             return planned_report(work, foreseen, started)
         with events.stage("extract"):
             extracted = extract_all(work, settings, options, events, progress)
@@ -173,11 +175,11 @@ def extract_all(
         extracted.rederived = rederive_all(work, settings, None if options.collect else client)
         for row in run(collect_shard if options.collect else extract_shard, jobs, ahead=ahead):
             if options.collect and row["entry"]:
-                receive(work.bank, row["packed"])
+                row["entry"] = receive(work.bank, row["packed"]).to_json()  # one that was there stays, with its hashes
             extracted.add(result := ShardResult.from_json(row))
             if result.entry:
                 events.tell("shard", id=result.entry.id, rows=result.entry.rows)
-            check_room(work.bank, next_bytes(extracted.shards, under_way))
+            check_room(work.bank, next_bytes(extracted.largest, extracted.segments, under_way))
     report({"done": total})
     return extracted
 
@@ -196,7 +198,7 @@ def shard_jobs(work: Work, settings: ExtractionSettings, options: RebuildOptions
 
 def _adopt(work: Work, settings: ExtractionSettings) -> list[ShardEntry]:
     """Finished shards of an interrupted run whose inputs are all still to be read; those leave the plan."""
-    named = _named_shards(work.bank)
+    named = _named_shards(work.bank) if any(plan.due for plan in work.plans) else set()
     adopted = []
     for entry, plan in zip(work.entries, work.plans, strict=True):
         wanted = due_inputs(entry.name, plan)

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from ..ingest.ordering import Rule
 from ..storage.errors import InputError, sentence
+from ..storage.retention import KEEP
 
 SIDES = (8, 65535)
 """Rows and columns of a frame."""
@@ -72,7 +73,7 @@ class RebuildOptions:
     rehash: bool = False
     retry: Sequence[str] = ()
     allow_shrink: bool = False
-    keep: int = 7
+    keep: int = KEEP
     plan: bool = False
     report: bool = True
     log: str | Path | None = None

@@ -11,7 +11,7 @@ from typing import Any
 from ..ingest.datasets import open_dataset
 from ..ingest.datasets.base import Dataset, EncodedSource, SourceRef
 from ..ingest.extract import Extraction, ExtractionSettings, again, with_content
-from ..storage.errors import BankError, sentence
+from ..storage.errors import UnfinishedError, sentence
 from ..storage.manifest import shard_folder
 from ..storage.merging import merge_shards
 from ..storage.shard import Shard, ShardEntry, SourceBundle, blob_key, placed_rows, sealed_files
@@ -43,7 +43,7 @@ def rederive_all(work: Work, settings: ExtractionSettings, client: Any) -> dict[
     """The shards that take the place of those of the bank where settings have changed; by the old one's id."""
     if not work.changes or ALL in work.changes or work.current is None:
         return {}
-    jobs = list(_jobs(work, settings))
+    jobs = _jobs(work, settings)
     became: dict[str, ShardEntry | None] = {entry.id: None for entry in work.current.shards}
 
     def quiet(_: Mapping[str, int]) -> None:
@@ -63,9 +63,9 @@ def _given_up(job: RederiveJob) -> RederiveJob:
     """What was extracted once must not be lost to a worker that dies of it.
 
     Raises:
-        BankError: always.
+        UnfinishedError: always.
     """
-    raise BankError(
+    raise UnfinishedError(
         sentence(
             shard_folder(job.bank) / job.shard.id, "killed every worker that was to write it anew",
             fix="give workers more memory, or leave the settings as they are",
@@ -129,7 +129,6 @@ def _files(dataset: Dataset, ref: SourceRef, bundle: SourceBundle) -> EncodedSou
     """A source's files, from its data set."""
     encoded = dataset.read(ref)
     if encoded.source_id != bundle.source.source_id:
-        raise BankError(
-            sentence(dataset.root / str(ref.image), "changed while it was read", fix="run the rebuild again")
-        )
+        fix = "run the rebuild again, with --rehash where its time is the old one"
+        raise UnfinishedError(sentence(dataset.root / str(ref.image), "changed while it was read", fix=fix))
     return encoded

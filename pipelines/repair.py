@@ -104,6 +104,8 @@ def repair(bank: str | Path, *, progress: Progress = silent, **options: Any) -> 
         with events.stage("extract"):
             extracted = extract_all(work, settings, chosen, events, progress)
         done = publish_next(work, settings, rest, extracted, chosen, events, progress, started)
+        with events.stage("look"):
+            _refuse_left(find_damage(path, load_current(path), progress))
     return RepairReport(
         path, done.generation, done.published, damage.sentences, len(damage.shards), len(damage.parts), done.n_new,
         done.n_rejected, lost, time.monotonic() - started,
@@ -132,6 +134,12 @@ def find_damage(bank: Path, manifest: Manifest, progress: Progress = silent) -> 
             said = next(damage_of_parts([IndexPart(part_folder(bank) / part.id, part)], covered), None)
             parts |= {part.id: said} if said else {}
     return Damage(shards, parts, stamps)
+
+
+def _refuse_left(damage: Damage) -> None:
+    """Raises DamagedBankError where what was made again is damaged all the same."""
+    if damage:
+        raise DamagedBankError(f"{damage.sentences[0]} (after the repair; make a new bank, and report this)")
 
 
 def _without(manifest: Manifest, damage: Damage) -> Manifest:

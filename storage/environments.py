@@ -11,6 +11,8 @@ from typing import Any
 
 import lmdb
 
+from .errors import DamagedBankError, sentence
+
 LMDB_ENGINE = 0
 """The 0.9 engine, whose files the 1.0 engine cannot read."""
 _OPEN_ENVIRONMENTS = 64
@@ -34,10 +36,17 @@ def reading(folder: str) -> Iterator[Any]:
                 _environments.pop(other).close()
             while len(_environments) >= _OPEN_ENVIRONMENTS:
                 _environments.popitem(last=False)[1].close()
-            _environments[key] = lmdb.open(folder, readonly=True, lock=False, readahead=False, lib_version=LMDB_ENGINE)
+            _environments[key] = _open(folder)
         _environments.move_to_end(key)
         with _environments[key].begin() as transaction:
             yield transaction
+
+
+def _open(folder: str) -> Any:
+    try:
+        return lmdb.open(folder, readonly=True, lock=False, readahead=False, lib_version=LMDB_ENGINE)
+    except lmdb.Error as error:
+        raise DamagedBankError(sentence(folder, f"cannot be opened ({error})", fix="run `zeuxis repair`")) from error
 
 
 def _key(folder: str) -> tuple[str, int, int]:

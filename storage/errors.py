@@ -10,7 +10,8 @@ ZeuxisError
 │   ├── SchemaError       the bank was written by a newer zeuxis
 │   ├── DamagedBankError  a file of the bank is missing, cut short or altered
 │   ├── BankBusyError     somebody else is writing the bank
-│   └── NoRoomError       the disk is nearly full
+│   └── UnfinishedError   work that had begun could not be finished; the same run may go better
+│       └── NoRoomError   the disk is nearly full
 ├── InstallationError     two wheels of one library, a file system without hard links
 └── SourceError           one source of a data set: becomes a row in rejects.parquet
 """
@@ -65,7 +66,11 @@ class BankBusyError(BankError):
     """Somebody else is writing the bank."""
 
 
-class NoRoomError(BankError):
+class UnfinishedError(BankError):
+    """Work that had begun could not be finished: the disk, a worker or the scheduler failed. It may be run again."""
+
+
+class NoRoomError(UnfinishedError):
     """The disk is nearly full: the work is stopped while what is done can still be kept."""
 
 

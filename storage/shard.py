@@ -33,7 +33,7 @@ from .appearance import Appearance, join_appearances
 from .checks import FileEntry, check_size, checked_file, damage_of, file_entry
 from .codec import Codec, seal, unseal
 from .environments import LMDB_ENGINE, reading
-from .errors import BankError, DamagedBankError, SchemaError, sentence
+from .errors import DamagedBankError, SchemaError, UnfinishedError, sentence
 from .footprints import Footprints, SegmentColumns, TiledRegions, join_sources
 from .records import (
     TABLES,
@@ -170,7 +170,7 @@ class ShardWriter:
         """Takes in one source: its bytes go to LMDB in one transaction, its rows are kept until `publish`.
 
         Raises:
-            BankError: LMDB cannot write.
+            UnfinishedError: LMDB cannot write.
         """
         files.fault_point(self._path)
         try:
@@ -181,8 +181,8 @@ class ShardWriter:
             raise self._full(error) from error
         self._bundles.append(replace(bundle, blobs={}))
 
-    def _full(self, error: lmdb.Error) -> BankError:
-        return BankError(sentence(self.folder, f"cannot be written ({error})", fix="make room on its disk"))
+    def _full(self, error: lmdb.Error) -> UnfinishedError:
+        return UnfinishedError(sentence(self.folder, f"cannot be written ({error})", fix="make room on its disk"))
 
     def reject(self, record: RejectRecord) -> None:
         """Takes in one input that could not be used."""
@@ -216,24 +216,11 @@ class ShardWriter:
         )
         files.write_bytes(self._path / MARKER, json.dumps(entry.to_json(), indent=1).encode())
         files.fsync_folder(self._path)
-        return self._settle(_with_marker(entry, self._path))
-
-    def _settle(self, entry: ShardEntry) -> ShardEntry:
-        """Renames the folder, unless the same task ran before, or runs twice: then the first one's stays."""
-        target = self.folder / entry.id
-        try:
-            files.rename(self._path, target)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                raise
-            if (done := finished_shard(target)) is not None:
-                return done
-            files.remove_tree(target)
-            files.rename(self._path, target)
-        return entry
+        return settle(self._path, self.folder / entry.id, _with_marker(entry, self._path))
 
     def _id(self) -> str:
-        names = sorted(bundle.source.content + bundle.source.source for bundle in self._bundles)
+        sources = [bundle.source for bundle in self._bundles]
+        names = sorted(f"{source.content}{source.source} {source.stamp}" for source in sources)
         names += sorted(f"{record.source} {record.reason} {record.stamp}" for record in self._rejects)
         return hashlib.blake2b("\n".join([self.settings, *names]).encode(), digest_size=8).hexdigest()
 
@@ -388,6 +375,24 @@ def finished_shard(path: Path) -> ShardEntry | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, DamagedBankError):
         return None
     return entry if sound else None
+
+
+def settle(path: Path, target: Path, entry: ShardEntry) -> ShardEntry:
+    """Renames a finished folder to its shard's id, unless the same task ran before, or runs twice: that one's stays.
+
+    Returns the entry of the shard that is there now: of equal content, the bytes of its files may be others.
+    """
+    try:
+        files.rename(path, target)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        done = finished_shard(target)
+        if done is not None and (done.id, done.settings, done.rows) == (entry.id, entry.settings, entry.rows):
+            return done
+        files.remove_tree(target)
+        files.rename(path, target)
+    return entry
 
 
 def check_schema(path: Path, row: Mapping[str, Any]) -> None:

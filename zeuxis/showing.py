@@ -35,15 +35,15 @@ def size_of(text: str, option: str) -> tuple[int, int]:
     return int(rows), int(cols)
 
 
-def bytes_of(text: str, option: str) -> int:
+def parse_bytes(text: str, option: str) -> int:
     """`4GiB`, `500MB`, `1e9` as bytes.
 
     Raises:
         InputError: it is not of that form.
     """
-    from dask.utils import parse_bytes
+    from dask.utils import parse_bytes as parsed
 
     try:
-        return int(parse_bytes(text))
+        return int(parsed(text))
     except ValueError as error:
         raise InputError(sentence(option, expected="bytes, such as 4GiB", found=repr(text))) from error

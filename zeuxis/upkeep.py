@@ -9,11 +9,11 @@ import typer
 
 from .options import BankPath
 from .progress import progress_bar
-from .showing import bytes_of, show, size_of
+from .showing import parse_bytes, show, size_of
 from .storage.errors import InputError, sentence
 
 if TYPE_CHECKING:
-    from .pipelines.publishing import RebuildReport
+    from .pipelines.accounts import RebuildReport
 
 _Workers = Annotated[
     int | None, typer.Option(help="Processes of the local cluster; default one a core; 0 works without Dask.")
@@ -70,7 +70,7 @@ def rebuild(
             dataset, bank, frame=size_of(frame, "--frame") if frame else None, min_area=min_area, join_thin=join_thin,
             patches=patches, edge_model=edge_model, depth_rule=depth_rule, depth_model=depth_model,
             keep_sources=keep_sources, classes=classes, split=split or (), shard_size=shard_size, scheduler=scheduler,
-            workers=workers, memory=bytes_of(memory, "--memory") if memory else None, collect=collect,
+            workers=workers, memory=parse_bytes(memory, "--memory") if memory else None, collect=collect,
             max_pixels=max_pixels, rehash=rehash, retry=retry or (), allow_shrink=allow_shrink, keep=keep, plan=plan,
             report=report, log=log, metrics=metrics, progress=progress,
         )  # fmt: skip
@@ -96,22 +96,28 @@ def datasets() -> None:
 
 def orderings(
     bank: BankPath,
-    agreement: Annotated[
+    agreement: Annotated[bool, typer.Option("--agreement", help="Compare two ways of ordering.")] = False,
+    between: Annotated[
         str, typer.Option(metavar="A,B", help="Two of depth, disparity, network and ground.")
     ] = "depth,ground",
     depth_model: Annotated[Path | None, typer.Option(help="Depth network, for network.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the class pairs into this picture.")] = None,
     table: Annotated[Path | None, typer.Option(help="Write the class pairs as CSV.")] = None,
 ) -> None:
-    """Tell how far two ways of ordering segments agree."""
+    """Count orderings by origin, or compare two origins."""
     from .index.figure import check_figure, save_figure
     from .ingest.depth import DepthModel
     from .pipelines.agreement import agreement as compare
+    from .pipelines.agreement import origins
     from .storage.outputs import check_output, write_outputs
 
-    a, comma, b = agreement.partition(",")
+    if not agreement:
+        if figure or table or depth_model:
+            raise InputError(sentence("--figure, --table and --depth-model", expected="--agreement", found="none"))
+        return show(origins(bank))
+    a, comma, b = between.partition(",")
     if not comma:
-        raise InputError(sentence("--agreement", expected="two ways, such as depth,ground", found=repr(agreement)))
+        raise InputError(sentence("--between", expected="two ways, such as depth,ground", found=repr(between)))
     if figure:
         check_figure(figure)
     if table:
@@ -191,7 +197,7 @@ def repair(
     with progress_bar("sources") as progress:
         done = repair(
             bank, scheduler=scheduler, workers=workers, log=log, metrics=metrics, progress=progress,
-            memory=bytes_of(memory, "--memory") if memory else None,
+            memory=parse_bytes(memory, "--memory") if memory else None,
         )  # fmt: skip
     for line in done.damage:
         typer.echo(f"  {line}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from importlib import import_module
@@ -11,9 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...storage.errors import DatasetError, sentence
-from .remote import check_url
-
-_URL = re.compile(r"^([a-z][a-z0-9+.-]*)(://|::)")
+from .remote import URL, check_url
 
 
 class FileInfo(NamedTuple):
@@ -36,11 +33,11 @@ def open_root(root: str | Path) -> Path:
     Raises:
         DatasetError: the URL's protocol is unknown, refused (`pipe:` runs programs) or needs a package that is missing.
     """
-    match = _URL.match(str(root))
+    match = URL.match(str(root))
     check_url(str(root))
     if match is None or isinstance(root, Path):
         return Path(os.path.expanduser(root)).resolve()
-    if match[1] in ("file", "local"):
+    if match[1].lower() in ("file", "local"):
         return Path(str(root)[match.end() :]).resolve()
     try:
         path: Any = import_module("upath").UPath(str(root))

@@ -14,7 +14,7 @@ PACKAGES = {
 """Protocol to the package that fsspec needs for it; `file` and `memory` need none."""
 PROTOCOLS = ("file", "local", "memory", *PACKAGES)
 
-_URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
+URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
 _SECRET = re.compile(r"(key|token|secret|signature|password|passwd|credential|auth|sig|policy)", re.IGNORECASE)
 
 
@@ -29,7 +29,7 @@ def check_url(path: str) -> None:
         raise DatasetError(
             sentence("pipe:", expected="files", found="a program to run", fix="run it first and give what it wrote")
         )
-    match = _URL.match(path)
+    match = URL.match(path)
     if match is None:
         return
     protocol, where = match[1].lower(), public(path)

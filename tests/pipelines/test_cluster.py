@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from zeuxis.pipelines.cluster import cluster, run_tasks, tell, terminable, worker_folder
-from zeuxis.storage.errors import InputError, InstallationError, SourceError
+from zeuxis.storage.errors import InputError, SourceError, UnfinishedError
 
 BUDGET = 450 << 20
 Numbers = tuple[int, ...]
@@ -303,7 +303,7 @@ def die(job: Any) -> None:
 
 
 def test_workers_that_die_of_anything_are_said_to_be_at_fault(two: Any) -> None:
-    with pytest.raises(InstallationError, match="memory"):
+    with pytest.raises(UnfinishedError, match="memory"):
         list(run(two, die, [1], attempts=1))
 
 
@@ -355,7 +355,7 @@ def test_a_scheduler_whose_workers_all_left_is_not_waited_for_for_ever(
     monkeypatch.setattr("zeuxis.pipelines.cluster.PATIENCE_SECONDS", 0.5)
     empty.scale(1)
     endless = iter(lambda: (1,), None)
-    with cluster(empty.scheduler_address) as client, pytest.raises(InstallationError, match="no worker"):
+    with cluster(empty.scheduler_address) as client, pytest.raises(UnfinishedError, match="no worker"):
         [empty.scale(0) for _ in run(client, squared, endless)]
 
 
@@ -374,7 +374,7 @@ def test_a_scheduler_that_goes_away_is_said_in_one_sentence(monkeypatch: pytest.
     with subprocess.Popen([sys.executable, "-c", SCHEDULER], **pipes) as process:
         address = process.stdout.readline().strip()
         try:
-            with cluster(address) as client, pytest.raises(InstallationError) as caught:
+            with cluster(address) as client, pytest.raises(UnfinishedError) as caught:
                 [process.kill() for _ in run(client, abs, range(1000))]
         finally:
             process.kill()

@@ -22,7 +22,14 @@ import pytest
 from zeuxis.pipelines import events as events_module
 from zeuxis.pipelines.events import Events, bank_bytes, exit_code_of, render_metrics
 from zeuxis.storage.checks import FileEntry
-from zeuxis.storage.errors import BankBusyError, DamagedBankError, DatasetError, InputError, NoRoomError
+from zeuxis.storage.errors import (
+    BankBusyError,
+    DamagedBankError,
+    DatasetError,
+    InputError,
+    NoRoomError,
+    UnfinishedError,
+)
 
 BANK = Path("/banks/street")
 
@@ -283,7 +290,7 @@ def test_another_bank_has_its_own_metrics(tmp_path):
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(InputError("x"), 2), (DatasetError("x"), 2), (BankBusyError("x"), 2), (NoRoomError("x"), 1),
+    [(InputError("x"), 2), (DatasetError("x"), 2), (BankBusyError("x"), 2), (NoRoomError("x"), 1), (UnfinishedError("x"), 1),
      (DamagedBankError("x"), 1), (OSError(28, "full"), 1), (RuntimeError("x"), 1), (KeyboardInterrupt(), 130),
      (SystemExit(143), 143)],
 )  # fmt: skip

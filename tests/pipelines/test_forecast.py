@@ -200,6 +200,5 @@ def test_the_work_stops_before_the_disk_is_full(tmp_path, monkeypatch):
 
 
 def test_what_is_running_is_counted_as_large_as_the_largest_so_far():
-    done = [entry(10, 100, 5 * MB), entry(10, 300, 9 * MB)]
-    assert next_bytes(done, 4) == 36 * MB + 400 * 400
-    assert next_bytes([], 4) == 0
+    assert next_bytes(9 * MB, 400, 4) == 36 * MB + 400 * 400
+    assert next_bytes(0, 0, 4) == 0

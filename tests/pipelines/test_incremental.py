@@ -299,3 +299,25 @@ def test_a_source_that_is_moved_to_the_test_split_is_there_in_the_bank(
     rows = Reader(bank).table("segments", {"split": "test"}).to_pylist()
     assert {(row["source"], row["group"]) for row in rows} == {("folder/p07", "folder/street")}
     assert ids(bank) == before
+
+
+def test_a_collected_shard_that_is_there_already_keeps_the_hashes_of_its_own_files(photos: Any, bank: Path):
+    photos.add("a", "b")
+    night(photos.spec, bank, shard_size=1)
+    first = photos.image("a").read_bytes()
+    photos.write(photos.image("a"), np.full((48, 64, 3), 7, np.uint8))
+    night(photos.spec, bank, shard_size=1)
+    photos.image("a").write_bytes(first)
+    night(photos.spec, bank, shard_size=1, collect=True)
+    assert list(verify(bank, deep=True)) == []
+
+
+def test_a_page_that_cannot_be_drawn_costs_no_generation(photos: Any, bank: Path, monkeypatch: Any):
+    def broken(*_: Any) -> None:
+        raise ValueError("no such font")
+
+    monkeypatch.setattr("zeuxis.pipelines.rebuild_report.rebuild_report", broken)
+    photos.add("a", "b")
+    with pytest.warns(UserWarning, match="cannot be drawn .ValueError: no such font"):
+        report = night(photos.spec, bank, report=True)
+    assert (report.published, report.generation, report.report) == (True, 1, None)
