@@ -22,6 +22,7 @@ import yaml
 
 from ..storage.errors import InputError, InstallationError, SourceError, sentence
 from ..storage.images import Depth, Photograph
+from ..storage.plain_yaml import load_yaml
 
 REASON = "no-network-depth"
 """Of a source for which the network gave no usable map."""
@@ -186,7 +187,7 @@ def read_settings(path: Path) -> DepthSettings:
         InputError: no such file, no YAML, or a value that cannot be used; named.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         found = "no such file" if isinstance(error, FileNotFoundError) else f"one that cannot be read ({error})"
         raise _wrong(path, found) from error

@@ -9,6 +9,7 @@ import yaml
 
 from ..storage.classes import VOID, ClassTable, SemanticClass
 from ..storage.errors import InputError, sentence
+from ..storage.plain_yaml import load_yaml
 
 ClassMap = Mapping[str, Mapping[str, str | None]]
 """Data set (kind, or name in the bank) to its class names to the bank's; `None` for void."""
@@ -25,7 +26,7 @@ def load_class_map(path: str | Path) -> ClassMap:
         InputError: no such file, or not of that form.
     """
     try:
-        found = yaml.safe_load(Path(path).read_text())
+        found = load_yaml(Path(path).read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(sentence(path, f"cannot be read as YAML ({' '.join(str(error).split())})")) from error
     if not isinstance(found, dict) or not all(

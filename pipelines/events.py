@@ -225,6 +225,17 @@ class _Log:
             ) from error
         self._torn = path.is_file() and not _ends_a_line(self._file)
         self._warned = False
+        if (
+            path.is_file()
+            and os.fstat(self._file).st_size
+            and not _FIRST.startswith(os.pread(self._file, len(_FIRST), 0))
+        ):
+            os.close(self._file)
+            raise InputError(
+                sentence(
+                    f"log {path}", expected="no file, or a log of zeuxis", found="another file", fix="choose another"
+                )
+            )
 
     def append(self, line: str) -> None:
         """One line; a log that can no longer be written ends no run."""
@@ -244,6 +255,10 @@ class _Log:
 
     def close(self) -> None:
         os.close(self._file)
+
+
+_FIRST = b'{"time": "'
+"""How a log begins; what begins otherwise is something else, such as a manifest or a photograph, and stays as it is."""
 
 
 def _ends_a_line(file: int) -> bool:

@@ -156,7 +156,7 @@ def _is_text(name: str) -> bool:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        return path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
     except OSError as error:
         said = f"cannot be read ({error.strerror})"
         raise InputError(sentence(path, said, fix="give a file with the name of one source a line")) from error

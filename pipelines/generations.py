@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..storage import files
-from ..storage.checks import check_size
+from ..storage.checks import damage_of
 from ..storage.errors import BankError, DamagedBankError, InputError, sentence
 from ..storage.manifest import (
     Manifest,
@@ -141,7 +141,7 @@ def rollback(bank: str | Path, generation: int | None = None) -> Rollback:
 
     Raises:
         InputError: there is no such generation, it is the current one, or it holds a source that was forgotten.
-        BankError: the bank cannot be used, or is being written; a file of that generation is missing or cut short.
+        BankError: the bank cannot be used, or is being written; a file of that generation is damaged.
     """
     path = _path(bank)
     load_current(path)  # before the folder is touched
@@ -224,13 +224,11 @@ def _chosen(bank: Path, current: int, generation: int | None) -> int:
 
 
 def _check_complete(bank: Path, target: Manifest) -> None:
-    """Refuses a generation of which a file is missing or has another size."""
+    """Refuses a generation of which a file is not what was published."""
     for entries in target.pieces(bank).values():
         for path, entry in entries.items():
-            try:
-                check_size(path, entry)
-            except DamagedBankError as error:
-                raise DamagedBankError(f"generation {target.generation} is damaged: {error}") from error
+            if said := damage_of(path, entry):
+                raise DamagedBankError(f"generation {target.generation} is damaged: {said}")
 
 
 def _check_forgotten(bank: Path, target: Manifest, current: Manifest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -147,6 +148,7 @@ def survey_all(work: Work, reader: Reader | None, options: RebuildOptions) -> No
 
 def plan_all(work: Work, options: RebuildOptions) -> None:
     """Finds out what is to be read, unchanged, unusable or gone; refuses where too much is gone."""
+    _warn_of_reasons(work, options.retry)
     anew = ALL in work.changes
     staying = dict(work.elsewhere)
     for survey in work.surveys if not anew else ():
@@ -165,6 +167,17 @@ def plan_all(work: Work, options: RebuildOptions) -> None:
         work.plans.append(plan)
     if not any(plan.due or plan.reused or plan.forgotten for plan in work.plans):
         raise nothing_usable(work, [record.message for plan in work.plans for record in plan.rejects])
+
+
+def _warn_of_reasons(work: Work, retry: Collection[str]) -> None:
+    """Tells of reasons that are to be tried again and that no reject has: one of them may be misspelt."""
+    there = {row.reason for survey in work.surveys for row in survey.known.rejects.values()}
+    if strange := sorted(set(retry) - there - {ANY_REASON}):
+        known = ", ".join(sorted(there)) or "no reject"
+        said = sentence(
+            "retry", expected=f"{ANY_REASON}, or a reason that the bank has, {known}", found=", ".join(strange)
+        )
+        warnings.warn(said, stacklevel=2)
 
 
 def refuse_losses(survey: Survey, gone: Sequence[str], most: float) -> None:

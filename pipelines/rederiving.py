@@ -75,6 +75,9 @@ def _given_up(job: RederiveJob) -> RederiveJob:
 
 def rederive_shard(job: RederiveJob) -> tuple[str, dict[str, Any]]:
     """The Dask task: writes the shard anew; returns the id of the old one and the entry of the new one as JSON."""
+    import cv2
+
+    cv2.setNumThreads(1)  # as in `extract_shard`: with more threads, edges and so key patches come out otherwise
     shard = Shard(shard_folder(job.bank) / job.shard.id, job.shard)
     dataset = open_dataset(job.dataset)
     frame = job.extraction.settings.geometry.frame

@@ -75,6 +75,8 @@ def checked_file(path: Path, entry: FileEntry, fix: str = RESTORE) -> Path:
 def damage_of(path: Path, entry: FileEntry) -> str | None:
     """What is wrong with a file by its size and SHA-256, in a sentence; None where nothing is."""
     try:
+        if path.exists() and not path.is_file():  # a named pipe would be read for ever
+            check_size(path, entry)
         found = file_entry(path)
     except DamagedBankError as error:
         return str(error)

@@ -76,7 +76,7 @@ class EncodedSource:
     depth: bytes | None = None
     instances: bytes | None = None
 
-    @property
+    @cached_property
     def source_id(self) -> str:
         """32 hex digits of blake2b over image, layout, depth and instance bytes, each preceded by its length."""
         digest = hashlib.blake2b(digest_size=16)

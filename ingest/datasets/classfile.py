@@ -15,6 +15,7 @@ import yaml
 from ...storage.classes import VOID, Colour, SemanticClass, colour_of
 from ...storage.decoding import Stereo
 from ...storage.errors import DatasetError, sentence
+from ...storage.plain_yaml import load_yaml
 
 FILE_NAMES = ("classes.yaml", "classes.yml", "classes.csv")
 DEFAULT_VOID = 255
@@ -255,7 +256,7 @@ def _yaml_rows(path: Path) -> tuple[Sequence[object], float | None]:
 
 def _yaml(path: Path) -> object:
     try:
-        return yaml.safe_load(path.read_text("utf-8"))
+        return load_yaml(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise DatasetError(sentence(path, f"cannot be read as YAML ({error})", fix="correct its syntax")) from error
 

@@ -88,16 +88,15 @@ def _list_local(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[Fi
         raise _unlistable(folder, error) from error
     for entry in entries:
         path = prefix + entry.name
-        if entry.is_dir():
-            if entry.name.startswith("."):
-                yield FileInfo(path, "-", False)
-            else:
-                yield from _list_local(entry.path, f"{path}/", (*above, real))
-            continue
-        try:
-            yield FileInfo(path, _local_stamp(entry.stat()), entry.is_file())
+        try:  # a link in a circle cannot even be asked whether it is a folder
+            folder_below = entry.is_dir()
+            info = None if folder_below else FileInfo(path, _local_stamp(entry.stat()), entry.is_file())
         except OSError:
-            yield FileInfo(path, "-", False)
+            folder_below, info = False, None
+        if folder_below and not entry.name.startswith("."):
+            yield from _list_local(entry.path, f"{path}/", (*above, real))
+        else:
+            yield info or FileInfo(path, "-", False)
 
 
 def _list_remote(root: Any, folder: str) -> Iterator[FileInfo]:

@@ -195,6 +195,9 @@ class Parquet(ShardFiles):
         """
         pictures = [field.name for field in schema if _holds_pictures(field.type)]
         columns = {}
+        if twins := [name for name in pictures if schema.names.count(name) > 1]:
+            said = sentence(place, expected="every column once", found=f"{twins[0]} twice", fix="rename one of them")
+            raise SourceError("unexpected-columns", said)
         for role in _PICTURES:
             option = self.options.get(role)
             if option == "none" or (role == "labels" and not self.labelled):

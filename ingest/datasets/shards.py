@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import re
@@ -161,6 +162,8 @@ def open_shard(place: Path) -> BinaryIO:
     if is_remote(place):
         file: BinaryIO = place.fs.open(place.path, "rb", block_size=1 << 16, cache_type="readahead")  # type: ignore[attr-defined]
         return file
+    if place.exists() and not place.is_file():  # a named pipe that nobody writes would hold the run up for ever
+        raise OSError(errno.EINVAL, "is no regular file", str(place))
     return place.open("rb", buffering=0)
 
 
