@@ -21,7 +21,7 @@ square roots: Arandjelovic and Zisserman, "Three things everyone should know" (C
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import cv2
@@ -52,6 +52,10 @@ _MIDDLE = 128.0  # grey, in a and b
 _STRETCH = np.array([1.0, 3.0, 3.0])
 _LEVELS = 16  # to which a gradient's components are quantised, evenly in log2(1 + quarter of it)
 _PER_OCTAVE = (_LEVELS - 1) / 8
+_COLOURS = 3 * 256  # where, in what is counted of a segment, the next part begins
+_HALVES = _COLOURS + 2 * 4
+_GRADIENTS = _HALVES + OCTAVES * _LEVELS * _LEVELS
+_ENTRIES = _GRADIENTS + 1
 
 
 def _overlapping(values: Vectors, centres: list[float]) -> Vectors:
@@ -91,22 +95,30 @@ def describe(pixels: Photograph, mask: Mask) -> Bytes:
     return found
 
 
-def describe_all(crops: Sequence[tuple[Photograph, Mask]]) -> Bytes:
+def describe_all(crops: Iterable[tuple[Photograph, Mask]]) -> Bytes:
     """The appearance of many segments, `(n, 64)` uint8: as `describe`, and faster than one by one."""
-    n = len(crops)
-    colours, halves = np.zeros((n, 3, 256)), np.zeros((n, 2, 4))
-    gradients, solid = np.zeros((n, OCTAVES, _LEVELS * _LEVELS)), np.zeros((n, 1))
-    for i, crop in enumerate(crops):
-        pixels, mask = _sampled(*crop)
-        lab = cv2.cvtColor(_inside(pixels, mask), cv2.COLOR_RGB2LAB)  # the slowest step, so of the segment alone
-        _count(lab[0], mask, _LEVEL_OF, colours[i], halves[i], gradients[i])
-        solid[i] = 255 * _solid(crop[1])
+    counted = [_counted(*crop) for crop in crops]
+    n = len(counted)
+    rows = np.stack(counted) if counted else np.zeros((0, _ENTRIES))
+    colours, halves = rows[:, :_COLOURS].reshape(n, 3, 256), rows[:, _COLOURS:_HALVES].reshape(n, 2, 4)
+    gradients, solid = rows[:, _HALVES:-1].reshape(n, OCTAVES, _LEVELS * _LEVELS), rows[:, -1:]
     area = halves[..., 3].sum(axis=1)[:, None]
     shares = colours / area[..., None]
     entries = np.concatenate(
         [*_moments(shares), _lower_less_upper(halves), _colours(shares), _texture(gradients), solid], axis=1
     )
     found: Bytes = np.rint(entries).clip(0, 255).astype(np.uint8)
+    return found
+
+
+def _counted(pixels: Photograph, mask: Mask) -> Vectors:
+    """What is counted of one segment: colours `(3, 256)`, halves `(2, 4)`, gradients `(OCTAVES, 256)`, solid."""
+    part, own = _sampled(pixels, mask)
+    inside, upper = _inside(part, own)
+    lab = cv2.cvtColor(inside, cv2.COLOR_RGB2LAB)  # the slowest step, so of the segment alone
+    found = np.zeros(_ENTRIES)
+    inner = _count(lab[0], upper, own, _LEVEL_OF, found)
+    found[-1] = 255 * (inner / lab.shape[1] if own.shape == mask.shape else _solid(mask))
     return found
 
 
@@ -185,73 +197,85 @@ def _rooted(shares: Vectors) -> Vectors:
 
 @nb.njit(cache=True, nogil=True)
 def _inside(pixels, mask):  # type: ignore[no-untyped-def]
-    """The pixels of a segment, row by row, `(1, n, 3)` uint8."""
-    n = 0
-    for row in range(mask.shape[0]):
-        for col in range(mask.shape[1]):
-            n += mask[row, col]
-    found = np.empty((1, n, 3), np.uint8)
-    n = 0
-    for row in range(mask.shape[0]):
-        for col in range(mask.shape[1]):
+    """The pixels of a segment, row by row, `(1, n, 3)` uint8, and how many of them lie in the upper half."""
+    rows, cols = mask.shape
+    found, n, upper = np.empty((mask.size, 3), np.uint8), 0, 0
+    for row in range(rows):
+        if 2 * row >= rows and 2 * row - 2 < rows:
+            upper = n
+        for col in range(cols):
             if mask[row, col]:
-                for channel in range(3):
-                    found[0, n, channel] = pixels[row, col, channel]
+                found[n, 0], found[n, 1], found[n, 2] = pixels[row, col, 0], pixels[row, col, 1], pixels[row, col, 2]
                 n += 1
-    return found
+    return found[:n].reshape(1, n, 3), upper if rows > 1 else n
 
 
 @nb.njit(cache=True, nogil=True)
-def _count(lab, mask, level_of, histograms, halves, gradients):  # type: ignore[no-untyped-def]
-    """Colours of a segment, and its gradients at every octave, `(OCTAVES, levels squared)`; `lab` as `_inside` is."""
-    light = _count_colours(lab, mask, histograms, halves)
+def _count_colours(lab, upper, histograms, halves):  # type: ignore[no-untyped-def]
+    """Adds a segment's pixels to the histograms of L, a, b, `(3, 256)`, and to the sums of L, a, b and 1, `(2, 4)`.
+
+    Args:
+        lab: `(n, 3)` uint8; upper: how many of the first of these are the upper half.
+    """
+    counts = np.zeros((2, 3, 256), np.int32)  # neighbours are alike: they take turns, and need not wait for each other
+    for half, begin, end in ((0, 0, upper), (1, upper, len(lab))):
+        counts[:] = 0
+        for i in range(begin, end):
+            for channel in range(3):
+                counts[i & 1, channel, lab[i, channel]] += 1
+        halves[half, 3] += end - begin
+        for channel in range(3):
+            for value in range(256):
+                count = counts[0, channel, value] + counts[1, channel, value]
+                histograms[channel, value] += count
+                halves[half, channel] += count * value
+
+
+@nb.njit(cache=True, nogil=True)
+def _count(lab, upper, mask, level_of, found):  # type: ignore[no-untyped-def]
+    """Counts the colours of a segment, and the gradients of its L at every octave; `lab`, `upper` as above.
+
+    Returns:
+        How many pixels have all their neighbours.
+    """
+    _count_colours(lab, upper, found[:_COLOURS].reshape(3, 256), found[_COLOURS:_HALVES].reshape(2, 4))
+    light, n = np.zeros(mask.shape, np.uint8), 0
+    for row in range(mask.shape[0]):
+        for col in range(mask.shape[1]):
+            if mask[row, col]:
+                light[row, col] = lab[n, 0]
+                n += 1
+    gradients = found[_HALVES:_GRADIENTS].reshape(OCTAVES, _LEVELS * _LEVELS)
     _count_gradients(light, mask, level_of, gradients[0])
     for octave in range(1, OCTAVES):
         light, mask = _halved(light, mask)
         _count_gradients(light, mask, level_of, gradients[octave])
-
-
-@nb.njit(cache=True, nogil=True)
-def _count_colours(lab, mask, histograms, halves):  # type: ignore[no-untyped-def]
-    """Adds a segment's pixels to the histograms of L, a, b, `(3, 256)`, and to the sums of L, a, b and 1, `(2, 4)`.
-
-    Returns:
-        L in place, `(h, w)` uint8, 0 outside.
-    """
-    rows, cols = mask.shape
-    light, n = np.zeros((rows, cols), np.uint8), 0
-    for row in range(rows):
-        half = halves[1] if 2 * row >= rows else halves[0]
-        for col in range(cols):
-            if mask[row, col]:
-                half[3] += 1
-                light[row, col] = lab[n, 0]
-                for channel in range(3):
-                    value = lab[n, channel]
-                    histograms[channel, value] += 1
-                    half[channel] += value
-                n += 1
-    return light
+    return gradients[0].sum()
 
 
 @nb.njit(cache=True, nogil=True)
 def _count_gradients(light, mask, level_of, joint):  # type: ignore[no-untyped-def]
     """Adds the Sobel gradients, by the levels of both components, of pixels with all neighbours."""
-    for row in range(1, light.shape[0] - 1):
-        inside = 0  # columns up to this one, in a run, whose three pixels are all the segment's
-        for right in range(light.shape[1]):
-            if not (mask[row - 1, right] and mask[row, right] and mask[row + 1, right]):
-                inside = 0
-                continue
-            inside += 1
-            if inside >= 3:
-                col = right - 1
-                a, b, c = np.int32(light[row - 1, col - 1]), np.int32(light[row - 1, col]), light[row - 1, col + 1]
-                d, e = np.int32(light[row, col - 1]), np.int32(light[row, col + 1])
-                f, g, h = np.int32(light[row + 1, col - 1]), np.int32(light[row + 1, col]), light[row + 1, col + 1]
-                across = abs(c - a + 2 * (e - d) + h - f)
-                down = abs(f - a + 2 * (g - b) + h - c)
-                joint[_LEVELS * level_of[across] + level_of[down]] += 1
+    rows, cols = light.shape
+    if rows < 3 or cols < 3:
+        return
+    whole = np.empty(cols, np.bool_)
+    sums, differences = np.empty(cols, np.int16), np.empty(cols, np.int16)  # of three rows, by column
+    counts = np.zeros((2, _LEVELS * _LEVELS), np.int32)  # which take turns, see `_count_colours`
+    for row in range(1, rows - 1):
+        above, middle, below = light[row - 1], light[row], light[row + 1]
+        first, second, third = mask[row - 1], mask[row], mask[row + 1]
+        for col in range(cols):
+            whole[col] = first[col] & second[col] & third[col]
+            sums[col] = np.int16(above[col]) + 2 * np.int16(middle[col]) + np.int16(below[col])
+            differences[col] = np.int16(below[col]) - np.int16(above[col])
+        for col in range(1, cols - 1):
+            if whole[col - 1] & whole[col] & whole[col + 1]:
+                across = abs(sums[col + 1] - sums[col - 1])
+                down = abs(differences[col - 1] + 2 * differences[col] + differences[col + 1])
+                counts[col & 1, _LEVELS * level_of[across] + level_of[down]] += 1
+    for i in range(len(joint)):
+        joint[i] += counts[0, i] + counts[1, i]
 
 
 @nb.njit(cache=True, nogil=True)
@@ -260,9 +284,10 @@ def _halved(light, mask):  # type: ignore[no-untyped-def]
     rows, cols = light.shape[0] // 2, light.shape[1] // 2
     half, inside = np.empty((rows, cols), np.uint8), np.empty((rows, cols), np.bool_)
     for row in range(rows):
+        above, below, one, two = light[2 * row], light[2 * row + 1], mask[2 * row], mask[2 * row + 1]
         for col in range(cols):
-            y, x = 2 * row, 2 * col
-            inside[row, col] = mask[y, x] and mask[y, x + 1] and mask[y + 1, x] and mask[y + 1, x + 1]
-            total = np.int32(light[y, x]) + light[y, x + 1] + light[y + 1, x] + light[y + 1, x + 1]
+            x = 2 * col
+            inside[row, col] = one[x] & one[x + 1] & two[x] & two[x + 1]
+            total = np.int32(above[x]) + above[x + 1] + below[x] + below[x + 1]
             half[row, col] = (total + 2) >> 2
     return half, inside

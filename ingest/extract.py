@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
@@ -11,12 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ..storage.appearance import Appearance
-from ..storage.classes import ClassTable, Layout
+from ..storage.classes import VOID, ClassTable, Layout
 from ..storage.codec import Mask, encode_segment
 from ..storage.images import Photograph
 from ..storage.layouts import Geometry, sample_to_frame
 from ..storage.manifest import DatasetEntry
-from ..storage.records import OrderingRecord, PatchRecord, Record, RejectRecord, SegmentRecord, SourceRecord
+from ..storage.records import (
+    OrderingRecord,
+    PatchRecord,
+    Record,
+    RejectRecord,
+    SegmentRecord,
+    SourceRecord,
+    make_rows,
+)
 from ..storage.shard import SourceBundle, blob_key, sealed_files
 from .appearance import DESCRIPTOR, describe_all
 from .datasets.base import EncodedSource, Source, SourceRef, group_name
@@ -94,22 +102,20 @@ def extract(ref: SourceRef, encoded: EncodedSource, source: Source, job: Extract
         job: settings, classes and data set.
         stamp: of its files, see `SourceRecord`.
     """
-    layout, source_id = (
-        job.dataset.to_bank(source.layout),
-        encoded.source_id,
-    )  # which is hashed whenever it is asked for
+    layout, source_id = job.dataset.to_bank(source.layout), encoded.source_id
     segments = find_segments(layout, source_id, job.classes, job.settings.geometry)
-    crops = list(segments.crops(source.image))
     name = source_name(job.dataset.name, ref)
     bundle = layout_bundle(name, ref, layout, segments, source_id, job, stamp, source.instances)
     common = {name: getattr(bundle.source, name) for name in _COMMON}
+    blobs = sealed_files(source_id, encoded.image, encoded.layout, encoded.depth) if job.settings.keep_sources else {}
+    described = describe_all(_encoded_on_the_way(segments, segments.crops(source.image), blobs))
     return with_content(
         replace(
             bundle,
             orderings=_ordering_records(segments, source, job, common),
             patches=_patch_records(source, job.settings.patches, common),
-            blobs=_blobs(segments, crops, encoded, source_id, job.settings.keep_sources),
-            appearance=Appearance(DESCRIPTOR, describe_all(crops)),
+            blobs=blobs,
+            appearance=Appearance(DESCRIPTOR, described),
         )
     )
 
@@ -200,29 +206,20 @@ def rejected(
 def _segment_records(
     segments: Segments, classes: ClassTable, common: Mapping[str, str], instances: npt.NDArray[np.int32] | None
 ) -> list[SegmentRecord]:
-    columns = segments.columns
-    counts = [None] * len(segments) if instances is None else segments.distinct(instances)
-    rows = zip(
-        columns.segment_id.tolist(),
-        columns.class_id.tolist(),
-        columns.box.tolist(),
-        columns.area.tolist(),
-        columns.context_area.tolist(),
-        segments.crop_boxes.tolist(),
-        segments.pixels.tolist(),
-        counts,
-        strict=True,
-    )
-    return [
-        SegmentRecord(
-            segment_id=id, class_id=class_id, class_name=classes[class_id].name, area=area, context_area=context,
-            top=box[0], left=box[1], bottom=box[2], right=box[3],
-            crop_top=crop[0], crop_left=crop[1], crop_bottom=crop[2], crop_right=crop[3], pixels=pixels,
-            instances=count,
-            **common,
-        )
-        for id, class_id, box, area, context, crop, pixels, count in rows
-    ]  # fmt: skip
+    columns, count = segments.columns, len(segments)
+    class_ids = columns.class_id.tolist()
+    sides = ("top", "left", "bottom", "right")
+    return make_rows(SegmentRecord, count, common, {
+        "segment_id": columns.segment_id.tolist(),
+        "class_id": class_ids,
+        "class_name": [classes[id].name for id in class_ids],
+        **dict(zip(sides, columns.box.T.tolist(), strict=True)),
+        "area": columns.area.tolist(),
+        "context_area": columns.context_area.tolist(),
+        **{f"crop_{side}": values for side, values in zip(sides, segments.crop_boxes.T.tolist(), strict=True)},
+        "pixels": segments.pixels.tolist(),
+        "instances": [None] * count if instances is None else segments.distinct(instances),
+    })  # fmt: skip
 
 
 def _ordering_records(
@@ -233,7 +230,8 @@ def _ordering_records(
     if given is None and job.settings.depth_model:
         given, measured = depth_model(job.settings.depth_model)(source.image, common["source"]), "network"
     depth = None if given is None else np.ascontiguousarray(sample_to_frame(given, job.settings.geometry.frame))
-    sky = np.array([job.classes[int(id)].name == "sky" for id in framed.components.class_ids], bool)
+    found = job.classes.named("sky")
+    sky = framed.components.class_ids == (VOID if found is None else found.id)
     pairs = orderings(
         framed.labels,
         framed.boxes,
@@ -244,21 +242,20 @@ def _ordering_records(
         sky,
         measured,
     )
-    row = {int(component): number for number, component in enumerate(segments.stored)}
-    ids, class_ids = segments.columns.segment_id.tolist(), segments.columns.class_id.tolist()
-    return [
-        OrderingRecord(
-            segment_a=ids[row[pair.a]],
-            segment_b=ids[row[pair.b]],
-            class_a=class_ids[row[pair.a]],
-            class_b=class_ids[row[pair.b]],
-            front=None if pair.front is None else ids[row[pair.front]],
-            margin=pair.margin,
-            origin=pair.origin,
-            **common,
-        )
-        for pair in pairs
-    ]
+    if not pairs:
+        return []
+    ids = dict(zip(segments.stored.tolist(), segments.columns.segment_id.tolist(), strict=True))
+    class_of = dict(zip(segments.stored.tolist(), segments.columns.class_id.tolist(), strict=True))
+    a, b, front, margin, origin = zip(*pairs, strict=True)
+    return make_rows(OrderingRecord, len(pairs), common, {
+        "segment_a": [ids[each] for each in a],
+        "segment_b": [ids[each] for each in b],
+        "class_a": [class_of[each] for each in a],
+        "class_b": [class_of[each] for each in b],
+        "front": [None if each is None else ids[each] for each in front],
+        "margin": margin,
+        "origin": origin,
+    })  # fmt: skip
 
 
 def _patch_records(source: Source, settings: PatchSettings | None, common: Mapping[str, str]) -> list[PatchRecord]:
@@ -271,13 +268,13 @@ def _patch_records(source: Source, settings: PatchSettings | None, common: Mappi
     ]
 
 
-def _blobs(
-    segments: Segments, crops: Sequence[tuple[Photograph, Mask]], encoded: EncodedSource, source_id: str, keep: bool
-) -> dict[bytes, bytes]:
-    blobs = sealed_files(source_id, encoded.image, encoded.layout, encoded.depth) if keep else {}
-    for id, (pixels, mask) in zip(segments.columns.segment_id.tolist(), crops, strict=True):
-        blobs[blob_key("segment", id)] = encode_segment(pixels, mask)
-    return blobs
+def _encoded_on_the_way(
+    segments: Segments, crops: Iterable[tuple[Photograph, Mask]], blobs: dict[bytes, bytes]
+) -> Iterator[tuple[Photograph, Mask]]:
+    """The crops, each put into the blobs as it passes: while it is in the processor's cache."""
+    for id, crop in zip(segments.columns.segment_id.tolist(), crops, strict=True):
+        blobs[blob_key("segment", id)] = encode_segment(*crop)
+        yield crop
 
 
 def _content(bundle: SourceBundle) -> str:

@@ -7,8 +7,7 @@ common boundary.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numba as nb
@@ -23,14 +22,15 @@ MIN_PIXELS = 10
 MIN_DIFFERENCE = 0.02
 """Relative difference of the medians under which nobody is in front."""
 
+_MOST_PAIRS = 1 << 24  # a byte each: more are gone through in turn
+
 Rule = Literal["none", "ground"]
 Measured = Literal["depth", "disparity", "network"]
 """Where a depth map came from: the data set's metres, its disparities, or a depth network."""
 Origin = Literal[Measured, "ground", "none"]
 
 
-@dataclass(frozen=True)
-class Ordering:
+class Ordering(NamedTuple):
     """Two touching segments of different classes.
 
     Attributes:
@@ -78,7 +78,7 @@ def orderings(
         measured: where the depth came from; the orderings' origin.
     """
     side = band_side(labels.shape[0])
-    pairs = [(a, b) for a, b in _touching(labels, stored, side) if class_ids[a] != class_ids[b]]
+    pairs = _touching(labels, stored, side, class_ids)
     if depth is not None:
         medians = _band_medians(labels, boxes, stored, depth, side)
         return [_by_depth(a, b, medians.get((a, b)), medians.get((b, a)), measured) for a, b in pairs]
@@ -97,10 +97,17 @@ def band_side(rows: int) -> int:
     return max(1, (22 * rows + 256) // 512)
 
 
-def _touching(labels: Labels, stored: npt.NDArray[np.bool_], side: int) -> list[tuple[int, int]]:
-    """Pairs `(a, b)`, sorted, whose dilated footprints intersect: they have pixels under `side` apart on both axes."""
+def _touching(
+    labels: Labels, stored: npt.NDArray[np.bool_], side: int, class_ids: npt.NDArray[np.uint16]
+) -> list[tuple[int, int]]:
+    """Pairs `(a, b)`, sorted, of different classes whose dilated footprints intersect.
+
+    They have pixels under `side` apart on both axes.
+    """
     keys = np.unique(_near(labels, np.concatenate([[False], stored]), side - 1))
-    return list(zip((keys >> 32).tolist(), (keys & 0xFFFFFFFF).tolist(), strict=True))
+    a, b = keys >> 32, keys & 0xFFFFFFFF
+    differ = class_ids[a] != class_ids[b]
+    return list(zip(a[differ].tolist(), b[differ].tolist(), strict=True))
 
 
 def _band_medians(
@@ -157,57 +164,41 @@ def _by_ground(a: int, b: int, bottoms: npt.NDArray[np.float64], sky: npt.NDArra
 
 @nb.njit(cache=True, nogil=True)
 def _near(labels, part, reach):  # type: ignore[no-untyped-def]
-    """Keys `a << 32 | b`, `a < b`, 0-based, of regions with pixels at most `reach` apart on both axes; some repeat.
+    """Keys `a << 32 | b`, `a < b`, 0-based, of regions with pixels at most `reach` apart on both axes; some twice.
 
-    Rows are compared run by run. A run within one of the same region in the row between meets nobody that the other
-    does not meet. Most neighbours meet in many rows: what was found lately is not noted again.
+    Runs of a row are compared with each other, and with all of the rows within reach below: only runs at a region's
+    lower edge with those at an upper one, for a run within one of the same region in the row between meets nobody that
+    the other does not meet. Of very many regions, who meets whom is found for some at a time.
     """
     first, starts, stops, owners = _runs(labels, part)
-    lower, upper = _uncovered(first, starts, stops, owners, 1), _uncovered(first, starts, stops, owners, -1)
-    recent = np.full(1 << 12, -1, np.int64)
-    found, n = np.empty(256, np.int64), 0
-    heads, head = np.empty(len(starts), np.int64), np.zeros(len(first), np.int64)
-    m = 0
-    for row in range(len(first) - 1):
-        for i in range(first[row], first[row + 1]):
-            if upper[i]:
-                heads[m] = i
-                m += 1
-        head[row + 1] = m
-    for top in range(labels.shape[0]):
-        for i in range(first[top], first[top + 1]):  # along the row itself
-            other = i + 1
-            while other < first[top + 1] and starts[other] < stops[i] + reach:
-                if _is_new(owners[i], owners[other], recent):
-                    found, n = _with(found, n, owners[i], owners[other]), n + 1
-                other += 1
-        for row in range(top + 1, min(top + reach + 1, labels.shape[0])):
-            low, last = head[row], head[row + 1]
-            if low == last:
-                continue
-            for i in range(first[top], first[top + 1]):
-                if lower[i]:
-                    while low < last and stops[heads[low]] + reach <= starts[i]:
-                        low += 1
-                    at = low
-                    while at < last and starts[heads[at]] < stops[i] + reach:
-                        if _is_new(owners[i], owners[heads[at]], recent):
-                            found, n = _with(found, n, owners[i], owners[heads[at]]), n + 1
-                        at += 1
-    return found[:n]
-
-
-@nb.njit(cache=True, nogil=True)
-def _is_new(one, other, recent):  # type: ignore[no-untyped-def]
-    """Whether two are two, and not a pair that was asked for lately, which it is now."""
-    if one == other:
-        return False
-    key = min(one, other) << 32 | max(one, other)
-    slot = (one * 31 ^ other * 31) & 4095
-    if recent[slot] == key:
-        return False
-    recent[slot] = key
-    return True
+    lower, foot = _uncovered(first, starts, stops, owners, 1)
+    upper, head = _uncovered(first, starts, stops, owners, -1)
+    region_of = np.flatnonzero(part) - 1
+    n = len(region_of)
+    owners = (np.cumsum(part) - 1)[owners + 1]  # 0..n - 1
+    begins, ends, whose = starts[upper], stops[upper], owners[upper]  # one behind the other, as they are gone through
+    found, many = np.empty(256, np.int64), 0
+    step = max(1, _MOST_PAIRS // max(n, 1))
+    for low in range(0, n, step):
+        meets = np.zeros((min(step, n - low), n), np.uint8)
+        for row in range(labels.shape[0]):
+            for i in range(first[row], first[row + 1]):
+                other = i + 1
+                while other < first[row + 1] and starts[other] < stops[i] + reach:
+                    one, two = min(owners[i], owners[other]), max(owners[i], owners[other])
+                    if low <= one < low + step:
+                        meets[one - low, two] = 1
+                    other += 1
+            for i in lower[foot[row] : foot[row + 1]]:
+                if low <= owners[i] < low + step:
+                    met, left, right = meets[owners[i] - low], starts[i] - reach, stops[i] + reach
+                    for at in range(head[row + 1], head[min(row + reach + 1, labels.shape[0])]):
+                        met[whose[at]] |= np.uint8((ends[at] > left) & (begins[at] < right))
+        for one in range(len(meets)):
+            for two in range(n):
+                if meets[one, two] and two != low + one:
+                    found, many = _with(found, many, region_of[low + one], region_of[two]), many + 1
+    return found[:many]
 
 
 @nb.njit(cache=True, nogil=True)
@@ -221,15 +212,20 @@ def _with(found, n, one, other):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True)
 def _uncovered(first, starts, stops, owners, step):  # type: ignore[no-untyped-def]
-    """Which runs do not lie within one of the same region in the row `step` further."""
-    bare = np.ones(len(starts), np.bool_)
-    for row in range(max(0, -step), len(first) - 1 - max(0, step)):
-        other, last = first[row + step], first[row + step + 1]
+    """The runs that do not lie within one of the same region in the row `step` further, and where each row's begin."""
+    rows = len(first) - 1
+    bare, heads, n = np.empty(len(starts), np.int64), np.zeros(rows + 1, np.int64), 0
+    for row in range(rows):
+        inside = 0 <= row + step < rows
+        other, last = (first[row + step], first[row + step + 1]) if inside else (0, 0)
         for i in range(first[row], first[row + 1]):
             while other < last and stops[other] < stops[i]:
                 other += 1
-            bare[i] = other == last or owners[other] != owners[i] or starts[other] > starts[i]
-    return bare
+            if other == last or owners[other] != owners[i] or starts[other] > starts[i]:
+                bare[n] = i
+                n += 1
+        heads[row + 1] = n
+    return bare[:n], heads
 
 
 @nb.njit(cache=True, nogil=True)

@@ -18,7 +18,7 @@ from ..storage.footprints import (
     void_free_sums,
 )
 from ..storage.images import Photograph
-from ..storage.layouts import FramedLayout, Geometry, areas_and_boxes, context_boxes, frame_layout
+from ..storage.layouts import FramedLayout, Geometry, context_boxes, frame_layout
 from ..storage.records import segment_id
 
 
@@ -48,7 +48,7 @@ class Segments:
         labels = self.framed.components.labels
         for component, (top, left, bottom, right) in zip(self.stored, self.crop_boxes, strict=True):
             window = np.s_[top:bottom, left:right]
-            yield image[window], labels[window] == component + 1
+            yield image[window], labels[window] == np.uint32(component + 1)
 
     def distinct(self, instances: npt.NDArray[np.int32]) -> list[int]:
         """How many objects of an instance map, `(H, W)` int32 with 0 for none, lie in each segment."""
@@ -70,7 +70,7 @@ def find_segments(layout: Layout, source_id: str, classes: ClassTable, geometry:
     framed = frame_layout(layout, geometry, classes.flags("thin"))
     components, stored = framed.components, np.flatnonzero(framed.stored)
     regions, region_class = region_map(framed.labels, components.class_ids, framed.stored)
-    pixels, crop_boxes = areas_and_boxes(components.labels, len(components))
+    pixels, crop_boxes = components.areas_and_boxes
     class_ids = components.class_ids[stored]
     ids = [
         segment_id(source_id, classes[int(class_id)].name, int(first))

@@ -1,4 +1,9 @@
-"""Compiled passes over label maps: numbering components, and sampling them to the frame with their areas and boxes."""
+"""Compiled passes over label maps by their runs: connecting, numbering, measuring, sampling and painting them.
+
+A run is a stretch of equal values in a row. Runs of a map, in raster order, are `(first, starts, stops, values)`: row
+`r` has the runs `first[r]` to `first[r + 1]`, of the columns `starts` to `stops`, half-open; pixels of no region have
+none. There are far fewer of them than pixels.
+"""
 
 from __future__ import annotations
 
@@ -7,64 +12,180 @@ import numpy as np
 
 
 @nb.njit(cache=True, nogil=True)
-def number_in_raster_order(labels, numbers, first_pixels):  # type: ignore[no-untyped-def]
-    """Renumbers regions 1..n by their first pixel in raster order, in place.
+def find_runs(values, none):  # type: ignore[no-untyped-def]
+    """The runs of a map.
 
     Args:
-        labels: `(N,)` uint32, 0 for none; changed.
-        numbers: `(max + 1,)` uint32 zeros, scratch.
-        first_pixels: `(max,)` int64, filled up to n.
+        values: `(H, W)` of unsigned integers.
+        none: the value of pixels that belong to nothing.
 
     Returns:
-        n.
+        `first` `(H + 1,)`, `starts` and `stops` int32, values `(n,)` uint32.
     """
-    n, before, number = np.uint32(0), np.uint32(0), np.uint32(0)
-    for pixel in range(len(labels)):
-        label = labels[pixel]
-        if label != before:  # the next run
-            if label > 0 and numbers[label] == 0:
-                first_pixels[n] = pixel
-                n += np.uint32(1)
-                numbers[label] = n
-            before, number = label, numbers[label]
-        labels[pixel] = number
-    return n
+    rows, cols = values.shape
+    first = np.zeros(rows + 1, np.int32)
+    starts, stops, found = np.empty(8 * rows, np.int32), np.empty(8 * rows, np.int32), np.empty(8 * rows, np.uint32)
+    n = 0
+    for row in range(rows):
+        if n + cols > len(starts):
+            more = len(starts) + cols
+            starts = np.concatenate((starts, np.empty(more, np.int32)))
+            stops = np.concatenate((stops, np.empty(more, np.int32)))
+            found = np.concatenate((found, np.empty(more, np.uint32)))
+        line = values[row]
+        begin, value = 0, line[0]
+        for col in range(1, cols):
+            if line[col] != value:
+                if value != none:
+                    starts[n], stops[n], found[n] = begin, col, value
+                    n += 1
+                begin, value = col, line[col]
+        if value != none:
+            starts[n], stops[n], found[n] = begin, cols, value
+            n += 1
+        first[row + 1] = n
+    return first, starts[:n], stops[:n], found[:n]
 
 
 @nb.njit(cache=True, nogil=True)
-def sample_labels(labels, rows, cols, sampled, areas, boxes):  # type: ignore[no-untyped-def]
-    """Samples a label map and measures what is left of each region.
+def connect_runs(first, starts, stops, values):  # type: ignore[no-untyped-def]
+    """Numbers the 8-connected regions of equal value, from 1, by their first run in raster order.
+
+    Returns:
+        `(n,)` uint32, the number of each run's region, and `(regions,)` int64, the first run of each.
+    """
+    parents = np.arange(len(starts))  # of runs that belong together, an earlier one
+    for row in range(1, len(first) - 1):
+        above, last = first[row - 1], first[row]
+        for run in range(first[row], first[row + 1]):
+            while above < last and stops[above] < starts[run]:
+                above += 1
+            other = above
+            while other < last and starts[other] <= stops[run]:
+                if values[other] == values[run]:
+                    one, two = _root(parents, other), _root(parents, run)
+                    parents[max(one, two)] = min(one, two)
+                other += 1
+    return _numbered(parents)
+
+
+@nb.njit(cache=True, nogil=True)
+def number_runs(values):  # type: ignore[no-untyped-def]
+    """As `connect_runs`, where runs of equal value are one region wherever they lie."""
+    heads = np.full(values.max() + 1 if len(values) else 0, -1)
+    parents = np.arange(len(values))
+    for run in range(len(values)):
+        if heads[values[run]] < 0:
+            heads[values[run]] = run
+        parents[run] = heads[values[run]]
+    return _numbered(parents)
+
+
+@nb.njit(cache=True, nogil=True)
+def _root(parents, run):  # type: ignore[no-untyped-def]
+    """The first run of all that are known to belong together; halves the way to it."""
+    while parents[run] != run:
+        parents[run] = parents[parents[run]]
+        run = parents[run]
+    return run
+
+
+@nb.njit(cache=True, nogil=True)
+def _numbered(parents):  # type: ignore[no-untyped-def]
+    numbers, firsts, n = np.empty(len(parents), np.uint32), np.empty(len(parents), np.int64), 0
+    for run in range(len(parents)):
+        if parents[run] == run:
+            firsts[n] = run
+            n += 1
+            numbers[run] = n
+        else:
+            numbers[run] = numbers[parents[run]]
+    return numbers, firsts[:n].copy()
+
+
+@nb.njit(cache=True, nogil=True)
+def sample_runs(first, starts, stops, values, rows, cols):  # type: ignore[no-untyped-def]
+    """The runs of a map sampled to other rows and columns.
 
     Args:
-        labels: `(H, W)` uint32; rows, cols: `(R,)`, `(C,)` intp, where each pixel of the frame is taken from.
-        sampled: `(R, C)` uint32, filled.
-        areas: `(n,)` int64 zeros, filled; boxes: `(n, 4)` int32 zeros, filled, `(top, left, bottom, right)`.
+        first, starts, stops, values: of the map.
+        rows: `(R,)`, which row each row is taken from; cols: `(W + 1,)`, how many columns are taken from the columns
+            before each one.
     """
-    last = len(cols)
+    heads = np.zeros(len(rows) + 1, np.int32)
     for row in range(len(rows)):
-        source, target = labels[rows[row]], sampled[row]
-        for col in range(last):
-            target[col] = source[cols[col]]
-        begin = 0
-        for col in range(1, last + 1):
-            label = target[begin]
-            if col == last or target[col] != label:  # the end of a run
-                if label > 0:
-                    i = np.int64(label) - 1
-                    if areas[i] == 0:
-                        boxes[i, 0], boxes[i, 1] = row, begin
-                    areas[i] += col - begin
-                    boxes[i, 1] = min(boxes[i, 1], begin)
-                    boxes[i, 2] = row + 1
-                    boxes[i, 3] = max(boxes[i, 3], col)
-                begin = col
+        heads[row + 1] = heads[row] + first[rows[row] + 1] - first[rows[row]]
+    begins, ends = np.empty(heads[-1], np.int32), np.empty(heads[-1], np.int32)
+    found, n = np.empty(heads[-1], np.uint32), 0
+    for row in range(len(rows)):
+        heads[row] = n
+        for run in range(first[rows[row]], first[rows[row] + 1]):
+            begin, end = cols[starts[run]], cols[stops[run]]
+            if begin == end:
+                continue
+            if n > heads[row] and ends[n - 1] == begin and found[n - 1] == values[run]:
+                ends[n - 1] = end  # what parted the two was not taken
+                continue
+            begins[n], ends[n], found[n] = begin, end, values[run]
+            n += 1
+    heads[-1] = n
+    return heads, begins[:n], ends[:n], found[:n]
+
+
+@nb.njit(cache=True, nogil=True)
+def measure_runs(first, starts, stops, values, n):  # type: ignore[no-untyped-def]
+    """Pixel counts, `(n,)` int64, and tight boxes, `(n, 4)` int32, of the regions 1..n; zeros where absent."""
+    areas, boxes = np.zeros(n, np.int64), np.zeros((n, 4), np.int32)
+    for row in range(len(first) - 1):
+        for run in range(first[row], first[row + 1]):
+            i = np.int64(values[run]) - 1
+            if areas[i] == 0:
+                boxes[i, 0], boxes[i, 1] = row, starts[run]
+            areas[i] += stops[run] - starts[run]
+            boxes[i, 1] = min(boxes[i, 1], starts[run])
+            boxes[i, 2] = row + 1
+            boxes[i, 3] = max(boxes[i, 3], stops[run])
+    return areas, boxes
+
+
+@nb.njit(cache=True, nogil=True)
+def paint_runs(first, starts, stops, values, cols):  # type: ignore[no-untyped-def]
+    """The map, `(H, cols)` uint32, of some runs; 0 where there is none."""
+    painted = np.zeros((len(first) - 1, cols), np.uint32)
+    for row in range(len(first) - 1):
+        for run in range(first[row], first[row + 1]):
+            painted[row, starts[run] : stops[run]] = values[run]
+    return painted
+
+
+@nb.njit(cache=True, nogil=True)
+def sample_pixels(image, rows, cols):  # type: ignore[no-untyped-def]
+    """`image[rows][:, cols]` of an `(H, W)` map."""
+    sampled = np.empty((len(rows), len(cols)), image.dtype)
+    for row in range(len(rows)):
+        for col in range(len(cols)):
+            sampled[row, col] = image[rows[row], cols[col]]
+    return sampled
+
+
+@nb.njit(cache=True, nogil=True)
+def look_up(table, values):  # type: ignore[no-untyped-def]
+    """`table[values]` of an `(H, W)` map of unsigned integers."""
+    found = np.empty(values.shape, table.dtype)
+    for row in range(values.shape[0]):
+        for col in range(values.shape[1]):
+            found[row, col] = table[values[row, col]]
+    return found
 
 
 @nb.njit(cache=True, nogil=True)
 def count_values(values, counts):  # type: ignore[no-untyped-def]
     """Adds to `counts` how often each of `(N,)` values occurs, run by run; no value may be beyond its end."""
-    begin = 0
-    for i in range(1, len(values) + 1):
-        if i == len(values) or values[i] != values[begin]:
-            counts[values[begin]] += i - begin
-            begin = i
+    if len(values) == 0:
+        return
+    begin, value = 0, values[0]
+    for i in range(1, len(values)):
+        if values[i] != value:
+            counts[value] += i - begin
+            begin, value = i, values[i]
+    counts[value] += len(values) - begin

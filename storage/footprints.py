@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from .arrays import arrays_to_bytes, map_arrays
 from .classes import VOID
+from .cutting import look_up
 
 TILE = 8
 """Side of a tile, pixels."""
@@ -120,16 +121,11 @@ def tile_regions(regions: npt.NDArray[np.uint32], region_class: npt.NDArray[np.u
         region_class: `(G,)` uint16 by region.
     """
     rows, cols = -(-regions.shape[0] // TILE), -(-regions.shape[1] // TILE)
-    tiles = np.empty((rows, cols), np.uint32)
-    counts = np.empty(rows * cols, np.uint32)
-    _classify_tiles(regions, tiles, counts)
+    tiles, counts = np.empty((rows, cols), np.uint32), np.zeros((rows, cols), np.uint32)
+    entry_region, entry_bits = _cut_tiles(regions, tiles, counts)
     mixed = tiles == MIXED
-    per_row = mixed.sum(axis=1, dtype=np.uint32)
-    row_start = np.concatenate([[0], np.cumsum(per_row)[:-1]]).astype(np.uint32)
-    mixed_start = np.concatenate([[0], np.cumsum(counts[mixed.ravel()])]).astype(np.uint32)
-    entry_region = np.empty(int(mixed_start[-1]), np.uint32)
-    entry_bits = np.empty(int(mixed_start[-1]), np.uint64)
-    _fill_entries(regions, tiles, entry_region, entry_bits)
+    row_start = np.concatenate([[0], np.cumsum(mixed.sum(axis=1))[:-1]]).astype(np.uint32)
+    mixed_start = np.concatenate([[0], np.cumsum(counts[mixed])]).astype(np.uint32)
     return TiledRegions(tiles, row_start, mixed_start, entry_region, entry_bits, region_class)
 
 
@@ -237,18 +233,25 @@ _NONE = np.uint64(0)
 @nb.njit(cache=True, nogil=True)
 def _tile_entries(regions, top, left, found, bits):  # type: ignore[no-untyped-def]
     """Distinct regions of one tile, void included, with their bits; returns how many."""
-    n = 0
+    n, i = 0, 0
+    right = min(left + TILE, regions.shape[1])
     for row in range(top, min(top + TILE, regions.shape[0])):
-        for col in range(left, min(left + TILE, regions.shape[1])):
-            region = regions[row, col]
-            i = 0
-            while i < n and found[i] != region:
-                i += 1
-            if i == n:
-                found[n] = region
-                bits[n] = _NONE
-                n += 1
-            bits[i] |= np.uint64(1) << np.uint64(TILE * (row - top) + col - left)
+        begin = left
+        for col in range(left + 1, right + 1):
+            region = regions[row, begin]
+            if col < right and regions[row, col] == region:
+                continue
+            if i >= n or found[i] != region:  # not as the run before
+                i = 0
+                while i < n and found[i] != region:
+                    i += 1
+                if i == n:
+                    found[n] = region
+                    bits[n] = _NONE
+                    n += 1
+            run = (np.uint64(1) << np.uint64(col - begin)) - np.uint64(1)
+            bits[i] |= run << np.uint64(TILE * (row - top) + begin - left)
+            begin = col
     return n
 
 
@@ -266,36 +269,32 @@ def _is_uniform(regions, top, left):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def _classify_tiles(regions, tiles, counts):  # type: ignore[no-untyped-def]
-    """The region of each uniform tile or MIXED, and how many entries each tile needs."""
+def _cut_tiles(regions, tiles, counts):  # type: ignore[no-untyped-def]
+    """The entries of all tiles, `(E,)` uint32 regions and `(E,)` uint64 bits.
+
+    Args:
+        regions: `(R, C)` uint32.
+        tiles: `(TR, TC)` uint32, filled with the region of each uniform tile, or MIXED.
+        counts: `(TR, TC)` uint32 zeros, filled with how many entries each mixed tile has.
+    """
     found, bits = np.empty(TILE * TILE, np.uint32), np.empty(TILE * TILE, np.uint64)
+    entry_region, entry_bits, at = np.empty(tiles.size, np.uint32), np.empty(tiles.size, np.uint64), 0
     for row in range(tiles.shape[0]):
         for col in range(tiles.shape[1]):
             if _is_uniform(regions, row * TILE, col * TILE):
                 tiles[row, col] = regions[row * TILE, col * TILE]
-                counts[row * tiles.shape[1] + col] = 0
                 continue
-            n = _tile_entries(regions, row * TILE, col * TILE, found, bits)
             tiles[row, col] = MIXED
-            entries = 0
+            n = _tile_entries(regions, row * TILE, col * TILE, found, bits)
+            if at + n > len(entry_region):
+                entry_region = np.concatenate((entry_region, np.empty(len(entry_region) + n, np.uint32)))
+                entry_bits = np.concatenate((entry_bits, np.empty(len(entry_bits) + n, np.uint64)))
             for i in range(n):
-                entries += found[i] > 0
-            counts[row * tiles.shape[1] + col] = entries
-
-
-@nb.njit(cache=True, nogil=True)
-def _fill_entries(regions, tiles, entry_region, entry_bits):  # type: ignore[no-untyped-def]
-    found, bits = np.empty(TILE * TILE, np.uint32), np.empty(TILE * TILE, np.uint64)
-    at = 0
-    for row in range(tiles.shape[0]):
-        for col in range(tiles.shape[1]):
-            if tiles[row, col] == MIXED:
-                n = _tile_entries(regions, row * TILE, col * TILE, found, bits)
-                for i in range(n):
-                    if found[i] > 0:
-                        entry_region[at] = found[i]
-                        entry_bits[at] = bits[i]
-                        at += 1
+                if found[i] > 0:
+                    entry_region[at], entry_bits[at] = found[i], bits[i]
+                    counts[row, col] += np.uint32(1)
+                    at += 1
+    return entry_region[:at].copy(), entry_bits[:at].copy()
 
 
 def frame_tiles(frame: tuple[int, int]) -> tuple[int, int]:
@@ -321,4 +320,4 @@ def region_map(
     region_of[1:][stored] = np.arange(1, stored.sum() + 1)
     region_of[1:][~stored] = 1 + stored.sum() + rest
     region_class = np.concatenate([[VOID], class_ids[stored], rest_classes]).astype(np.uint16)
-    return region_of.take(labels), region_class
+    return look_up(region_of, labels), region_class

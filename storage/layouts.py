@@ -10,13 +10,22 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-import cc3d
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from .classes import VOID, Colour, Layout
-from .cutting import count_values, number_in_raster_order, sample_labels
+from .cutting import (
+    connect_runs,
+    count_values,
+    find_runs,
+    look_up,
+    measure_runs,
+    number_runs,
+    paint_runs,
+    sample_pixels,
+    sample_runs,
+)
 from .errors import SourceError, sentence
 
 Box = tuple[int, int, int, int]
@@ -24,6 +33,9 @@ Box = tuple[int, int, int, int]
 
 Labels = npt.NDArray[np.uint32]
 """`(H, W)` uint32: 0 is void, 1..n the components."""
+
+Runs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.uint32]]
+"""The runs of such a map, `(first, starts, stops, labels)`, see `cutting`; void has none."""
 
 
 def labels_to_layout(
@@ -70,14 +82,11 @@ def labels_to_layout(
                 fix="save class indices, not other numbers",
             ),
         )
-    layout = labels.astype(np.uint16)
-    counts = np.zeros(VOID + 1, np.int64)
-    count_values(layout.reshape(-1), counts)
-    for native in void:
-        if counts[native]:
-            layout[layout == native] = VOID
-            counts[native] = 0
-    strange = np.flatnonzero((counts[:VOID] > 0) & ~known[:VOID])
+    indices = np.ascontiguousarray(labels if narrow else labels.astype(np.uint16))
+    counts = np.zeros(np.iinfo(indices.dtype).max + 1, np.int64)
+    count_values(indices.reshape(-1), counts)
+    counts[[native for native in (*void, VOID) if native < len(counts)]] = 0
+    strange = np.flatnonzero((counts > 0) & ~known[: len(counts)])
     if strange.size:
         listed = ", ".join(f"{id} ({counts[id]} pixels)" for id in strange[:5])
         more = f" and {strange.size - 5} more" if strange.size > 5 else ""
@@ -90,6 +99,7 @@ def labels_to_layout(
                 fix="add them to the class list or correct the label map",
             ),
         )
+    layout: Layout = look_up(_voided(void), indices)
     return layout
 
 
@@ -97,7 +107,11 @@ def sample_to_frame(image: npt.NDArray[np.generic], frame: tuple[int, int]) -> n
     """An `(H, W, ...)` array at the frame's `(rows, cols)`, each axis by `cv2.INTER_NEAREST_EXACT`."""
     if image.shape[:2] == frame:
         return image
-    return image[np.ix_(_nearest_exact(image.shape[0], frame[0]), _nearest_exact(image.shape[1], frame[1]))]
+    rows, cols = _nearest_exact(image.shape[0], frame[0]), _nearest_exact(image.shape[1], frame[1])
+    sampled: npt.NDArray[np.generic] = (
+        sample_pixels(image, rows, cols) if image.ndim == 2 else image[np.ix_(rows, cols)]
+    )
+    return sampled
 
 
 @dataclass(frozen=True)
@@ -117,6 +131,18 @@ class Components:
     def __len__(self) -> int:
         return len(self.class_ids)
 
+    @cached_property
+    def runs(self) -> Runs:
+        """The runs of the labels."""
+        first, starts, stops, values = find_runs(self.labels, np.uint32(0))
+        return first, starts, stops, values
+
+    @cached_property
+    def areas_and_boxes(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """Pixel counts `(n,)` and tight boxes `(n, 4)` at the layout's own resolution."""
+        areas, boxes = measure_runs(*self.runs, len(self))
+        return areas, boxes
+
 
 def find_components(layout: Layout, thin: npt.NDArray[np.bool_] | None = None) -> Components:
     """The maximal 8-connected regions of equal class, void excluded, in one multi-label pass.
@@ -128,18 +154,23 @@ def find_components(layout: Layout, thin: npt.NDArray[np.bool_] | None = None) -
             other class while regions are connected, and belong to their own class again afterwards. A region
             in which thin pixels match or outnumber its own is left cut.
     """
-    labels = _connected(layout)
+    first, starts, stops, values = find_runs(np.ascontiguousarray(layout), np.uint16(VOID))
+    numbers, heads = connect_runs(first, starts, stops, values)
+    labels: Labels = paint_runs(first, starts, stops, numbers, layout.shape[1])
     if thin is not None:
-        labels = _joined_behind_thin(layout, labels, thin)
-    regions = int(labels.max(initial=0))
-    first_pixels = np.empty(regions, np.int64)
-    n = number_in_raster_order(labels.reshape(-1), np.zeros(regions + 1, np.uint32), first_pixels)
-    return Components(labels, layout.ravel()[first_pixels[:n]], first_pixels[:n])
+        first, starts, stops, values = find_runs(_joined_behind_thin(layout, labels, thin), np.uint32(0))
+        numbers, heads = number_runs(values)
+        labels = paint_runs(first, starts, stops, numbers, layout.shape[1])
+    row = np.searchsorted(first, heads, "right") - 1
+    column = starts[heads]
+    components = Components(labels, layout[row, column], row * layout.shape[1] + column)
+    vars(components)["runs"] = first, starts, stops, numbers  # which need not be found again
+    return components
 
 
 def areas_and_boxes(labels: Labels, n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """Pixel counts `(n,)` and tight boxes `(n, 4)` of the components 1..n of a label map; zeros where absent."""
-    _, areas, boxes = _sampled_labels(labels, (labels.shape[0], labels.shape[1]), n)
+    areas, boxes = measure_runs(*find_runs(labels, np.uint32(0)), n)
     return areas, boxes
 
 
@@ -175,16 +206,19 @@ class FramedLayout:
     boxes: npt.NDArray[np.int32]
     stored: npt.NDArray[np.bool_]
 
-    @cached_property
+    @property
     def layout_boxes(self) -> npt.NDArray[np.int32]:
         """`(n, 4)`, the boxes at the layout's own resolution."""
-        return areas_and_boxes(self.components.labels, len(self.components))[1]
+        return self.components.areas_and_boxes[1]
 
 
 def frame_layout(layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_]) -> FramedLayout:
     """Components of a layout of any size, sampled to the frame (score, sections 2 to 4)."""
     components = find_components(layout, thin if geometry.join_thin else None)
-    labels, areas, boxes = _sampled_labels(components.labels, geometry.frame, len(components))
+    rows = _nearest_exact(layout.shape[0], geometry.frame[0])
+    runs = sample_runs(*components.runs, rows, _taken_before(layout.shape[1], geometry.frame[1]))
+    areas, boxes = measure_runs(*runs, len(components))
+    labels = paint_runs(*runs, geometry.frame[1])
     return FramedLayout(components, labels, areas, boxes, (areas >= geometry.min_area) & (areas > 0))
 
 
@@ -203,21 +237,25 @@ def context_boxes(boxes: npt.NDArray[np.int32], frame: tuple[int, int]) -> npt.N
     ).astype(np.int32)
 
 
-def _sampled_labels(
-    labels: Labels, frame: tuple[int, int], n: int
-) -> tuple[Labels, npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """`sample_to_frame` of a label map, with the areas and boxes of its regions 1..n, in one pass."""
-    rows, cols = _nearest_exact(labels.shape[0], frame[0]), _nearest_exact(labels.shape[1], frame[1])
-    sampled, areas, boxes = np.empty(frame, np.uint32), np.zeros(n, np.int64), np.zeros((n, 4), np.int32)
-    sample_labels(labels, rows, cols, sampled, areas, boxes)
-    return sampled, areas, boxes
-
-
 @lru_cache(maxsize=256)
 def _nearest_exact(size: int, target: int) -> npt.NDArray[np.intp]:
     ramp = np.arange(size, dtype=np.float64).reshape(-1, 1)
     sampled: npt.NDArray[np.float64] = cv2.resize(ramp, (1, target), interpolation=cv2.INTER_NEAREST_EXACT)
     return sampled.ravel().astype(np.intp)
+
+
+@lru_cache(maxsize=256)
+def _taken_before(size: int, target: int) -> npt.NDArray[np.intp]:
+    """`(size + 1,)`, how many of the target's pixels are taken from those before each one."""
+    return np.searchsorted(_nearest_exact(size, target), np.arange(size + 1))
+
+
+@lru_cache(maxsize=256)
+def _voided(void: frozenset[int]) -> Layout:
+    """`(65536,)`, every id as it is, but `VOID` for those that mean void."""
+    table = np.arange(VOID + 1, dtype=np.uint16)
+    table[list(void)] = VOID
+    return table
 
 
 def _indexed(
@@ -269,16 +307,11 @@ def _joined_behind_thin(layout: Layout, plain: Labels, thin: npt.NDArray[np.bool
     class_at = np.zeros(int(nearest.max()) + 1, np.uint16)
     class_at[nearest[others]] = layout[others]
     filled = np.where(is_thin, class_at[nearest], layout)
-    joined = _connected(filled)
+    first, starts, stops, values = find_runs(filled, np.uint16(VOID))
+    joined = paint_runs(first, starts, stops, connect_runs(first, starts, stops, values)[0], layout.shape[1])
     own = np.bincount(joined[others], minlength=int(joined.max()) + 1)
     borrowed = np.bincount(joined[is_thin], minlength=own.size)
     whole = (borrowed < own)[joined] & others
     labels = plain.copy()
     labels[whole] = joined[whole] + np.uint32(plain.max(initial=0))
-    return labels
-
-
-def _connected(layout: Layout) -> Labels:
-    """8-connected regions of equal class; `VOID + 1` wraps to 0, which cc3d takes for background."""
-    labels: Labels = cc3d.connected_components(np.ascontiguousarray(layout) + np.uint16(1), out_dtype=np.uint32)
     return labels

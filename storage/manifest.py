@@ -18,7 +18,8 @@ from typing import Any
 
 from . import files
 from .checks import FileEntry, damage_of
-from .classes import VOID, ClassTable, lookup_table
+from .classes import VOID, ClassTable, Layout, lookup_table
+from .cutting import look_up
 from .decoding import Decoding
 from .deep import damage_inside, damage_of_parts
 from .errors import BankBusyError, BankError, DamagedBankError, InputError, NotABankError, sentence
@@ -53,9 +54,10 @@ class DatasetEntry:
     mapping: Mapping[int, int]
     neighbours: bool = False
 
-    def to_bank(self, layout: Any) -> Any:
+    def to_bank(self, layout: Layout) -> Layout:
         """A layout of native ids in the bank's ids."""
-        return lookup_table(self.mapping)[layout]
+        mapped: Layout = look_up(lookup_table(self.mapping), layout)
+        return mapped
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the manifest."""

@@ -12,9 +12,8 @@ class _PlainLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(
-                f"aliases such as *{self.peek_event().anchor} are not taken; write out what it stands for"
-            )
+            name = self.peek_event().anchor  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError(f"aliases such as *{name} are not taken; write out what it stands for")
         return super().compose_node(parent, index)
 
 
