@@ -83,6 +83,7 @@ def publish_next(
 ) -> RebuildReport:
     """Makes the next generation the current one if anything changed, cleans up, and tells what was done."""
     with events.stage("account"):
+        extracted.shards = _in_order(work, extracted.shards)
         new = _with_rejects(work, settings, extracted, _twins(work, extracted))
         shards = (*_remaining(work, extracted, new), *new)
         counts = _counts(work, extracted, new)
@@ -115,6 +116,15 @@ def publish_next(
     report = replace(report, seconds=time.monotonic() - started, stages=dict(events.stages))
     events.done(report, current)
     return report
+
+
+def _in_order(work: Work, shards: Sequence[ShardEntry]) -> list[ShardEntry]:
+    """Shards by the first of their inputs' names: workers finish when they finish, and equal banks shall be equal."""
+    first: dict[str, str] = {}
+    for table in ("sources", "rejects"):
+        for name, shard in _rows(work, shards, table, ("source",)):
+            first[shard] = min(first.get(shard, name), name)
+    return sorted(shards, key=lambda entry: first[entry.id])
 
 
 def _twins(work: Work, extracted: Extracted) -> dict[str, list[tuple[str, RejectRecord]]]:

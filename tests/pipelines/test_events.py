@@ -290,8 +290,9 @@ def test_another_bank_has_its_own_metrics(tmp_path):
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(InputError("x"), 2), (DatasetError("x"), 2), (BankBusyError("x"), 2), (NoRoomError("x"), 1), (UnfinishedError("x"), 1),
-     (DamagedBankError("x"), 1), (OSError(28, "full"), 1), (RuntimeError("x"), 1), (KeyboardInterrupt(), 130),
+    [(InputError("x"), 2), (DatasetError("x"), 2), (BankBusyError("x"), 2), (NoRoomError("x"), 1),
+     (UnfinishedError("x"), 1), (DamagedBankError("x"), 1), (OSError(28, "full"), 1),
+     (RuntimeError("x"), 1), (KeyboardInterrupt(), 130),
      (SystemExit(143), 143)],
 )  # fmt: skip
 def test_exit_codes(error, code, tmp_path):

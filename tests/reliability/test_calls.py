@@ -35,4 +35,4 @@ def test_the_calls_of_lmdb_are_among_them(striking: TrialServer) -> None:
     assert trials.wrong() == []
     struck = {row["what"].split()[0] for row in trials.rows}
     assert struck & {"pwrite", "writev", "pwritev"}, struck
-    assert trials.ended("raised BankError") > 0, "LMDB's own failures end in a sentence"
+    assert trials.ended("raised UnfinishedError") > 0, "LMDB's own failures end in a sentence"

@@ -115,4 +115,4 @@ def test_a_folder_in_a_files_place_is_no_file(tmp_path):
     entry = FileEntry(os.stat(tmp_path).st_size, "0" * 64, "0" * 8)
     with pytest.raises(DamagedBankError, match="no file"):
         check_size(tmp_path, entry)
-    assert "cannot be read" in (damage_of(tmp_path, entry) or "")
+    assert "found no file" in (damage_of(tmp_path, entry) or "")
