@@ -25,10 +25,12 @@ def test_writers_killed_at_any_time_lose_nothing(server: TrialServer) -> None:
 
 
 def test_one_of_several_publishers_wins_each_number() -> None:
-    outcome = publishes.run(quick=True)
-    assert outcome.failures == []
-    assert [row["publishes"] for row in outcome.rows] == [6, 6]
-    assert outcome.rows[0]["lost races"] > 0, "nobody raced"
+    outcomes = [publishes.run(quick=True)]
+    while not outcomes[-1].rows[0]["lost races"] and len(outcomes) < 10:  # on a busy machine they may come one by one
+        outcomes.append(publishes.run(quick=True))
+    assert all(outcome.failures == [] for outcome in outcomes)
+    assert [row["publishes"] for row in outcomes[-1].rows] == [6, 6]
+    assert outcomes[-1].rows[0]["lost races"] > 0, "nobody raced"
 
 
 def test_a_publisher_that_overwrites_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +39,7 @@ def test_a_publisher_that_overwrites_is_noticed(monkeypatch: pytest.MonkeyPatch)
         return True
 
     monkeypatch.setattr(manifest.files, "link_new", link_new)
-    assert publishes.run(quick=True).failures
+    assert any(publishes.run(quick=True).failures for _ in range(10)), "nobody raced, or it went unnoticed"
 
 
 def test_readers_get_the_answers_of_the_generation_they_opened() -> None:

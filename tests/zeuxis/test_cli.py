@@ -144,7 +144,7 @@ def test_rebuild_exits_with_0_then_3_when_a_source_is_rejected(
     arguments = ("rebuild", "--dataset", photos.spec, "--bank", tmp_path / "bank", "--no-patches")
     arguments += ("--scheduler", dask_address, "--frame", "48x64", "--min-area", "16")
     ran = run(*arguments)
-    assert (ran.code, ran.errors) == (0, [])
+    assert ran.code == 0, ran.errors
     assert "generation 1 published" in ran.out
     assert "2 sources = 2 new + 0 unchanged + 0 rejected" in ran.out
     ran = run(*arguments)
