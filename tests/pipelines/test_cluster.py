@@ -182,7 +182,7 @@ def test_what_a_task_raises_reaches_the_caller_and_the_rest_is_cancelled(dask_ad
             time.sleep(0.01)
         GATE.set()
         time.sleep(0.2)
-    assert 1 <= len(RAN) <= 4, "of six submitted, those that had begun"
+    assert 1 <= len(RAN) <= 12, "of a hundred, those that had been submitted by then"
 
 
 def test_what_a_task_raises_without_workers_reaches_the_caller() -> None:
