@@ -19,45 +19,21 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..storage.errors import BankError, DamagedBankError, InputError, InstallationError, UnfinishedError, sentence
 from ..storage.manifest import Manifest
 from ..storage.outputs import check_output, write_outputs
 from .progress import Progress, silent
 
+if TYPE_CHECKING:
+    from .accounts import RebuildReport
+
 DONE, FAILED, REFUSED, DONE_WITH_REJECTS, INTERRUPTED = 0, 1, 2, 3, 130
 FRESH_SECONDS = 15.0
 """The metrics are written at least this often while progress is told."""
 STDOUT = Path("-")
 """As a log: the standard output."""
-
-
-class Outcome(Protocol):
-    """What the metrics and the report of a rebuild take from its `RebuildReport`."""
-
-    @property
-    def generation(self) -> int: ...
-    @property
-    def published(self) -> bool: ...
-    @property
-    def n_in(self) -> int: ...
-    @property
-    def n_new(self) -> int: ...
-    @property
-    def n_reused(self) -> int: ...
-    @property
-    def n_rejected(self) -> int: ...
-    @property
-    def n_vanished(self) -> int: ...
-    @property
-    def n_forgotten(self) -> int: ...
-    @property
-    def segments(self) -> int: ...
-    @property
-    def reasons(self) -> Mapping[str, int]: ...
-    @property
-    def seconds(self) -> float: ...
 
 
 class Events:
@@ -135,21 +111,21 @@ class Events:
 
         return report
 
-    def done(self, outcome: Outcome, manifest: Manifest) -> None:
+    def done(self, report: RebuildReport, manifest: Manifest) -> None:
         """Tells how a run ended that went well, with rejects or without."""
-        code = DONE_WITH_REJECTS if outcome.n_rejected else DONE
-        counts = {"listed": outcome.n_in} | {
-            name: getattr(outcome, f"n_{name}") for name in ("new", "reused", "rejected", "vanished", "forgotten")
+        code = DONE_WITH_REJECTS if report.n_rejected else DONE
+        counts = {"listed": report.n_in} | {
+            name: getattr(report, f"n_{name}") for name in ("new", "reused", "rejected", "vanished", "forgotten")
         }
         self.tell(
-            "done", exit_code=code, published=outcome.published, generation=outcome.generation, sources=counts,
-            rejects=dict(outcome.reasons), segments=outcome.segments, bank_bytes=bank_bytes(manifest),
-            seconds=round(outcome.seconds, 3),
+            "done", exit_code=code, published=report.published, generation=report.generation, sources=counts,
+            rejects=dict(report.reasons), segments=report.segments, bank_bytes=bank_bytes(manifest),
+            seconds=round(report.seconds, 3),
         )  # fmt: skip
         self._measure({
             "sources": {(("outcome", name),): value for name, value in counts.items()},
-            "rejected_sources": {(("reason", name),): value for name, value in outcome.reasons.items()},
-            "segments": outcome.segments, "generation": outcome.generation, "bank_bytes": bank_bytes(manifest),
+            "rejected_sources": {(("reason", name),): value for name, value in report.reasons.items()},
+            "segments": report.segments, "generation": report.generation, "bank_bytes": bank_bytes(manifest),
             "last_success_timestamp_seconds": time.time(), **self._ended(code),
         })  # fmt: skip
 

@@ -382,7 +382,7 @@ def _with_pictures(
 
     path = report_path(report.bank, report.generation)
     try:
-        return replace(report, report=rebuild_report(reader, before, report, report.stages, path))
+        return replace(report, report=rebuild_report(reader, before, report, path))
     except Exception as error:  # the generation is out, whatever a page of pictures may die of
         warnings.warn(sentence(path, f"cannot be drawn ({type(error).__name__}: {error})"), stacklevel=2)
         return report

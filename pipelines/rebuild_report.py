@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from ..storage import files
 from ..storage.reader import Reader
-from .events import Outcome, bank_bytes
+from .accounts import RebuildReport
+from .events import bank_bytes
 from .rebuild_pictures import (
     Changes,
     Thumbnails,
@@ -45,21 +46,18 @@ THUMBNAIL = 280  # pixels, longer side
 BINS = 40
 
 
-def rebuild_report(
-    reader: Reader, before: Reader | None, outcome: Outcome, stages: Mapping[str, float], out: Path
-) -> Path:
+def rebuild_report(reader: Reader, before: Reader | None, outcome: RebuildReport, out: Path) -> Path:
     """Writes the page of the generation that was just published under a temporary name, and puts it in place.
 
     Args:
         reader: of that generation; before: of the one before, while its shards are still there.
         outcome: what the rebuild did.
-        stages: seconds by stage.
         out: path of the page; its folder is made.
 
     Raises:
         OSError: it cannot be written. BankError: what is to be shown is damaged.
     """
-    page = build_rebuild_report(reader, before, outcome, stages).encode()
+    page = build_rebuild_report(reader, before, outcome).encode()
     files.make_folder(out.parent)
     temporary = out.parent / f".tmp-{os.getpid()}-{uuid.uuid4().hex[:12]}.html"
     try:
@@ -71,7 +69,7 @@ def rebuild_report(
     return out
 
 
-def build_rebuild_report(reader: Reader, before: Reader | None, outcome: Outcome, stages: Mapping[str, float]) -> str:
+def build_rebuild_report(reader: Reader, before: Reader | None, outcome: RebuildReport) -> str:
     """The page as text: every picture inside, nothing fetched, no scripts. Equal but for times for equal rebuilds."""
     difference = changes(reader, before)
     chosen = picture_shards(reader, before)
@@ -86,7 +84,7 @@ def build_rebuild_report(reader: Reader, before: Reader | None, outcome: Outcome
         _segments(reader, chosen),
         _evidence(reader, chosen),
         tag("h2", "Time by stage"),
-        _stages(outcome, stages),
+        _stages(outcome),
         tag("h2", "Data sets"),
         _datasets(reader),
         tag("footer", _made(reader)),
@@ -104,7 +102,7 @@ def _title(reader: Reader) -> str:
     return f"{reader.path.name}: generation {reader.manifest.generation}"
 
 
-def _headline(reader: Reader, outcome: Outcome) -> Html:
+def _headline(reader: Reader, outcome: RebuildReport) -> Html:
     at = reader.manifest.made.get("time", "")
     with suppress(ValueError):
         at = f"{datetime.fromisoformat(at):%-d %B %Y, %H:%M UTC}"
@@ -125,7 +123,7 @@ def _headline(reader: Reader, outcome: Outcome) -> Html:
     )
 
 
-def _numbers(reader: Reader, before: Reader | None, outcome: Outcome) -> Html:
+def _numbers(reader: Reader, before: Reader | None, outcome: RebuildReport) -> Html:
     facts: list[tuple[str, str, object]] = []
     for name, table in _COUNTED.items():
         now = rows_of(reader, table)
@@ -153,7 +151,7 @@ def _delta(by: int | None, said: Callable[[int], str] = lambda value: f"{value:,
     return tag("span", f"{'+' if by > 0 else '−'}{said(abs(by))}", cls="up" if by > 0 else "down")
 
 
-def _account(outcome: Outcome, difference: Changes) -> Html:
+def _account(outcome: RebuildReport, difference: Changes) -> Html:
     """A stacked bar of what was listed, and the names behind it."""
     kinds = {
         "new": ("new or changed", outcome.n_new), "reused": ("as they were", outcome.n_reused),
@@ -321,8 +319,8 @@ def _evidence(reader: Reader, chosen: Sequence[int]) -> Html:
     return joined([tag("h2", "Evidence beside the pixels"), tag("div", *drawn, cls="card two")])
 
 
-def _stages(outcome: Outcome, stages: Mapping[str, float]) -> Html:
-    told = dict(stages)
+def _stages(outcome: RebuildReport) -> Html:
+    told = dict(outcome.stages)
     rest = outcome.seconds - sum(told.values())
     if rest > 0.005 * outcome.seconds:
         told["everything else"] = rest

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from zeuxis.pipelines import events as events_module
+from zeuxis.pipelines.accounts import RebuildReport
 from zeuxis.pipelines.events import Events, bank_bytes, exit_code_of, render_metrics
 from zeuxis.storage.checks import FileEntry
 from zeuxis.storage.errors import (
@@ -34,19 +35,11 @@ from zeuxis.storage.errors import (
 BANK = Path("/banks/street")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    generation: int = 7
-    published: bool = True
-    n_in: int = 12
-    n_new: int = 3
-    n_reused: int = 7
-    n_rejected: int = 2
-    n_vanished: int = 1
-    n_forgotten: int = 0
-    segments: int = 240
-    reasons: dict[str, int] = field(default_factory=lambda: {"all-void": 1, "unreadable-image": 1})
-    seconds: float = 4.5
+def outcome(**changed: Any) -> RebuildReport:
+    counts = {"n_in": 12, "n_new": 3, "n_reused": 7, "n_rejected": 2, "n_forgotten": 0, "n_vanished": 1}
+    reasons = {"all-void": 1, "unreadable-image": 1}
+    report = RebuildReport(BANK, 7, True, **counts, segments=240, reasons=reasons, rejects=[], ignored=0, seconds=4.5)
+    return replace(report, **changed)
 
 
 def manifest(*sizes: int) -> Any:
@@ -225,7 +218,7 @@ def test_the_metrics_of_a_night_are_valid_and_complete(tmp_path):
         with events.stage("listing"):
             time.sleep(0.02)
         assert 0.02 <= value(path, "stage_duration_seconds", stage="listing") < 1
-        events.done(Outcome(), manifest(100, 23))
+        events.done(outcome(), manifest(100, 23))
     for name, number in {"listed": 12, "new": 3, "reused": 7, "rejected": 2, "vanished": 1, "forgotten": 0}.items():
         assert value(path, "sources", outcome=name) == number
     assert value(path, "rejected_sources", reason="all-void") == 1
@@ -264,7 +257,7 @@ def test_labels_are_escaped(tmp_path):
 def test_a_failure_is_told_and_the_last_success_is_not_forgotten(tmp_path):
     log, path = tmp_path / "log.jsonl", tmp_path / "zeuxis.prom"
     with Events(log, path, bank=BANK) as events:
-        events.done(Outcome(), manifest(100))
+        events.done(outcome(), manifest(100))
     success = value(path, "last_success_timestamp_seconds")
     with pytest.raises(DatasetError), Events(log, path, bank=BANK) as events, events.stage("listing"):
         raise DatasetError("nyu:/data: no such folder")
@@ -283,7 +276,7 @@ def test_a_failure_is_told_and_the_last_success_is_not_forgotten(tmp_path):
 def test_another_bank_has_its_own_metrics(tmp_path):
     path = tmp_path / "zeuxis.prom"
     with Events(None, path, bank=Path("/other")) as events:
-        events.done(Outcome(), manifest(100))
+        events.done(outcome(), manifest(100))
     with Events(None, path, bank=BANK):
         assert "zeuxis_rebuild_segments" not in parsed(path.read_text())
 
@@ -317,7 +310,7 @@ def test_metrics_stay_fresh_while_progress_is_told(tmp_path, monkeypatch):
         assert value(path, "done_sources") == 4
         assert value(path, "planned_sources") == 10
         assert value(path, "heartbeat_timestamp_seconds") >= time.time() - 5
-        events.done(Outcome(), manifest(1))
+        events.done(outcome(), manifest(1))
     assert "zeuxis_rebuild_done_sources" not in parsed(path.read_text())
     assert seen == [(1, 10, ""), (4, 10, "note")]
 

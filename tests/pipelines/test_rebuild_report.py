@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from zeuxis.pipelines import rebuild_pictures
+from zeuxis.pipelines.accounts import RebuildReport
 from zeuxis.pipelines.rebuild_pictures import (
     Thumbnails,
     changes,
@@ -35,19 +36,13 @@ BAD = "<script>alert(1)<!--"
 VOID_TAGS = {"img", "meta"}
 
 
-@dataclass(frozen=True)
-class Outcome:
-    generation: int = 2
-    published: bool = True
-    n_in: int = 15
-    n_new: int = 3
-    n_reused: int = 7
-    n_rejected: int = 4
-    n_vanished: int = 2
-    n_forgotten: int = 1
-    segments: int = 50
-    reasons: dict[str, int] = field(default_factory=lambda: {"size-mismatch": 2, "unreadable-image": 2})
-    seconds: float = 4.5
+def outcome(**changed: Any) -> RebuildReport:
+    counts = {"n_in": 15, "n_new": 3, "n_reused": 7, "n_rejected": 4, "n_forgotten": 1, "n_vanished": 2}
+    reasons = {"size-mismatch": 2, "unreadable-image": 2}
+    report = RebuildReport(
+        Path("bank"), 2, True, **counts, segments=50, reasons=reasons, rejects=[], ignored=0, seconds=4.5, stages=STAGES
+    )
+    return replace(report, **changed)
 
 
 class Page(HTMLParser):
@@ -109,7 +104,7 @@ class Nights:
         return generation(self.bank, 1)
 
     def page(self) -> str:
-        return build_rebuild_report(self.now, self.before, Outcome(), STAGES)
+        return build_rebuild_report(self.now, self.before, outcome())
 
 
 _MADE: list[Nights] = []
@@ -212,7 +207,7 @@ def test_everything_is_new_in_a_first_generation(nights):
     found = changes(nights.before, None)
     assert len(found.new) == 10
     assert not found.gone
-    page = Page(build_rebuild_report(nights.before, None, Outcome(generation=1), STAGES))
+    page = Page(build_rebuild_report(nights.before, None, outcome(generation=1)))
     assert "generation before" not in page.text
     assert "no change" not in page.text
 
@@ -345,7 +340,7 @@ def test_evidence_is_drawn_on_photographs(nights):
 def test_a_bank_that_keeps_no_sources_has_a_page_without_photographs(photos, rebuild_bank, tmp_path):
     photos.add("a", "b", depth=np.full((48, 64), 2000, np.uint16))
     rebuild_bank(photos.spec, keep_sources=False, patches=True)
-    text = build_rebuild_report(Reader(tmp_path / "bank"), None, Outcome(generation=1), STAGES)
+    text = build_rebuild_report(Reader(tmp_path / "bank"), None, outcome(generation=1))
     Page(text)
     assert "Evidence" not in text
     assert "Depth of pixels" not in text
@@ -357,7 +352,7 @@ def test_a_bank_without_segments_has_a_page(photos, rebuild_bank, tmp_path):
     rebuild_bank(photos.spec, frame=(48, 64), min_area=48 * 64)
     reader = Reader(tmp_path / "bank")
     assert not rows_of(reader, "segments")
-    page = Page(build_rebuild_report(reader, None, Outcome(generation=1, n_rejected=0, reasons={}), {}))
+    page = Page(build_rebuild_report(reader, None, outcome(generation=1, n_rejected=0, reasons={}, stages={})))
     assert "photographs 2" in page.text
     assert "Sample segments" not in page.text
     assert "Rejected" not in page.text.replace("rejected", "")
@@ -366,14 +361,14 @@ def test_a_bank_without_segments_has_a_page(photos, rebuild_bank, tmp_path):
 def test_the_page_is_put_in_place_whole(nights, tmp_path, monkeypatch):
     bank = Path(shutil.copytree(nights.bank, tmp_path / "bank"))
     out = tmp_path / "reports" / "000002.html"
-    made = rebuild_report(generation(bank, 2), generation(bank, 1), Outcome(), STAGES, out)
+    made = rebuild_report(generation(bank, 2), generation(bank, 1), outcome(), out)
     assert made == out
     assert [each.name for each in out.parent.iterdir()] == ["000002.html"]
     Page(out.read_text())
     other = out.with_name("000003.html")
     monkeypatch.setattr("zeuxis.storage.files.rename", fail)
     with pytest.raises(OSError, match="full"):
-        rebuild_report(generation(bank, 2), None, Outcome(), STAGES, other)
+        rebuild_report(generation(bank, 2), None, outcome(), other)
     assert [each.name for each in out.parent.iterdir()] == ["000002.html"]
 
 
