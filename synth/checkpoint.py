@@ -1,0 +1,124 @@
+"""Trained networks on the disk: one safetensors file each, with a card inside that says what it is.
+
+Nothing is ever unpickled: the file is read by safetensors, the card is JSON in its header. A file is written under a
+temporary name and takes its own when it is whole, so that a full disk or a kill leaves the one before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..storage.classes import SemanticClass
+from ..storage.errors import InputError, sentence
+from ..storage.outputs import write_outputs
+
+FORMAT = 1
+"""Version of the card; newer ones are refused."""
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        network: its kind, such as `synthesis`; the file's name in a folder of models.
+        config: the network's configuration, as its dataclass was resolved.
+        classes: of the bank it was trained on, in the order of its channels; void is one more.
+        size: `(rows, cols)` it was trained at.
+        bank: name of the bank's folder; generation: the one it was trained on.
+        features: which feature network its loss used, such as `vgg19` or `bank:1/8`; empty where it used none.
+        step: how many optimiser steps it has had.
+        training: the resolved options of its training (preset, seed, learning rate, frozen loss weights, ...).
+    """
+
+    network: str
+    config: Mapping[str, Any]
+    classes: Sequence[SemanticClass]
+    size: tuple[int, int]
+    bank: str
+    generation: int
+    features: str = ""
+    step: int = 0
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The card as it stands in the file's header."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Card:
+        """The card that `to_json` wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is none.
+        """
+        row = json.loads(text)
+        if row.pop("format") != FORMAT:
+            raise ValueError("another format")
+        classes = tuple(SemanticClass(**{**each, "colour": tuple(each["colour"])}) for each in row.pop("classes"))
+        rows, cols = row.pop("size")
+        return cls(**row, classes=classes, size=(int(rows), int(cols)))
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], card: Card) -> None:
+    """Writes a checkpoint in place of the one before.
+
+    Raises:
+        InputError: the disk refuses; the one before is still there.
+    """
+    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_outputs({path: save(held, {"card": card.to_json()})})
+
+
+def load_card(path: Path, network: str | None = None) -> Card:
+    """The card alone; nothing of the weights is read.
+
+    Args:
+        path: of the checkpoint; network: the kind it must be.
+
+    Raises:
+        InputError: there is no such file, it is cut short or no checkpoint, of a newer format, or of another network.
+    """
+    return _opened(path, network)[0]
+
+
+def load_checkpoint(path: Path, network: str) -> tuple[Card, dict[str, Tensor]]:
+    """A checkpoint's card and tensors, on the CPU.
+
+    Raises:
+        InputError: as `load_card`.
+    """
+    return _opened(path, network, tensors=True)
+
+
+def _opened(path: Path, network: str | None, tensors: bool = False) -> tuple[Card, dict[str, Tensor]]:
+    train = f"train it: `zeuxis train {network or 'all'}`"
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            card = _card(path, (file.metadata() or {}).get("card", ""))
+            held = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(sentence(path, expected="a trained network", found="no such file", fix=train)) from None
+    except (SafetensorError, OSError) as error:
+        said = f"is no whole checkpoint ({error})"
+        raise InputError(sentence(path, said, fix=f"fetch it again, or {train}")) from error
+    if network is not None and card.network != network:
+        raise InputError(sentence(path, expected=f"a {network} network", found=f"a {card.network} network", fix=train))
+    return card, held
+
+
+def _card(path: Path, text: str) -> Card:
+    try:
+        return Card.from_json(text)
+    except (ValueError, KeyError, TypeError) as error:
+        expected = f"a checkpoint of zeuxis, format {FORMAT}"
+        raise InputError(sentence(path, expected=expected, found=f"something else ({error})")) from error
