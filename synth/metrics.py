@@ -151,7 +151,8 @@ def diversity(variants: Sequence[Features]) -> float:
 
 def _kernel(a: Features, b: Features) -> npt.NDArray[np.float64]:
     products: npt.NDArray[np.float64] = a.astype(np.float64) @ b.astype(np.float64).T
-    return (products / a.shape[1] + 1) ** 3
+    kernel: npt.NDArray[np.float64] = (products / a.shape[1] + 1) ** 3
+    return kernel
 
 
 def _draw(random: np.random.Generator, n: int) -> npt.NDArray[np.float64]:
