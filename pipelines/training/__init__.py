@@ -1,0 +1,1 @@
+"""Training: data sets made of a bank, one task a network, one loop for all."""

@@ -1,0 +1,238 @@
+"""The photographs and layouts of a bank at the size of a network, decoded and resized once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ...index.batch import in_order, usable_cores
+from ...storage.classes import Layout
+from ...storage.errors import InputError, sentence
+from ...storage.footprints import rows_by_source
+from ...storage.images import Photograph
+from ...storage.layouts import frame_layout, sample_to_frame
+from ...storage.reader import Reader, content_of
+from ..progress import Progress, silent
+
+BUDGET = 2 << 30
+"""Bytes of decoded sources that are kept, by default; those beyond are decoded whenever they are asked for."""
+
+SPLITS = ("train", "val", "test")
+
+
+class Picture(NamedTuple):
+    """A source at the size of a network, arrays of the caller's own.
+
+    Attributes:
+        image: `(H, W, 3)` uint8 RGB.
+        layout: `(H, W)` uint16 class ids of the bank, `VOID` where there is none.
+        regions: `(H, W)` uint16, 0 for void and for components too small to be stored, else 1 + index in `Segments`.
+    """
+
+    image: Photograph
+    layout: Layout
+    regions: npt.NDArray[np.uint16]
+
+
+class Segments(NamedTuple):
+    """The stored segments of a source, in raster order of their first pixels at its own resolution.
+
+    Attributes:
+        segment_ids: `(s,)` uint64; class_ids: `(s,)` uint16.
+        shard: number of the shard they are in; rows: `(s,)` int64, their rows in its search columns.
+    """
+
+    segment_ids: npt.NDArray[np.uint64]
+    class_ids: npt.NDArray[np.uint16]
+    shard: int
+    rows: npt.NDArray[np.int64]
+
+
+class _Place(NamedTuple):
+    """Where a source is: its shard and its row there."""
+
+    shard: int
+    row: int
+
+
+class BankSources:
+    """The labelled sources of a split, by name, at one size. Pickles to a process that opens the bank anew.
+
+    Args:
+        reader: of the bank.
+        size: `(rows, cols)`; photographs are averaged over areas, layouts sampled as to the frame, both stretched
+            where the aspect ratio is another.
+        split: `train`, `val` or `test`.
+        cache: a folder; what is decoded is kept there in `.npy` files, mapped into memory and so shared by all
+            processes. None keeps it in the memory of each process.
+        budget: bytes that are kept, at most; further sources are decoded on demand.
+        most: only so many sources, evenly spaced.
+        progress: told while the cache is filled.
+
+    Attributes:
+        names: of the sources, ascending; groups: `(n,)` their groups.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        size: tuple[int, int],
+        split: str = "train",
+        *,
+        cache: Path | None = None,
+        budget: int = BUDGET,
+        most: int | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        if split not in SPLITS:
+            raise InputError(sentence(f"split {split!r}", expected=f"one of {', '.join(SPLITS)}", found="another"))
+        self.reader, self.size, self.split, self.cache, self._progress = reader, size, split, cache, progress
+        found = _labelled(reader, split)
+        if most is not None and most < len(found):
+            found = [found[i] for i in np.linspace(0, len(found) - 1, most).round().astype(int)]
+        self.names = [name for name, _, _ in found]
+        self.groups = np.array([group for _, group, _ in found], dtype=str)
+        self._places = [place for _, _, place in found]
+        self._n_kept = min(len(found), max(budget, 0) // _n_bytes(size))
+        self._own: dict[int, Picture] = {}
+        self._rows: dict[int, list[npt.NDArray[np.int64]]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: each for name, each in vars(self).items() if name != "_mapped"}
+        return state | {"key": self.key, "_own": {}, "_rows": {}, "_progress": silent}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, number: int) -> Picture:
+        """A source by its number.
+
+        Raises:
+            BankError: the bank keeps no sources, or is damaged.
+        """
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        if number >= self._n_kept:
+            return self._decoded(number)
+        if self.cache is not None:
+            return Picture(*(np.array(array[number]) for array in self._mapped))
+        if number not in self._own:
+            self._own[number] = self._decoded(number)
+        return Picture(*(array.copy() for array in self._own[number]))
+
+    def segments(self, number: int) -> Segments:
+        """The stored segments of a source; `regions` of its picture count them from 1."""
+        shard, row = self._places[number]
+        columns = self.reader.shards[shard].footprints
+        if shard not in self._rows:
+            self._rows[shard] = rows_by_source(columns)
+        rows = self._rows[shard][row]
+        return Segments(columns.segment_id[rows], columns.class_id[rows], shard, rows)
+
+    def prepare(self) -> None:
+        """Fills the cache now, where there is one.
+
+        Raises:
+            BankError: the bank keeps no sources, or is damaged. InputError: the folder cannot be written.
+        """
+        if self.cache is not None:
+            _ = self._mapped
+
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits of the bank's content and generation, the size and the sources."""
+        parts = (content_of(self.reader), str(self.reader.manifest.generation), str(self.size), *self.names)
+        return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+
+    @cached_property
+    def _mapped(self) -> tuple[npt.NDArray[Any], ...]:
+        """The arrays of the kept sources, one a field of `Picture`."""
+        assert self.cache is not None
+        label = f"{self.split}-{self.size[0]}x{self.size[1]}"
+        folder = self.cache / f"{label}-{self.key}-{self._n_kept}"
+        if not folder.is_dir():
+            self._fill(folder)
+            for stale in self.cache.glob(f"{label}-*"):  # of a bank that has changed since
+                if stale.name.split("-")[2:-1] != [self.key]:
+                    shutil.rmtree(stale, ignore_errors=True)
+        if not self._n_kept:
+            return ()
+        return tuple(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Picture._fields)
+
+    def _fill(self, folder: Path) -> None:
+        """Writes the arrays of the kept sources, one after the other, under a temporary name first."""
+        temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        shapes = ((*self.size, 3), "|u1"), (self.size, "<u2"), (self.size, "<u2")
+        try:
+            temporary.mkdir(parents=True)
+            with ExitStack() as opened:
+                files = [opened.enter_context((temporary / f"{name}.npy").open("wb")) for name in Picture._fields]
+                for file, (shape, kind) in zip(files, shapes, strict=True):
+                    header = {"descr": kind, "fortran_order": False, "shape": (self._n_kept, *shape)}
+                    np.lib.format.write_array_header_1_0(file, header)
+                for done, picture in enumerate(in_order(self._decoded, range(self._n_kept), usable_cores()), 1):
+                    for file, array in zip(files, picture, strict=True):
+                        file.write(array.tobytes())
+                    self._progress(done, self._n_kept, "decoding photographs")
+            os.replace(temporary, folder)
+        except OSError as error:
+            if not folder.is_dir():  # or another process was faster
+                said = f"cannot be written ({error.strerror})"
+                raise InputError(sentence(folder.parent, said, fix="choose another folder for the models")) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _decoded(self, number: int) -> Picture:
+        name = self.names[number]
+        image, layout = self.reader.photograph(name), self.reader.layout(name)
+        geometry = self.reader.geometry
+        framed = frame_layout(layout, geometry, self.reader.classes.flags("thin"))
+        region_of = np.zeros(len(framed.components) + 1, np.uint16)
+        stored = np.flatnonzero(framed.stored)[: np.iinfo(np.uint16).max]
+        region_of[1 + stored] = np.arange(1, len(stored) + 1)
+        regions = region_of[sample_to_frame(framed.components.labels, self.size)]
+        return Picture(
+            resized_image(image, self.size), np.array(sample_to_frame(layout, self.size), np.uint16), regions
+        )
+
+
+def resized_image(image: Photograph, size: tuple[int, int]) -> Photograph:
+    """A photograph at `(rows, cols)`: averaged over areas where it shrinks, else interpolated."""
+    if image.shape[:2] == size:
+        return image
+    shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]
+    resized: Photograph = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return resized
+
+
+def held_out_split(reader: Reader) -> str:
+    """The split that no training sees: `test`, else `val`; `train` where the bank has neither."""
+    return next((split for split in ("test", "val") if _labelled(reader, split)), "train")
+
+
+def _labelled(reader: Reader, split: str) -> list[tuple[str, str, _Place]]:
+    """Name, group and place of the labelled sources of a split, ascending names."""
+    found = []
+    for number, (shard, sources) in enumerate(zip(reader.shards, reader.shard_sources, strict=True)):
+        table = shard.table("sources", ["split", "layout"])
+        rows: Sequence[dict[str, Any]] = table.to_pylist()
+        for row, (name, group, live) in enumerate(zip(*(each.tolist() for each in sources), strict=True)):
+            if live and rows[row]["split"] == split and rows[row]["layout"] is not None:
+                found.append((name, group, _Place(number, row)))
+    return sorted(found)
+
+
+def _n_bytes(size: tuple[int, int]) -> int:
+    """Bytes of a picture."""
+    return size[0] * size[1] * (3 + 2 + 2)
