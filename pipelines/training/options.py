@@ -1,0 +1,176 @@
+"""How a network is trained: what the user says, and what a preset means for each network."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ...storage.errors import InputError, sentence
+from ...synth.presets import MULTIPLE, PRESETS, preset
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+VARIANTS = ("no-canvas", "image-space")
+"""Of the synthesis network: one that sees the layout alone, one whose loss is on pixels alone."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one network gets of a preset.
+
+    Attributes:
+        steps, batch: times those of the preset.
+        lr: learning rate at the narrow widths; full_lr: at full width, where it differs.
+    """
+
+    steps: float = 1.0
+    batch: float = 1.0
+    lr: float = 5e-4
+    full_lr: float = 1e-4
+
+
+SHARES = {
+    "features": Share(steps=1.0, batch=1.0, lr=2e-3, full_lr=3e-4),
+    "transform": Share(steps=1.0, batch=1.0, lr=3e-4, full_lr=1e-5),
+    "ordering": Share(steps=0.5, batch=2.0, lr=3e-4, full_lr=1e-5),
+    "densify": Share(steps=1.0, batch=1.0, lr=1e-3),
+    "synthesis": Share(steps=1.0, batch=1.0, lr=1e-3),
+    "judge": Share(steps=1.0, batch=1.0, lr=1e-3, full_lr=3e-4),
+}
+"""By network, in the order in which `all` trains them: features first, since losses need them."""
+NETWORKS = tuple(SHARES)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How a network is trained; None stands for what the preset says (`resolved`).
+
+    Attributes:
+        preset: of `synth.presets`: width, resolution, batch and steps.
+        steps: optimiser steps in all, those before an interruption included.
+        batch: pictures a step, a device, and a part of an accumulated step.
+        seed: of weights, data and dropout.
+        lr: learning rate.
+        precision: one of `PRECISIONS`.
+        devices: how many, of the best kind there is; or `cpu`, `cpu:2`, `cuda`, `cuda:2`.
+        accumulate: how many batches make a step.
+        workers: processes that prepare batches; 0 prepares them in this one. The batches are the same.
+        ema: decay of the running mean of the weights that is validated and kept; 0 keeps the weights themselves.
+        size: `(rows, cols)` of the pictures, multiples of 32; default by the preset and the bank's frame.
+        features: feature network of the losses: a path, or `vgg19`; default what is there.
+        variant: one of `VARIANTS`, or None.
+        validate_every: steps between two validations; log_every: between two rows of the log.
+    """
+
+    preset: str = "small"
+    steps: int | None = None
+    batch: int | None = None
+    seed: int = 0
+    lr: float | None = None
+    precision: str = "32-true"
+    devices: int | str = 1
+    accumulate: int = 1
+    workers: int = 0
+    ema: float = 0.999
+    size: tuple[int, int] | None = None
+    features: str | None = None
+    variant: str | None = None
+    validate_every: int | None = None
+    log_every: int = 10
+
+    @property
+    def width(self) -> float:
+        """Multiplies the papers' channel counts."""
+        return preset(self.preset).width
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for the card."""
+        return {**asdict(self), "size": list(self.size) if self.size else None}
+
+
+def resolved(options: TrainOptions, network: str, frame: tuple[int, int]) -> TrainOptions:
+    """Options of which none is None any more, but for `features` and `variant`.
+
+    Args:
+        network: one of `NETWORKS`; frame: of the bank.
+
+    Raises:
+        InputError: an option has a value that it cannot have.
+    """
+    check(options)
+    named, share = preset(options.preset), SHARES[network]
+    steps = options.steps or max(1, round(named.steps * share.steps))
+    return replace(
+        options,
+        steps=steps,
+        batch=options.batch or max(1, round(named.batch * share.batch)),
+        lr=options.lr or (share.full_lr if named.width >= 1 else share.lr),
+        size=options.size or named.size(frame),
+        validate_every=options.validate_every or (5000 if named.width >= 1 else 250),
+    )
+
+
+def check(options: TrainOptions) -> None:
+    """Refuses values that cannot be, before anything is read or written.
+
+    Raises:
+        InputError: the sentence names the option.
+    """
+    preset(options.preset)
+    for name in ("steps", "batch", "accumulate", "validate_every", "log_every"):
+        _at_least(name, getattr(options, name), 1)
+    for name in ("seed", "workers"):
+        _at_least(name, getattr(options, name), 0)
+    if options.lr is not None and not 0 < options.lr < float("inf"):
+        raise InputError(sentence("lr", expected="a number above 0", found=repr(options.lr)))
+    if not 0 <= options.ema < 1:
+        raise InputError(sentence("ema", expected="a number from 0 to below 1", found=repr(options.ema)))
+    if options.size is not None and any(side < MULTIPLE or side % MULTIPLE for side in options.size):
+        found = "x".join(map(str, options.size))
+        raise InputError(sentence("size", expected=f"ROWSxCOLS in multiples of {MULTIPLE}", found=found))
+    for name, value, known in (
+        ("precision", options.precision, PRECISIONS),
+        ("variant", options.variant, (None, *VARIANTS)),
+    ):
+        if value not in known:
+            expected = "one of " + ", ".join(each for each in known if each)
+            raise InputError(sentence(f"{name} {value!r}", expected=expected, found="no such name"))
+    kind, _ = devices_of(options)
+    if options.precision == "16-mixed" and kind == "cpu":
+        fix = "take bf16-mixed or 32-true"
+        raise InputError(sentence("precision 16-mixed", expected="a GPU", found="none in use", fix=fix))
+
+
+def devices_of(options: TrainOptions) -> tuple[str, int]:
+    """`cpu` or `cuda`, and how many of them; of the CPU, processes.
+
+    Raises:
+        InputError: it is not of that form, or so many are not there.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    kind, colon, count = str(options.devices).partition(":")
+    if kind.isdecimal() and not colon:
+        kind, colon, count = "cuda" if gpus else "cpu", ":", kind
+    if kind not in ("cpu", "cuda") or (bool(colon) and not count.isdecimal()) or (colon and int(count) < 1):
+        expected = "a number of devices from 1, or cpu, cuda, cpu:N, cuda:N"
+        raise InputError(sentence("devices", expected=expected, found=repr(options.devices)))
+    number = int(count) if colon else 1
+    there = gpus if kind == "cuda" else os.cpu_count() or 1
+    if number > there:
+        noun = "GPUs" if kind == "cuda" else "CPU cores"
+        raise InputError(sentence("devices", expected=f"at most the {there} {noun} that are here", found=str(number)))
+    return kind, number
+
+
+def presets_said() -> str:
+    """The presets' names, for help texts."""
+    return "|".join(PRESETS)
+
+
+def _at_least(name: str, value: Any, least: int) -> None:
+    if value is None and name in ("steps", "batch", "validate_every"):
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(sentence(name, expected=f"a whole number of at least {least}", found=repr(value)))
