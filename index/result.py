@@ -13,7 +13,7 @@ from ..storage.classes import Layout
 from ..storage.codec import Mask
 from ..storage.errors import InputError, sentence
 from ..storage.images import Photograph
-from ..storage.layouts import Box, FramedLayout
+from ..storage.layouts import Box, FramedLayout, sample_to_frame
 from ..storage.reader import Reader
 from ..storage.records import hex_id
 from .request import RetrievalOptions
@@ -127,6 +127,15 @@ class Component:
         top, left, bottom, right = (int(side) for side in self._framed.layout_boxes[self._number])
         window = self._framed.components.labels[top:bottom, left:right]
         return (top, left, bottom, right), window == self._number + 1
+
+    def at_size(self, size: tuple[int, int]) -> tuple[Box, Mask] | None:
+        """`in_layout` of the layout sampled to `(rows, cols)`; None where nothing of it is left there."""
+        whole = sample_to_frame(self._framed.components.labels, size) == self._number + 1
+        rows, cols = np.flatnonzero(whole.any(axis=1)), np.flatnonzero(whole.any(axis=0))
+        if not len(rows):
+            return None
+        top, left, bottom, right = int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1
+        return (top, left, bottom, right), whole[top:bottom, left:right]
 
 
 @dataclass(frozen=True, repr=False)

@@ -61,8 +61,8 @@ def paint(
     return Collage(canvas, retrieval, tuple(save(canvas, out)) if out is not None else ())
 
 
-def piece_of(reader: Reader, component: Component, hit: Hit) -> Piece:
-    """A hit with its pixels, ready to be placed on a component."""
+def piece_of(reader: Reader, component: Component, hit: Hit, target: Target | None = None) -> Piece:
+    """A hit with its pixels, ready to be placed on a component; `target` is that, by default as it is in the layout."""
     row, source = hit.record(), hit.source_record()
     entry = reader.dataset(source["dataset"])
     height, width = source["height"], source["width"]
@@ -74,7 +74,7 @@ def piece_of(reader: Reader, component: Component, hit: Hit) -> Piece:
         hit.pixels(),
         hit.mask(),
         place,
-        Target(*component.in_layout()),
+        target or Target(*component.in_layout()),
         Origin(hit.source, entry.name, source["image"], entry.licence, entry.root),
     )
 

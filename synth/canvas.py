@@ -188,16 +188,16 @@ def save(canvas: Canvas, out: str | Path) -> list[Path]:
     """
     out = Path(out)
     check_writable(out)
-    valid, indices, listing = _sidecars(out)
+    valid, indices, listed = sidecars(out)
     write_outputs(
         {
-            listing: _listing(canvas, out.name),
-            indices: _encoded(canvas.provenance, "PNG"),
-            valid: _encoded(canvas.valid.astype(np.uint8) * 255, "PNG"),
-            out: _encoded(canvas.image, SUFFIXES[out.suffix.lower()], out),
+            listed: as_json(listing(canvas, out.name)),
+            indices: encoded(canvas.provenance, "PNG"),
+            valid: encoded(canvas.valid.astype(np.uint8) * 255, "PNG"),
+            out: encoded(canvas.image, SUFFIXES[out.suffix.lower()], out),
         }
     )
-    return [out, valid, indices, listing]
+    return [out, valid, indices, listed]
 
 
 def check_writable(out: str | Path) -> None:
@@ -207,7 +207,7 @@ def check_writable(out: str | Path) -> None:
         InputError: for an unknown suffix, a missing or read-only folder, or a name that is a folder.
     """
     check_output(out, SUFFIXES)
-    for path in _sidecars(Path(out)):
+    for path in sidecars(Path(out)):
         check_output(path)
 
 
@@ -217,10 +217,10 @@ def load_provenance(out: str | Path) -> Provenance:
     Raises:
         InputError: where it is missing, damaged, or lacks an index that the map holds.
     """
-    _, map_path, listing = _sidecars(Path(out))
+    _, map_path, listed = sidecars(Path(out))
     try:
         indices = decode_labels(map_path.read_bytes(), map_path).astype(np.uint16)
-        rows = json.loads(listing.read_text(encoding="utf-8"))["segments"]
+        rows = json.loads(listed.read_text(encoding="utf-8"))["segments"]
         records = {int(index): _record_from_json(row) for index, row in rows.items()}
     except SourceError as error:
         raise InputError(str(error)) from error
@@ -230,12 +230,12 @@ def load_provenance(out: str | Path) -> Provenance:
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            sentence(listing, "is no list of segments of a collage", fix="save the collage again")
+            sentence(listed, "is no list of segments of a collage", fix="save the collage again")
         ) from error
     strange = sorted(set(np.unique(indices).tolist()) - {0} - set(records))
     if strange:
         raise InputError(
-            sentence(listing, f"says nothing of index {strange[0]} in {map_path.name}", fix="save the collage again")
+            sentence(listed, f"says nothing of index {strange[0]} in {map_path.name}", fix="save the collage again")
         )
     return Provenance(indices, records)
 
@@ -244,8 +244,8 @@ def _window(array: npt.NDArray[np.generic], box: Box) -> npt.NDArray[np.generic]
     return array[box[0] : box[2], box[1] : box[3]]
 
 
-def _sidecars(out: Path) -> tuple[Path, Path, Path]:
-    """Paths of the validity mask, the provenance map and the listing."""
+def sidecars(out: Path) -> tuple[Path, Path, Path]:
+    """Paths of the validity mask, the provenance map and the listing that stand beside a picture."""
     return (
         out.with_name(out.stem + ".valid.png"),
         out.with_name(out.stem + ".provenance.png"),
@@ -253,7 +253,12 @@ def _sidecars(out: Path) -> tuple[Path, Path, Path]:
     )
 
 
-def _encoded(array: npt.NDArray[np.generic], format: str, out: Path | None = None) -> bytes:
+def encoded(array: npt.NDArray[np.generic], format: str, out: Path | None = None) -> bytes:
+    """A picture as a file of that format; `out` is for messages.
+
+    Raises:
+        InputError: the format cannot hold a picture of that size.
+    """
     data = io.BytesIO()
     try:
         Image.fromarray(array).save(data, format, **({} if format == "PNG" else {"quality": 95}))
@@ -262,16 +267,21 @@ def _encoded(array: npt.NDArray[np.generic], format: str, out: Path | None = Non
     return data.getvalue()
 
 
-def _listing(canvas: Canvas, name: str) -> bytes:
+def listing(canvas: Canvas, name: str) -> dict[str, object]:
+    """What the JSON beside the picture of that name says: of the canvas, and of each segment on it."""
     records = {index: canvas.record(index) for index in range(1, len(canvas.placements) + 1)}
-    listing = {
+    return {
         "picture": name,
         "size": list(canvas.valid.shape),
         "missing": int(canvas.valid.size - np.count_nonzero(canvas.valid)),
         "back_to_front": [i + 1 for i in canvas.back_to_front],
         "segments": {index: _record_to_json(record) for index, record in records.items()},
     }
-    return (json.dumps(listing, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def as_json(said: Mapping[str, object]) -> bytes:
+    """A file that people can read too."""
+    return (json.dumps(said, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _record_to_json(record: PieceRecord) -> dict[str, object]:
