@@ -1,0 +1,89 @@
+"""The judge: a parser of photographs for evaluation alone, of another build than the features that the loss compares.
+
+Residual blocks of strided, then dilated convolutions, and context at several dilations as in DeepLab (Chen et al.
+2017).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .layers import channels
+
+STAGES = ((64, 2, 1), (128, 2, 1), (256, 1, 2), (256, 1, 4))
+"""Channels at width 1, stride and dilation of each stage of two residual blocks, after a stem of stride 2."""
+CONTEXT = (1, 3, 6)
+"""Dilations of the context, in cells of 8 pixels."""
+GROUP = 8
+"""Channels a group of the normalisation."""
+FEATURES = 64
+"""The features' number is a multiple of this, and this up to width 1/4: statistics of few need few images."""
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """How a judge is built: `n_classes` it tells apart, `width` of its channels."""
+
+    n_classes: int
+    width: float = 1.0
+
+
+class JudgeNetwork(nn.Module):
+    """Parses photographs at an eighth of their size, and enlarges the logits."""
+
+    def __init__(self, config: JudgeConfig) -> None:
+        super().__init__()
+        self.config = config
+        before = channels(64, config.width)
+        self.stem = _convolution(3, before, 5, stride=2)
+        stages: list[nn.Module] = []
+        for full, stride, dilation in STAGES:
+            out = channels(full, config.width)
+            stages += [_Residual(before, out, stride, dilation), _Residual(out, out, 1, dilation)]
+            before = out
+        self.stages = nn.Sequential(*stages)
+        self.context = nn.ModuleList(_convolution(before, before, 3, dilation=each) for each in CONTEXT)
+        self.whole = nn.Linear(before, before)
+        self.feature_size = FEATURES * max(1, round(4 * config.width))
+        self.join = _convolution(before * (len(CONTEXT) + 1), self.feature_size, 1)
+        self.to_logits = nn.Conv2d(self.feature_size, config.n_classes, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`(N, 3, H, W)` in [-1, 1] to `(N, C, H, W)` logits."""
+        logits = self.to_logits(self._cells(images))
+        return functional.interpolate(logits, images.shape[-2:], mode="bilinear", align_corners=False)
+
+    def features(self, images: Tensor) -> Tensor:
+        """`(N, 3, H, W)` in [-1, 1] to `(N, feature_size)`: what the logits are read from, averaged over pixels."""
+        return self._cells(images).mean((2, 3))
+
+    def _cells(self, images: Tensor) -> Tensor:
+        cells = self.stages(self.stem(images))
+        whole = functional.relu(self.whole(cells.mean((2, 3))))[..., None, None].expand_as(cells)
+        joined: Tensor = self.join(torch.cat([*(each(cells) for each in self.context), whole], 1))
+        return joined
+
+
+class _Residual(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int, dilation: int) -> None:
+        super().__init__()
+        self.first = _convolution(inputs, outputs, 3, stride, dilation)
+        self.second = _convolution(outputs, outputs, 3, dilation=dilation, active=False)
+        same = inputs == outputs and stride == 1
+        self.skip = nn.Identity() if same else _convolution(inputs, outputs, 1, stride, active=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return functional.relu(self.skip(features) + self.second(self.first(features)))
+
+
+def _convolution(
+    inputs: int, outputs: int, side: int, stride: int = 1, dilation: int = 1, *, active: bool = True
+) -> nn.Sequential:
+    padding = dilation * (side - 1) // 2
+    layer = nn.Conv2d(inputs, outputs, side, stride, padding, dilation, bias=False)
+    activation = [nn.ReLU()] if active else []
+    return nn.Sequential(layer, nn.GroupNorm(outputs // GROUP, outputs), *activation)

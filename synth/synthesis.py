@@ -1,0 +1,81 @@
+"""SIMS' synthesis network: a layout and a canvas of bank pixels to a photograph (section 5.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .refinement import Cascade, n_fine, n_levels, pyramid, refinement_channels
+from .trunk import Trunk, trunk_channels
+
+CANVAS_CHANNELS = 4
+"""Red, green, blue and the validity mask."""
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """How a synthesis network is built.
+
+    Attributes:
+        n_classes: of the layout; void is one more channel.
+        size: `(rows, cols)` of the pictures; decides how many levels there are.
+        width: multiplies the channel counts of the paper's code.
+        canvas: whether it sees the canvas; without it is the cascade of CRN, of the same width, on the layout alone.
+        semantic_head: whether it also predicts the layout, which its loss then compares (SIMS' code).
+    """
+
+    n_classes: int
+    size: tuple[int, int]
+    width: float = 1.0
+    canvas: bool = True
+    semantic_head: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", tuple(self.size))
+
+
+class SynthesisNetwork(nn.Module):
+    """Encoder and cascade: each level sees the layout and canvas at its size, the encoder's features and its own.
+
+    Layout and canvas are shrunk by area averaging, features enlarged bilinearly with their corners aligned. At 512
+    rows the encoder sees half the size and the cascade has one level of 128 channels more.
+    """
+
+    def __init__(self, config: SynthesisConfig) -> None:
+        super().__init__()
+        self.config = config
+        rows = config.size[0]
+        self.levels, self.fine = n_levels(rows), n_fine(rows)
+        seen = config.n_classes + 1 + (CANVAS_CHANNELS if config.canvas else 0)
+        outputs = refinement_channels(rows, config.width)
+        encoded = [0] * self.levels
+        if config.canvas:
+            coded = self.levels - self.fine - 1
+            self.encoder = Trunk(seen, config.width, coded)
+            encoded[self.fine + 1 :] = trunk_channels(config.width, coded)
+        self.cascade = Cascade([seen + each for each in encoded], outputs)
+        self.to_image = nn.Conv2d(outputs[0], 3, 1)
+        self.to_logits = nn.Conv2d(outputs[0], config.n_classes, 1) if config.semantic_head else None
+
+    def forward(self, layout: Tensor, canvas: Tensor, valid: Tensor) -> tuple[Tensor, Tensor | None]:
+        """A photograph for the layout.
+
+        Args:
+            layout: `(N, C + 1, H, W)` one-hot, void last.
+            canvas: `(N, 3, H, W)` in [-1, 1], black (-1) where nothing is known, white (1) where it was elided.
+            valid: `(N, 1, H, W)`, 1 where the canvas holds a pixel of the bank, else 0.
+
+        Returns:
+            `(N, 3, H, W)` image, around [-1, 1] and not clipped (`encoding.to_image` clips), and `(N, C, H, W)`
+            logits of the classes, `None` without a semantic head.
+        """
+        given = torch.cat([layout, canvas, valid], 1) if self.config.canvas else layout
+        inputs = pyramid(given, self.levels)
+        if self.config.canvas:
+            coded = self.encoder(inputs[self.fine])
+            at = self.fine + 1
+            inputs[at:] = [torch.cat(pair, 1) for pair in zip(inputs[at:], coded, strict=True)]
+        features = self.cascade(inputs)
+        return self.to_image(features), None if self.to_logits is None else self.to_logits(features)
