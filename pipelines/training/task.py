@@ -1,7 +1,8 @@
 """What the training loop asks of a network that is to be trained: one task each, in a module beside this one.
 
-A task's module has `make_task(reader: Reader, models: Path, options: TrainOptions) -> Task`, which takes resolved options,
-refuses what cannot be trained, and writes nothing but caches.
+Its module has `make_task(reader: Reader, models: Path, options: TrainOptions, progress: Progress) -> Task`. It takes
+resolved options, refuses what cannot be trained, and writes nothing: what takes long, such as a cache below `models`,
+is done by `Task.dataset`, which tells it to that progress.
 """
 
 from __future__ import annotations
@@ -87,7 +88,10 @@ class Task(Protocol):
         """By name; their state may be tensors only, as that of Adam and AdamW is."""
 
     def dataset(self) -> Dataset[dict[str, Tensor]]:
-        """Map-style, picklable, without end: item k, tensors by name, depends on (seed, k) alone, for every k >= 0."""
+        """Map-style, picklable, without end: item k, tensors by name, depends on (seed, k) alone, for every k >= 0.
+
+        What has to be prepared is prepared before this returns; an interrupt meanwhile is not held up.
+        """
 
     def losses(self, modules: nn.ModuleDict, batch: Batch, step: int) -> Losses:
         """For each optimiser in turn, what it is to lower; the next is asked for once the step of the one is done.
