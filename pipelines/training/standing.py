@@ -1,0 +1,88 @@
+"""How far the training of a network is: where its files lie, whether it is done, or goes on with these settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...storage.errors import InputError, sentence
+from ...synth.checkpoint import SUFFIX, load_card
+from .options import TrainOptions, devices_of
+from .resume import Marks, load_marks, refuse_other_settings
+from .task import Task
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files of one network's training.
+
+    Attributes:
+        models: the folder of networks; name: of the network's files.
+    """
+
+    models: Path
+    name: str
+
+    @property
+    def checkpoint(self) -> Path:
+        """The network."""
+        return self.models / f"{self.name}{SUFFIX}"
+
+    @property
+    def resume(self) -> Path:
+        """What its training goes on from."""
+        return self.models / "resume" / f"{self.name}{SUFFIX}"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of what people look at."""
+        return self.models / "logs" / self.name
+
+
+def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
+    """What decides the losses of a training, JSON-able: other ones are another training.
+
+    How many steps are taken, how often is logged and validated, and what prepares the batches do not.
+    """
+    subject = task.subject
+    settings = {
+        "bank": subject.bank,
+        "bank content": subject.content,
+        "classes": [entry.name for entry in subject.classes],
+        "size": subject.size,
+        "features": task.features,
+        "devices": devices_of(options)[1],
+        **{name: getattr(options, name) for name in _OPTIONS},
+        "config": task.config(),
+    }
+    held: dict[str, Any] = json.loads(json.dumps(settings))
+    return held
+
+
+_OPTIONS = ("preset", "batch", "seed", "lr", "precision", "accumulate", "ema")
+
+
+def standing(paths: Paths, settings: Mapping[str, Any], steps: int) -> Marks | None:
+    """How far the training is; None where none has begun. Writes nothing.
+
+    A checkpoint whose resume state was removed is done where it was trained for so many steps.
+
+    Raises:
+        InputError: it was trained under other settings, cannot go on, or its files are damaged.
+    """
+    if (marks := load_marks(paths.resume)) is not None:
+        refuse_other_settings(paths.resume, marks.settings, settings)
+        return marks
+    if not paths.checkpoint.exists():
+        return None
+    training = load_card(paths.checkpoint).training
+    refuse_other_settings(paths.checkpoint, {name: training.get(name) for name in settings}, settings)
+    if training.get("steps", 0) < steps:
+        found = f"{training.get('steps', 0):,}, and no {paths.resume} to go on from"
+        raise InputError(
+            sentence(paths.checkpoint, expected=f"{steps:,} steps", found=found, fix="train anew with --restart")
+        )
+    return Marks(settings, training["steps"], best=training["best"])
