@@ -146,7 +146,8 @@ class Models:
         channel_of, class_of, unknown = channels_of(card, self.reader.classes, self.names, path)
         check_size(card.size, self.reader.geometry.frame, path)
         network = built(kind, card, tensors, path)
-        network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        network.eval().requires_grad_(False).to(self.device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return Model(path, card, network, channel_of, class_of, unknown)
 
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 
 from ..index.result import Component, Hit, Retrieval
 from ..storage.classes import Layout
 
-Choice = tuple[Component, Hit]
-"""A component and the segment that shall cover it."""
+
+class Choice(NamedTuple):
+    """The component of that number and the segment that shall cover it."""
+
+    number: int
+    component: Component
+    hit: Hit
 
 
 class Draw(IntEnum):
@@ -33,17 +39,11 @@ def random_of(seed: int, digest: bytes, variant: int, draw: Draw) -> np.random.G
     return np.random.default_rng([seed, *np.frombuffer(digest, "<u4").tolist(), variant, int(draw)])
 
 
-def chosen(retrieval: Retrieval, seed: int, digest: bytes, variant: int) -> list[Choice]:
-    """One hit for every component that has any: the first for variant 0, a random one of them for the others.
-
-    Hits are drawn by their rank in the score, so that a coherent order of them does not change which are drawn.
-    """
-    found = [component for component in retrieval if component.hits]
+def chosen(retrieval: Retrieval, k: int, seed: int, digest: bytes, variant: int) -> list[Choice]:
+    """One hit for every component that has any: the first for variant 0, a random one of the first k for the others."""
+    found = [(number, component) for number, component in enumerate(retrieval) if component.hits]
     if variant == 0:
-        return [(component, component.hits[0]) for component in found]
+        return [Choice(number, component, component.hits[0]) for number, component in found]
     random = random_of(seed, digest, variant, Draw.HITS)
-    return [(each, _by_score(each)[int(random.integers(len(each.hits)))]) for each in found]
-
-
-def _by_score(component: Component) -> list[Hit]:
-    return sorted(component.hits, key=lambda hit: (-hit.score, hit.segment_id))
+    ranks = [int(random.integers(min(k, len(component.hits)))) for _, component in found]
+    return [Choice(*each, each[1].hits[rank]) for each, rank in zip(found, ranks, strict=True)]

@@ -1,0 +1,397 @@
+"""`zeuxis paint`: layouts in, photographs out, by retrieval and trained networks (SIMS); each pixel has its source.
+
+    layout -> hits -> pieces -> transforms -> order -> canvas -> elision -> photograph
+
+The steps are functions of `painting_steps`. The same bank, networks, layout, seed and variant give the same bytes on
+the same machine, whatever else is asked for in the same call.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, Unpack, cast
+
+import numpy as np
+
+from ..index.request import LayoutLike, Options, RetrievalOptions, as_layout
+from ..index.result import Retrieval
+from ..index.retriever import Retriever
+from ..storage.classes import VOID, Layout
+from ..storage.codec import Mask
+from ..storage.errors import InputError, LayoutError, ZeuxisError, sentence
+from ..storage.images import Photograph
+from ..storage.reader import Reader
+from ..synth.canvas import Canvas, Provenance
+from ..synth.elision import Elided
+from ..synth.encoding import resized
+from ..synth.transform import Piece
+from . import painting_steps as steps
+from .models import Model, Models, as_names_map
+from .painted_files import check_places, save, stem_of
+from .painting_steps import Clock, Stages
+from .variants import Draw, chosen, digest_of, random_of
+
+BATCH = {"cpu": 1, "cuda": 8}
+"""Images that the synthesis network makes at once, by the device's type. On a CPU one keeps all cores busy."""
+
+
+@dataclass(frozen=True)
+class PaintReport:
+    """How an image came about.
+
+    Attributes:
+        seed, variant: which draws; layout: 32 hex digits that stand for the layout.
+        transforms: how many pieces were placed by `network`, `box` and `identity`.
+        dropped: pairs of overlapping pieces whose order the painting contradicts.
+        from_layout: names of the layout's classes of which no piece is on the canvas: painted from the layout alone.
+        void: classes, or ids that no class has, which the synthesis network does not know and takes for void.
+        share: of the image's pixels that the synthesis network saw of the bank, 0..1.
+        networks: which were used: file, steps of training, size, features of the loss.
+        warnings: what the user should know, one sentence each.
+        seconds: what the steps took that this variant shares with the others of its layout, or had for itself.
+    """
+
+    seed: int
+    variant: int
+    layout: str
+    transforms: Mapping[str, int]
+    dropped: int
+    from_layout: tuple[str, ...]
+    void: tuple[str, ...]
+    share: float
+    networks: Mapping[str, Mapping[str, Any]]
+    warnings: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Painted:
+    """One image of a layout.
+
+    Attributes:
+        image: `(H, W, 3)` uint8 RGB at the size of the synthesis network.
+        canvas: the segments it was made from, composited.
+        elided: the canvas as the synthesis network saw it; valid: `(H, W)` bool, what of that stems from the bank.
+        layout: `(H, W)` uint16 in the bank's ids, at the same size.
+        retrieval: what was retrieved, the jointly chosen hits first.
+        report: how it came about.
+        files: what was saved, the image first.
+    """
+
+    image: Photograph
+    canvas: Canvas
+    elided: Photograph
+    valid: Mask
+    layout: Layout
+    retrieval: Retrieval
+    report: PaintReport
+    files: tuple[Path, ...] = ()
+
+    def __repr__(self) -> str:
+        rows, cols = self.valid.shape
+        told = f"{len(self.canvas.placements)} pieces, {self.report.share:.1%} from the bank"
+        return f"Painted({rows}x{cols}, variant {self.report.variant}, {told})"
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """Which segment each pixel of the canvas shows, and what those are."""
+        records = {index: self.canvas.record(index) for index in range(1, len(self.canvas.placements) + 1)}
+        return Provenance(self.canvas.provenance, records)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """All of one image but the image: what goes into the synthesis network, and what is told of it."""
+
+    layout: Layout
+    canvas: Canvas
+    elided: Elided
+    retrieval: Retrieval
+    report: PaintReport
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked of every layout of a call."""
+
+    variants: int
+    seed: int
+    k: int
+    dataset: str | None
+    densify: bool
+    stages: Stages
+    options: Options
+
+
+class Painter:
+    """Paints layouts from one generation of a bank, with the networks of a folder.
+
+    Args:
+        reader, retriever: of the bank.
+        models: the folder; without a synthesis network in it nothing is painted.
+        device: that the networks run on; default a CUDA device where there is one.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+
+    def __init__(self, reader: Reader, retriever: Retriever, models: str | Path, device: str | None = None) -> None:
+        self.reader, self.retriever = reader, retriever
+        self._folder, self._device = models, device
+        self._models = {"": Models(models, reader, device=device)}
+
+    def paint(
+        self,
+        layout: LayoutLike | None = None,
+        variants: int = 1,
+        seed: int = 0,
+        k: int = 5,
+        *,
+        out: str | Path | None = None,
+        **settings: Any,
+    ) -> list[Painted]:
+        """Images of one layout, as `paint_many` makes them.
+
+        Args:
+            layout: path or array, as in `Retriever.retrieve`; None for the own layout of the `source` that is named.
+            out: a folder to save all of them in, or None.
+            variants, seed, k, settings: as in `paint_many`.
+
+        Raises:
+            as `paint_many`; InputError: `out` cannot be written, found before anything is retrieved.
+        """
+        stem = stem_of(layout, settings.get("source"))
+        if out is not None:
+            check_places(out, [stem], variants)
+        (images,) = self.paint_many([layout], variants, seed, k, **settings)
+        images = cast(list[Painted], images)
+        return images if out is None else [save(each, out, stem) for each in images]
+
+    def paint_many(
+        self,
+        layouts: Iterable[LayoutLike | None],
+        variants: int = 1,
+        seed: int = 0,
+        k: int = 5,
+        *,
+        dataset: str | None = None,
+        densify: bool = False,
+        map_classes: str | Path | Mapping[str, Any] | None = None,
+        stages: Stages | None = None,
+        errors: Literal["raise", "skip"] = "raise",
+        **options: Unpack[Options],
+    ) -> Iterator[list[Painted] | ZeuxisError]:
+        """Images of many layouts: one list a layout, in their order, with one image a variant.
+
+        Variant 0 takes the best hit of every component, chosen jointly where `stages.coherent` is on; every other one
+        a random hit of its best `k` (SIMS, "Diversity").
+
+        Args:
+            layouts: of any size; taken a few at a time.
+            variants: images a layout; seed: of all draws; k: hits a component that variants are drawn from.
+            dataset: the layouts' ids and colours are the native ones of this data set.
+            densify: the layouts are coarse: the densification network fills them first.
+            map_classes: class of the networks to classes of the bank, or a YAML file, see `models.as_names_map`.
+            stages: which way each step goes.
+            errors: `"raise"`, or `"skip"`, which yields the error in the place of the layout that caused it.
+            options: see `index.request.Options`; `coherent` sets that of `stages`, `sample` is not to be had.
+
+        Raises:
+            InputError: at once, for networks or settings that cannot be used; else as `Retriever.retrieve`.
+        """
+        wish = _wish(variants, seed, k, dataset, densify, stages, options)
+        models = self._models_for(map_classes)
+        model = models.load("synthesis", wish.stages.network)
+        helpers = {
+            "densify": models.load("densify") if densify else None,
+            "transform": models.find("transform") if wish.stages.transform == "network" else None,
+            "ordering": models.find("ordering") if wish.stages.order == "network" else None,
+        }
+        _check_ordering(helpers["ordering"], model)
+        run = _Run(self.reader, self.retriever, wish, model, helpers)
+        return run.images(iter(layouts), errors, BATCH.get(models.device.type, 1))
+
+    def _models_for(self, map_classes: str | Path | Mapping[str, Any] | None) -> Models:
+        key = "" if map_classes is None else repr(as_names_map(map_classes))
+        if key not in self._models:
+            self._models[key] = Models(self._folder, self.reader, map_classes, self._device)
+        return self._models[key]
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One call's settings and networks."""
+
+    reader: Reader
+    retriever: Retriever
+    wish: Wish
+    model: Model
+    helpers: Mapping[str, Model | None]
+
+    def images(
+        self, layouts: Iterator[LayoutLike | None], errors: Literal["raise", "skip"], batch: int
+    ) -> Iterator[list[Painted] | ZeuxisError]:
+        """All images, as many layouts at a time as fill a batch of the synthesis network."""
+        while some := list(islice(layouts, max(1, batch // self.wish.variants))):
+            ready: list[list[Prepared] | ZeuxisError] = []
+            for layout in some:
+                try:
+                    ready.append(self.prepared(layout))
+                except ZeuxisError as error:
+                    if errors == "raise":
+                        raise
+                    ready.append(error)
+            images = iter(self.imagined([one for each in ready if isinstance(each, list) for one in each], batch))
+            for each in ready:
+                yield each if isinstance(each, ZeuxisError) else list(islice(images, len(each)))
+
+    def prepared(self, layout: LayoutLike | None) -> list[Prepared]:
+        """Every step but the last, for each variant of a layout."""
+        wish, clock, digest = self.wish, Clock(), b""
+        if dense := self.helpers["densify"]:
+            coarse = self._ids(layout)
+            digest = digest_of(coarse)
+            with clock("densify"):
+                layout = steps.dense(coarse, dense)
+        with clock("retrieve"):
+            dataset = None if dense else wish.dataset
+            retrieval, strange = steps.retrieved(self.retriever, layout, wish.k, dataset, wish.options)
+        with clock("coherent"):
+            together = steps.coherently(retrieval, wish.k, wish.stages.coherent, self.retriever.lights)
+        shown = resized(retrieval.layout, self.model.size)
+        asked = _Asked(digest or digest_of(retrieval.layout), retrieval, together, shown, strange)
+        return [self._variant(asked, variant, Clock(dict(clock.seconds))) for variant in range(wish.variants)]
+
+    def _ids(self, layout: LayoutLike | None) -> Layout:
+        """A coarse layout in the bank's ids; ids that no class has are void, which is filled anyway."""
+        source = self.wish.options.get("source")
+        if layout is None and source is not None:
+            return self.reader.layout(source)
+        if layout is None:
+            raise LayoutError(sentence("layout", expected="a layout, or the name of a source", found="neither"))
+        cleaned = steps.without_unknown(layout, self.reader, self.wish.dataset)
+        return as_layout(cleaned.layout if cleaned else layout, self.reader, self.wish.dataset)
+
+    def _variant(self, asked: _Asked, variant: int, clock: Clock) -> Prepared:
+        wish, stages, size = self.wish, self.wish.stages, self.model.size
+        with clock("pieces"):
+            hits = asked.retrieval if variant else asked.together
+            choices = chosen(hits, wish.k, wish.seed, asked.digest, variant)
+            pieces = steps.pieces_of(self.reader, choices, size, asked.made)
+        with clock("fit"):
+            transforms = steps.fitted(pieces, size, stages.transform, self.helpers["transform"], asked.layout)
+            placements = steps.placed(pieces, transforms, size)
+        with clock("order"):
+            order = steps.ordered(placements, self.reader, stages.order, self.helpers["ordering"], asked.layout)
+        with clock("compose"):
+            canvas = steps.composed(placements, size, order)
+        with clock("elide"):
+            random = random_of(wish.seed, asked.digest, variant, Draw.ELISION)
+            elided = steps.elided(canvas, self.reader, stages.elision_of(self.model), random)
+        return Prepared(
+            asked.layout, canvas, elided, asked.together, self._report(asked, variant, canvas, elided, clock)
+        )
+
+    def imagined(self, ready: Sequence[Prepared], batch: int) -> Iterator[Painted]:
+        """The photographs of what is prepared."""
+        layouts, canvases, clock = [each.layout for each in ready], [each.elided for each in ready], Clock()
+        with clock("network"):
+            images = [each.elided.image for each in ready]
+            if self.wish.stages.synthesis and ready:
+                images = steps.synthesised(self.model, layouts, canvases, batch)
+        share = {name: seconds / len(ready) for name, seconds in clock.seconds.items() if ready}
+        for each, image in zip(ready, images, strict=True):
+            report = replace(each.report, seconds={**each.report.seconds, **share})
+            yield Painted(image, each.canvas, each.elided.image, each.elided.valid, each.layout, each.retrieval, report)
+
+    def _report(self, asked: _Asked, variant: int, canvas: Canvas, elided: Elided, clock: Clock) -> PaintReport:
+        model, classes = self.model, self.reader.classes
+        used = {**self.helpers, "synthesis": model if self.wish.stages.synthesis else None}
+        present = [int(id) for id in np.unique(asked.layout) if id != VOID]
+        shown = {placed.piece.class_id for placed in canvas.placements}
+        alone = tuple(classes[id].name for id in present if id not in shown)
+        void = tuple(classes[id].name for id in present if model.channel_of[id] == model.n_classes)
+        return PaintReport(
+            seed=self.wish.seed,
+            variant=variant,
+            layout=asked.digest.hex(),
+            transforms=dict(Counter(placed.transform.name for placed in canvas.placements)),
+            dropped=len(canvas.dropped),
+            from_layout=alone,
+            void=(*void, *(f"id {id}" for id in asked.strange)),
+            share=float(elided.valid.mean()),
+            networks={name: _identity(used) for name, used in used.items() if used is not None},
+            warnings=(*asked.together.warnings, *self._warnings(alone, void, asked.strange)),
+            seconds=dict(clock.seconds),
+        )
+
+    def _warnings(self, alone: Sequence[str], void: Sequence[str], strange: Sequence[int]) -> list[str]:
+        said = []
+        stages, folder = self.wish.stages, self.model.path.parent
+        if stages.transform == "network" and self.helpers["transform"] is None:
+            said.append(sentence(folder, "holds no transform network: segments are fitted by their boxes"))
+        if stages.order == "network" and self.helpers["ordering"] is None:
+            said.append(sentence(folder, "holds no ordering network: segments are ordered by their classes"))
+        if alone:
+            said.append(
+                sentence(
+                    "layout", f"nothing of the bank is there for {', '.join(alone)}: painted from the layout alone"
+                )
+            )
+        if void:
+            said.append(sentence(self.model.path, f"does not know {', '.join(void)}: taken for void"))
+        if strange:
+            ids = ", ".join(map(str, strange))
+            said.append(sentence("layout", f"no class of the bank has the ids {ids}: taken for void"))
+        return said
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A layout with its hits, by score and `together` by what goes together: what all of its variants share."""
+
+    digest: bytes
+    retrieval: Retrieval
+    together: Retrieval
+    layout: Layout
+    strange: tuple[int, ...]
+    made: dict[tuple[int, int], Piece | None] = field(default_factory=dict)
+
+
+def _check_ordering(ordering: Model | None, model: Model) -> None:
+    if ordering is not None and ordering.size != model.size:
+        has, wants = (f"{rows}x{cols}" for rows, cols in (ordering.size, model.size))
+        expected = f"an ordering network trained at {wants}, as {model.path.name}"
+        raise InputError(
+            sentence(ordering.path, expected=expected, found=f"one trained at {has}", fix="train it again")
+        )
+
+
+def _identity(model: Model) -> dict[str, Any]:
+    card = model.card
+    return {
+        "file": model.path.name, "step": card.step, "size": list(card.size), "bank": card.bank,
+        "generation": card.generation, "features": card.features,
+    }  # fmt: skip
+
+
+def _wish(
+    variants: int, seed: int, k: int, dataset: str | None, densify: bool, stages: Stages | None, options: Options
+) -> Wish:
+    """The settings of a call, checked."""
+    for name, value, least in (("variants", variants, 1), ("seed", seed, 0)):
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+            raise InputError(sentence(name, expected=f"a whole number of at least {least}", found=repr(value)))
+    if options.get("sample") is not None:
+        raise InputError(sentence("sample", "variants draw by themselves", fix="give variants, seed and k instead"))
+    stages, rest = stages or Stages(), dict(options)
+    coherent = rest.pop("coherent", None)
+    if coherent is not None:
+        stages = replace(stages, coherent=cast(float, coherent))
+    RetrievalOptions(k, **cast(Options, rest))
+    return Wish(int(variants), int(seed), int(k), dataset, densify, stages, cast(Options, rest))

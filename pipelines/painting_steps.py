@@ -1,0 +1,250 @@
+"""What painting consists of, each step a function whose input and output can be looked at (SIMS, section 4)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..index.coherence import coherent
+from ..index.lights import Lights
+from ..index.request import POOL, LayoutLike, Options
+from ..index.result import Retrieval
+from ..index.retriever import Retriever
+from ..storage.classes import VOID, Layout
+from ..storage.errors import InputError, LayoutError, SourceError, sentence
+from ..storage.images import Photograph, decode_labels
+from ..storage.reader import Reader
+from ..synth.canvas import Canvas, Placement, overlaps, paint, place
+from ..synth.elision import NO_ELISION, Elided, Elision, elide
+from ..synth.encoding import one_hot, resized, to_image, to_tensor
+from ..synth.ordering import Order, back_to_front, class_evidence
+from ..synth.transform import Piece, Target, Transform, fit, identity
+from .collage import class_order, piece_of
+from .models import Model
+from .variants import Choice
+
+Transforms = Literal["network", "analytic", "identity"]
+Orders = Literal["network", "classes"]
+Indices = npt.NDArray[np.int64]
+"""`(H, W)` channel numbers of a network, void is the number of classes."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Which way each step goes; every one can be switched off, so that it can be judged.
+
+    Attributes:
+        transform: `network` where there is one, else as `analytic`: the better of box fit and identity.
+        order: `network` where there is one, else as `classes`: statistics of the bank's orderings.
+        elision: None for the one the synthesis network was trained with, True and False likewise, or other settings.
+        coherent: choose the hits of variant 0 jointly; a number is the weight of what neighbours say of each other.
+        synthesis: name of the network's file, True for `synthesis`; False leaves the canvas as it would have seen it.
+    """
+
+    transform: Transforms = "network"
+    order: Orders = "network"
+    elision: Elision | bool | None = None
+    coherent: bool | float = True
+    synthesis: bool | str = True
+
+    def __post_init__(self) -> None:
+        for name, known in (("transform", get_args(Transforms)), ("order", get_args(Orders))):
+            if getattr(self, name) not in known:
+                found = repr(getattr(self, name))
+                raise InputError(sentence(f"stages: {name}", expected=f"one of {', '.join(known)}", found=found))
+
+    @property
+    def network(self) -> str:
+        """Name of the synthesis network's file."""
+        return self.synthesis if isinstance(self.synthesis, str) else "synthesis"
+
+    def elision_of(self, model: Model) -> Elision:
+        """How much is elided for a synthesis network: what is set here, else what stands in its checkpoint."""
+        if isinstance(self.elision, Elision):
+            return self.elision
+        return NO_ELISION if self.elision is False else trained_elision(model)
+
+
+@dataclass
+class Clock:
+    """Seconds that steps took, by name."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        """Adds what the block takes."""
+        start = perf_counter()
+        yield
+        self.seconds[step] = self.seconds.get(step, 0.0) + perf_counter() - start
+
+
+class Cleaned(NamedTuple):
+    """`layout`: `(H, W)` without the ids that no class has, which are void; `unknown`: those, ascending."""
+
+    layout: npt.NDArray[np.int64]
+    unknown: tuple[int, ...]
+
+
+def trained_elision(model: Model) -> Elision:
+    """The elision that a synthesis network was trained with.
+
+    Raises:
+        InputError: the checkpoint holds another thing under that name.
+    """
+    settings = model.card.training.get("elision", {})
+    try:
+        return Elision(**settings)
+    except TypeError as error:
+        raise InputError(sentence(model.path, f"holds no settings of elision ({error})")) from error
+
+
+def retrieved(
+    retriever: Retriever, layout: LayoutLike | None, k: int, dataset: str | None, options: Options
+) -> tuple[Retrieval, tuple[int, ...]]:
+    """The hits of a layout, by score, and the ids in it that no class of the bank has, which count as void.
+
+    As many hits as a coherent choice is made among, k at least.
+
+    Raises:
+        as `Retriever.retrieve`, but for such ids.
+    """
+    k = max(k, POOL)
+    try:
+        return retriever.retrieve(layout, k, dataset=dataset, **options), ()
+    except LayoutError:
+        cleaned = None if layout is None else without_unknown(layout, retriever.reader, dataset)
+        if cleaned is None or not cleaned.unknown:
+            raise
+    return retriever.retrieve(cleaned.layout, k, dataset=dataset, **options), cleaned.unknown
+
+
+def without_unknown(layout: LayoutLike, reader: Reader, dataset: str | None) -> Cleaned | None:
+    """A layout of indices with void in place of ids that no class has; None where it is none."""
+    if isinstance(layout, (str, Path)):
+        try:
+            labels = decode_labels(Path(os.path.expanduser(layout)).read_bytes(), layout)
+        except (OSError, ValueError, SourceError):
+            return None
+    else:
+        labels = np.asarray(layout)
+    if labels.ndim != 2 or labels.dtype.kind not in "iu":
+        return None
+    if dataset is None:
+        entries = reader.manifest.datasets
+        known = {entry.id for entry in reader.classes} | (entries[0].decoding.void if len(entries) == 1 else set())
+    else:
+        decoding = reader.dataset(dataset).decoding
+        known = {entry.id for entry in decoding.classes} | decoding.void
+    present = np.unique(labels)
+    unknown = present[~np.isin(present, [*known, 255, VOID])]
+    cleaned = np.where(np.isin(labels, unknown), VOID, labels).astype(np.int64)
+    return Cleaned(cleaned, tuple(unknown.tolist()))
+
+
+def dense(layout: Layout, model: Model) -> Layout:
+    """A coarse layout of any size, in the bank's ids, made dense at the size of the densification network."""
+    from ..synth.coarsening import densified
+
+    channels = densified(model.network, model.channel_of[resized(layout, model.size)], model.n_classes)
+    return model.class_of[channels]
+
+
+def coherently(retrieval: Retrieval, k: int, weight: bool | float, lights: Lights) -> Retrieval:
+    """At most k hits a component, those that go together first; `weight` True is the usual one, False changes none."""
+    options = replace(retrieval.options, k=k, coherent=weight)
+    return coherent(replace(retrieval, options=options), lights)
+
+
+def pieces_of(
+    reader: Reader, choices: Sequence[Choice], size: tuple[int, int], made: dict[tuple[int, int], Piece | None]
+) -> list[Piece]:
+    """Chosen segments with their pixels and with their components sampled to a canvas of `(rows, cols)`.
+
+    Components of which nothing is left at that size have none. `made` keeps pieces for other variants of the layout.
+    """
+    keys = [(number, hit.segment_id) for number, _, hit in choices]
+    for key, (_, component, hit) in zip(keys, choices, strict=True):
+        if key not in made:
+            left = component.at_size(size)
+            made[key] = piece_of(reader, component, hit, Target(*left)) if left else None
+    return [piece for piece in map(made.__getitem__, keys) if piece is not None]
+
+
+def fitted(
+    pieces: Sequence[Piece], size: tuple[int, int], how: Transforms, model: Model | None, layout: Layout
+) -> list[Transform]:
+    """Where each piece goes on a canvas of `(rows, cols)`; `layout` is that of the canvas, in the bank's ids."""
+    if how == "identity":
+        return [identity(piece, size) for piece in pieces]
+    if how == "analytic" or model is None or not pieces:
+        return [fit(piece, size) for piece in pieces]
+    from ..synth.fitting import learned_fit
+
+    return learned_fit(pieces, model.network, model.channel_of[layout], size, model.n_classes, model.size)
+
+
+def ordered(placements: Sequence[Placement], reader: Reader, how: Orders, model: Model | None, layout: Layout) -> Order:
+    """The order of painting, back to front, and the pairs of overlapping pieces that it contradicts."""
+    statistics, pairs = class_order(reader), overlaps(placements)
+    ids, boxes = [each.piece.class_id for each in placements], [each.box for each in placements]
+    if how == "classes" or model is None:
+        evidence = class_evidence(statistics, ids, boxes, pairs)
+    else:
+        from ..synth.ordering_evidence import network_evidence
+
+        shown = model.channel_of[layout]
+        evidence = network_evidence(model.network, shown, placements, pairs, model.channel_of, statistics)
+    return back_to_front(ids, boxes, evidence, statistics)
+
+
+def placed(pieces: Sequence[Piece], transforms: Sequence[Transform], size: tuple[int, int]) -> list[Placement]:
+    """Pieces warped onto a canvas of `(rows, cols)`."""
+    return [place(piece, transform, size) for piece, transform in zip(pieces, transforms, strict=True)]
+
+
+def composed(placements: Sequence[Placement], size: tuple[int, int], order: Order) -> Canvas:
+    """The canvas of `(rows, cols)`, painted back to front."""
+    return paint(placements, size, order.back_to_front, dropped=order.dropped)
+
+
+def elided(canvas: Canvas, reader: Reader, settings: Elision, random: np.random.Generator) -> Elided:
+    """A canvas as a synthesis network sees it: without the pixels near the boundaries of its segments."""
+    is_thing = reader.classes.flags("thing")
+    things = np.array([False, *(is_thing[each.piece.class_id] for each in canvas.placements)])
+    return elide(canvas.image, canvas.provenance, things, settings, random)
+
+
+def synthesised(model: Model, layouts: Sequence[Layout], canvases: Sequence[Elided], batch: int) -> list[Photograph]:
+    """Photographs of layouts and canvases of the network's size, `(H, W, 3)` uint8 RGB.
+
+    A network's last bits may depend on how many images it sees at once. So that an image does not depend on what else
+    is asked for, all batches have the same size; the last one is filled with its first image.
+    """
+    images: list[Photograph] = []
+    for start in range(0, len(layouts), batch):
+        some = list(zip(layouts, canvases, strict=True))[start : start + batch]
+        images += _imagined(model, some + some[:1] * (batch - len(some)))[: len(some)]
+    return images
+
+
+def _imagined(model: Model, some: Sequence[tuple[Layout, Elided]]) -> list[Photograph]:
+    device = next(model.network.parameters()).device
+    with torch.inference_mode():
+        indices = torch.from_numpy(np.stack([model.channel_of[layout] for layout, _ in some]))
+        canvas = torch.stack([to_tensor(seen.image) for _, seen in some])
+        valid = torch.from_numpy(np.stack([seen.valid for _, seen in some])).float()[:, None]
+        layout = one_hot(indices.to(device), model.n_classes)
+        last = torch.channels_last
+        inputs = [each.to(device).contiguous(memory_format=last) for each in (layout, canvas, valid)]
+        image, _ = model.network(*inputs)
+    return [to_image(each) for each in image]
