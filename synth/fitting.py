@@ -1,0 +1,255 @@
+"""Fitting retrieved segments to their components by the transformation network (SIMS, section 4.3).
+
+The network sees a window of the canvas around segment and component, enlarged to its own size, where the paper shows
+it the whole frame: most segments are so small that a frame of 96 rows leaves a few pixels of them, too few to say
+how they are turned or scaled. The window has the network's aspect ratio, so that an upright segment stays upright.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..storage.images import Photograph
+from .encoding import one_hot, to_tensor
+from .transform import Affine, Mask, Piece, Transform, fit, identity, mask_iou, warp
+from .transformation import premultiplied
+
+Matrix = npt.NDArray[np.float64]
+"""`(3, 3)` affine map of points `(x, y, 1)`."""
+Indices = npt.NDArray[np.int64]
+"""`(H, W)` channel numbers, void is the number of classes."""
+Aligner = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Any network from segments `(N, 3, H, W)`, masks `(N, 1, H, W)`, layouts `(N, C + 1, H, W)` to thetas `(N, 2, 3)`."""
+
+MARGIN = 0.125
+"""Share of the joint box of segment and component that the window adds on each side, as context boxes do."""
+LEAST_SIDE = 8.0
+"""Canvas pixels that the window has at least on its shorter side."""
+BATCH = 32
+"""Segments the network sees at once."""
+LARGEST_SCALE = 8.0
+"""Stretching, along any direction and either way, beyond which a proposal is no alignment."""
+
+
+class Window(NamedTuple):
+    """A part of the canvas, which may reach beyond it, in canvas pixels."""
+
+    top: float
+    left: float
+    height: float
+    width: float
+
+    def to_size(self, size: tuple[int, int]) -> Matrix:
+        """Canvas points to points of a picture of the window at `(rows, cols)`."""
+        sy, sx = size[0] / self.height, size[1] / self.width
+        return np.array([[sx, 0, -self.left * sx], [0, sy, -self.top * sy], [0, 0, 1]])
+
+    def to_unit(self) -> Matrix:
+        """Canvas points to [-1, 1] over the window, as `affine_grid` without aligned corners counts."""
+        sy, sx = 2 / self.height, 2 / self.width
+        return np.array([[sx, 0, -self.left * sx - 1], [0, sy, -self.top * sy - 1], [0, 0, 1]])
+
+
+class Sight(NamedTuple):
+    """What the network sees of one piece.
+
+    Attributes:
+        segment: `(4, h, w)` float32, colours and mask as `premultiplied` makes them; the network is given the colours.
+        target: `(1, h, w)` float32, 1 on the component.
+        layout: `(h, w)` int64 channel numbers, void beyond the canvas.
+    """
+
+    segment: Tensor
+    target: Tensor
+    layout: Tensor
+
+
+def learned_fit(
+    pieces: Sequence[Piece],
+    network: Aligner,
+    layout: Indices,
+    size: tuple[int, int],
+    n_classes: int,
+    seen: tuple[int, int] | None = None,
+) -> list[Transform]:
+    """Where each piece goes: the network's warp, or what `fit` says where that does not raise the overlap.
+
+    The warp starts from the segment at its own place, `identity`. It is kept only where it raises the intersection
+    over union of mask and component, in canvas pixels, over `identity`: the rejection test of the SIMS code.
+
+    Args:
+        pieces: any number.
+        network: in evaluation mode.
+        layout: `(rows, cols)` int64 channel numbers, of the canvas's size.
+        size: of the canvas.
+        n_classes: C; void is this number.
+        seen: `(rows, cols)` at which the network sees windows, those it was trained at; default the canvas's size.
+
+    Returns:
+        One transform a piece, named `network`, `box` or `identity`.
+    """
+    proposals = proposed(pieces, network, layout, size, n_classes, seen)
+    return [_chosen(piece, proposal, size) for piece, proposal in zip(pieces, proposals, strict=True)]
+
+
+def proposed(
+    pieces: Sequence[Piece],
+    network: Aligner,
+    layout: Indices,
+    size: tuple[int, int],
+    n_classes: int,
+    seen: tuple[int, int] | None = None,
+) -> list[Transform | None]:
+    """What the network says of each piece, kept or not; None where it is no alignment. Arguments as `learned_fit`."""
+    found: list[Transform | None] = []
+    for start in range(0, len(pieces), BATCH):
+        some = pieces[start : start + BATCH]
+        stays = [as_matrix(identity(piece, size).matrix) for piece in some]
+        windows = [
+            window_around([piece.target.box, box_of(stay, (0, 0, *piece.mask.shape))], seen or size)
+            for piece, stay in zip(some, stays, strict=True)
+        ]
+        sights = [
+            sight(piece, stay, layout, window, seen or size, n_classes)
+            for piece, stay, window in zip(some, stays, windows, strict=True)
+        ]
+        thetas = _asked(network, sights, n_classes)
+        found += [_proposal(*each) for each in zip(thetas, windows, stays, strict=True)]
+    return found
+
+
+def window_around(boxes: Sequence[tuple[float, float, float, float]], seen: tuple[int, int]) -> Window:
+    """The smallest window of the aspect ratio of `seen` that holds boxes and a margin, around their middle."""
+    top, left = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    bottom, right = max(box[2] for box in boxes), max(box[3] for box in boxes)
+    grown = 1 + 2 * MARGIN
+    unit = max((bottom - top) * grown / seen[0], (right - left) * grown / seen[1], LEAST_SIDE / min(seen))
+    height, width = unit * seen[0], unit * seen[1]
+    return Window((top + bottom - height) / 2, (left + right - width) / 2, height, width)
+
+
+def sight(
+    piece: Piece, matrix: Matrix, layout: Indices, window: Window, seen: tuple[int, int], n_classes: int
+) -> Sight:
+    """What the network sees of a piece whose crop lies on the canvas by `matrix`."""
+    pixels, mask = rendered(piece, matrix, window, seen)
+    (rows, beyond_rows), (cols, beyond_cols) = _nearest(window, layout.shape, seen)
+    shown = layout[np.ix_(rows, cols)]
+    shown[beyond_rows] = n_classes
+    shown[:, beyond_cols] = n_classes
+    return Sight(as_premultiplied(pixels, mask), _target(piece, window, seen), torch.from_numpy(shown))
+
+
+def as_premultiplied(pixels: Photograph, mask: Mask) -> Tensor:
+    """`(h, w, 3)` uint8 and `(h, w)` bool as one picture of `premultiplied`, `(4, h, w)`."""
+    return premultiplied(to_tensor(pixels)[None], torch.from_numpy(mask)[None, None].float())[0]
+
+
+def rendered(piece: Piece, matrix: Matrix, window: Window, seen: tuple[int, int]) -> tuple[Photograph, Mask]:
+    """A crop that lies on the canvas by `matrix`, in the window: `(h, w, 3)` uint8, 0 outside, and `(h, w)` bool."""
+    transform = Transform("window", as_affine(window.to_size(seen) @ matrix))
+    box, pixels, mask = warp(piece, transform, seen)
+    image, footprint = np.zeros((*seen, 3), np.uint8), np.zeros(seen, bool)
+    image[box[0] : box[2], box[1] : box[3]], footprint[box[0] : box[2], box[1] : box[3]] = pixels, mask
+    return image, footprint
+
+
+def box_of(matrix: Matrix, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """Top, left, bottom, right on the canvas around a box of a crop that lies there by `matrix`."""
+    x, y = matrix[:2] @ corners_of(box)
+    return float(y.min()), float(x.min()), float(y.max()), float(x.max())
+
+
+def corners_of(box: tuple[float, float, float, float]) -> Matrix:
+    """`(3, 4)`: the corners `(x, y, 1)` of a box."""
+    top, left, bottom, right = box
+    return np.array([[left, right, left, right], [top, top, bottom, bottom], [1.0, 1.0, 1.0, 1.0]])
+
+
+def as_matrix(affine: Affine) -> Matrix:
+    """Two rows to three."""
+    return np.array([*affine, (0.0, 0.0, 1.0)])
+
+
+def as_affine(matrix: Matrix) -> Affine:
+    """Three rows to two."""
+    (a, b, x), (c, d, y) = matrix[:2].tolist()
+    return (a, b, x), (c, d, y)
+
+
+def moved_by(theta: Matrix, window: Window) -> Matrix | None:
+    """The map of canvas points that a `(2, 3)` theta of the window stands for: from where a point is to where it goes.
+
+    Theta says where each place takes its pixels from, so this is its inverse. None where it has none, mirrors,
+    or stretches beyond `LARGEST_SCALE`.
+    """
+    if not np.isfinite(theta).all():
+        return None
+    unit = window.to_unit()
+    taken = np.linalg.inv(unit) @ as_matrix(as_affine(theta)) @ unit
+    stretches = np.linalg.svd(taken[:2, :2], compute_uv=False)
+    if np.linalg.det(taken[:2, :2]) <= 0 or stretches[0] > LARGEST_SCALE or stretches[1] < 1 / LARGEST_SCALE:
+        return None
+    moved: Matrix = np.linalg.inv(taken)
+    return moved
+
+
+def device_of(network: object) -> torch.device:
+    """Where a network's weights are; the CPU for what has none."""
+    parameters = network.parameters() if isinstance(network, torch.nn.Module) else iter(())
+    first = next(parameters, None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def _asked(network: Aligner, sights: Sequence[Sight], n_classes: int) -> Matrix:
+    """`(N, 2, 3)` thetas."""
+    device = device_of(network)
+    with torch.inference_mode():
+        segments, targets, layouts = (torch.stack(each).to(device) for each in zip(*sights, strict=True))
+        thetas: Matrix = network(segments[:, :3], targets, one_hot(layouts, n_classes)).double().cpu().numpy()
+    return thetas
+
+
+def _proposal(theta: Matrix, window: Window, stay: Matrix) -> Transform | None:
+    moved = moved_by(theta, window)
+    return None if moved is None else Transform("network", as_affine(moved @ stay))
+
+
+def _chosen(piece: Piece, proposal: Transform | None, size: tuple[int, int]) -> Transform:
+    if proposal is not None and overlap(piece, proposal, size) > overlap(piece, identity(piece, size), size):
+        return proposal
+    return fit(piece, size)
+
+
+def overlap(piece: Piece, transform: Transform, size: tuple[int, int]) -> float:
+    """Intersection over union of a piece's warped mask and its component, in canvas pixels."""
+    warped = warp(piece, transform, size)
+    return mask_iou(piece, warped.box, warped.mask)
+
+
+def _target(piece: Piece, window: Window, seen: tuple[int, int]) -> Tensor:
+    """`(1, h, w)` float32: the component in the window."""
+    top, left, bottom, right = piece.target.box
+    own = Window(window.top - top, window.left - left, window.height, window.width)
+    (rows, beyond_rows), (cols, beyond_cols) = _nearest(own, (bottom - top, right - left), seen)
+    shown = piece.target.mask[np.ix_(rows, cols)]
+    shown[beyond_rows] = False
+    shown[:, beyond_cols] = False
+    return torch.from_numpy(shown)[None].float()
+
+
+def _nearest(
+    window: Window, size: Sequence[int], seen: tuple[int, int]
+) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]]:
+    """Of the window's rows, then its columns: the pixel of a `size` that each shows, and whether it lies beyond."""
+    found = []
+    for start, length, count, n in zip(window[:2], window[2:], seen, size, strict=True):
+        at = np.floor(start + (np.arange(count) + 0.5) * (length / count)).astype(np.int64)
+        found.append((np.clip(at, 0, n - 1), (at < 0) | (at >= n)))
+    return found
