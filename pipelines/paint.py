@@ -212,7 +212,6 @@ class Painter:
             "transform": models.find("transform") if wish.stages.transform == "network" else None,
             "ordering": models.find("ordering") if wish.stages.order == "network" else None,
         }
-        _check_ordering(helpers["ordering"], model)
         run = _Run(self.reader, self.retriever, wish, model, helpers)
         return run.images(iter(layouts), errors, BATCH.get(models.device.type, 1))
 
@@ -361,15 +360,6 @@ class _Asked:
     layout: Layout
     strange: tuple[int, ...]
     made: dict[tuple[int, int], Piece | None] = field(default_factory=dict)
-
-
-def _check_ordering(ordering: Model | None, model: Model) -> None:
-    if ordering is not None and ordering.size != model.size:
-        has, wants = (f"{rows}x{cols}" for rows, cols in (ordering.size, model.size))
-        expected = f"an ordering network trained at {wants}, as {model.path.name}"
-        raise InputError(
-            sentence(ordering.path, expected=expected, found=f"one trained at {has}", fix="train it again")
-        )
 
 
 def _identity(model: Model) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ..index.retriever import Retriever
 from ..storage.classes import VOID, Layout
 from ..storage.errors import InputError, LayoutError, SourceError, sentence
 from ..storage.images import Photograph, decode_labels
+from ..storage.layouts import sample_to_frame
 from ..storage.reader import Reader
 from ..synth.canvas import Canvas, Placement, overlaps, paint, place
 from ..synth.elision import NO_ELISION, Elided, Elision, elide
@@ -202,9 +203,21 @@ def ordered(placements: Sequence[Placement], reader: Reader, how: Orders, model:
     else:
         from ..synth.ordering_evidence import network_evidence
 
-        shown = model.channel_of[layout]
-        evidence = network_evidence(model.network, shown, placements, pairs, model.channel_of, statistics)
+        shown = model.channel_of[resized(layout, model.size)]
+        seen = [_seen_at(each, layout.shape, model.size) for each in placements]
+        evidence = network_evidence(model.network, shown, seen, pairs, model.channel_of, statistics)
     return back_to_front(ids, boxes, evidence, statistics)
+
+
+def _seen_at(placement: Placement, canvas: tuple[int, ...], size: tuple[int, int]) -> Placement:
+    """A placement whose component is sampled to the size of a network that orders."""
+    if canvas == size:
+        return placement
+    top, left, bottom, right = placement.piece.target.box
+    whole = np.zeros(canvas, bool)
+    whole[top:bottom, left:right] = placement.piece.target.mask
+    mask = np.asarray(sample_to_frame(whole, size), bool)
+    return replace(placement, piece=replace(placement.piece, target=Target((0, 0, *size), mask)))
 
 
 def placed(pieces: Sequence[Piece], transforms: Sequence[Transform], size: tuple[int, int]) -> list[Placement]:

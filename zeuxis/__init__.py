@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bank import Bank
-    from .calls import collage, explain, open, retrieve, similar
+    from .calls import collage, explain, open, paint, retrieve, similar
     from .index.appearance import Similar
     from .index.explain import Explanation
     from .index.merge import merge_hits
@@ -40,6 +40,7 @@ _HOME = {
     "collage": ".calls",
     "explain": ".calls",
     "open": ".calls",
+    "paint": ".calls",
     "retrieve": ".calls",
     "similar": ".calls",
     "Similar": ".index.appearance",
@@ -84,6 +85,7 @@ __all__ = [
     "info",
     "merge_hits",
     "open",
+    "paint",
     "rebuild",
     "repair",
     "retrieve",

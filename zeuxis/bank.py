@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
+from .storage.errors import InputError, sentence
 from .storage.filters import Where
 from .storage.reader import Reader
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from .index.result import Hit, Retrieval
     from .index.retriever import Retriever
     from .pipelines.collage import Collage
+    from .pipelines.paint import Painted, Painter
+    from .pipelines.painting_steps import Stages
     from .storage.classes import ClassTable, Layout
     from .storage.errors import ZeuxisError
     from .storage.images import Depth, Photograph
@@ -32,16 +35,18 @@ class Bank:
 
     Args:
         path: the bank's folder.
+        models: folder of the trained networks that `paint` uses.
 
     Raises:
         NotABankError, SchemaError, DamagedBankError: the bank cannot be used; the sentence names the file.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self._reader = Reader(path)
+    def __init__(self, path: str | Path, models: str | Path | None = None) -> None:
+        self._reader, self._models = Reader(path), models
+        self._painters: dict[Path, Painter] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_reader": self._reader}
+        return {"_reader": self._reader, "_models": self._models, "_painters": {}}
 
     def __repr__(self) -> str:
         return f"Bank({str(self.path)!r}, generation {self.generation})"
@@ -191,6 +196,48 @@ class Bank:
 
         return paint(self._retriever, layout, out=out, dataset=dataset, **options)
 
+    def paint(
+        self,
+        layout: LayoutLike | None = None,
+        variants: int = 1,
+        seed: int = 0,
+        k: int = 5,
+        *,
+        models: str | Path | None = None,
+        dataset: str | None = None,
+        densify: bool = False,
+        map_classes: str | Path | Mapping[str, Any] | None = None,
+        stages: Stages | None = None,
+        out: str | Path | None = None,
+        **options: Unpack[Options],
+    ) -> list[Painted]:
+        """Photographs for a layout, by trained networks, from the segments that fit it: one a variant.
+
+        The same bank, networks, layout, seed and variant give the same bytes on the same machine.
+
+        Args:
+            layout, dataset, options: as in `retrieve`; `coherent` is on by default, `sample` is not to be had.
+            variants: how many; the first takes the best hits, each other one a random one of the best `k` for every
+                component, drawn by `seed`.
+            models: folder of trained networks; default that which the bank was opened with.
+            densify: the layout is coarse and is made dense first.
+            map_classes: for networks trained on other classes: class of theirs to class, or classes, of the bank; or a
+                YAML file that says so.
+            stages: which way each step goes, see `zeuxis.pipelines.painting_steps.Stages`.
+            out: a folder, made where there is none, for `<layout's name>-<variant>.png` and what stands beside it.
+
+        Raises:
+            as `retrieve`; InputError: the networks are missing or do not fit the bank, or `out` cannot be written.
+        """
+        painter = self._painter(models)
+        images = painter.paint(
+            layout, variants, seed, k, out=out, dataset=dataset, densify=densify, map_classes=map_classes,
+            stages=stages, **options,
+        )  # fmt: skip
+        for warning in dict.fromkeys(warning for image in images for warning in image.report.warnings):
+            warnings.warn(warning, stacklevel=2)
+        return images
+
     def similar(
         self,
         segment: Hit | Similar | int | str,
@@ -261,6 +308,18 @@ class Bank:
     def depth(self, source: str) -> Depth | None:
         """A source's depth, `(H, W)` float32 metres, 0 where unknown; None where it has none."""
         return self._reader.depth(source)
+
+    def _painter(self, models: str | Path | None) -> Painter:
+        from .pipelines.paint import Painter
+
+        folder = models or self._models
+        if not folder:
+            fix = "open the bank with models=FOLDER, or train some: `zeuxis train all`"
+            raise InputError(sentence("models", "no folder of trained networks was named", fix=fix))
+        folder = Path(folder)
+        if folder not in self._painters:
+            self._painters[folder] = Painter(self._reader, self._retriever, folder)
+        return self._painters[folder]
 
     @cached_property
     def _appearance(self) -> AppearanceIndex:

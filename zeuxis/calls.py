@@ -16,19 +16,21 @@ if TYPE_CHECKING:
     from .index.request import LayoutLike
     from .index.result import Hit, Retrieval
     from .pipelines.collage import Collage
+    from .pipelines.paint import Painted
 
 
-def open(path: str | Path | None = None) -> Bank:
+def open(path: str | Path | None = None, models: str | Path | None = None) -> Bank:
     """Opens the current generation of a bank.
 
     Args:
         path: the bank's folder; default: the environment variable ZEUXIS_BANK.
+        models: folder of the trained networks that `Bank.paint` uses.
     """
     check_installation()
     path = path or os.environ.get("ZEUXIS_BANK")
     if not path:
         raise InputError(sentence("bank", "none was named", fix="give its path or set ZEUXIS_BANK"))
-    return Bank(path)
+    return Bank(path, models)
 
 
 def retrieve(
@@ -61,6 +63,19 @@ def collage(
 ) -> Collage:
     """`Bank.collage` on the bank at `bank`, or the one named by ZEUXIS_BANK."""
     return _opened(bank).collage(layout, out=out, **query)
+
+
+def paint(
+    layout: LayoutLike | None = None,
+    variants: int = 1,
+    seed: int = 0,
+    *,
+    models: str | Path,
+    bank: str | Path | None = None,
+    **query: Any,
+) -> list[Painted]:
+    """`Bank.paint` on the bank at `bank`, or the one named by ZEUXIS_BANK, with the networks in `models`."""
+    return _opened(bank).paint(layout, variants, seed, models=models, **query)
 
 
 def similar(

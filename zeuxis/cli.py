@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import upkeep
+from . import painting, upkeep
+from .layout_files import pictures
 from .options import BankOption, DatasetSpec, LayoutPath, LayoutPaths, NativeIds, queries
 from .progress import progress_bar
 from .showing import show, size_of
@@ -73,7 +74,7 @@ def retrieve(
     from .calls import open, retrieve
     from .tables import HitWriter
 
-    layouts = _pictures(layout or [])
+    layouts = pictures(layout or [])
     _keep_layouts(layouts, out, figure)
     writer = HitWriter(out) if out else None
     if len(layouts) > 1 or (layout and os.path.isdir(layout[0])):
@@ -170,6 +171,10 @@ def collage(
         typer.echo(path)
 
 
+for command in painting.COMMANDS:
+    app.command()(command)
+
+
 @app.command()
 def scenes(
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder, or one with scenes.")],
@@ -258,28 +263,9 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     typer.echo(f"warning: {message}", err=True)
 
 
-def _pictures(paths: Sequence[Path]) -> list[Path]:
-    """Files as they are named, folders as the pictures in them by name."""
-    found: list[Path] = []
-    for path in paths:
-        found += _inside(path) if path.is_dir() else [path]
-    return found
-
-
 def _keep_layouts(layouts: Sequence[Path], *outputs: Path | None) -> None:
     """Refuses to write over a layout."""
     for out in outputs:
         for path in layouts:
             if out is not None and out.exists() and path.exists() and out.samefile(path):
                 raise InputError(sentence(out, "is the layout itself", fix="give the file another name"))
-
-
-def _inside(folder: Path) -> list[Path]:
-    from .ingest.datasets.listing import PICTURES
-
-    found = sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in PICTURES and (path.is_file() or not path.exists())
-    )
-    if not found:
-        raise InputError(sentence(folder, expected="pictures of layouts", found="none"))
-    return found
