@@ -1,4 +1,4 @@
-"""Boundary elision: what lies near the edges of segments is taken off the canvas, alike in training and use (SIMS, 5.2).
+"""Boundary elision: what lies near the edges of segments leaves the canvas, alike in training and use (SIMS, 5.2).
 
 The paper says that 80 % of the pixels within 0.05 h inside a boundary become white and all within 0.05 h outside one
 black. Here the outside of a *thing* (something countable) is meant, and only pixels that belong to no thing: to the

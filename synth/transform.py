@@ -140,6 +140,15 @@ def warp(piece: Piece, transform: Transform, size: tuple[int, int]) -> Warped:
     return Warped(box, np.clip(colours, 0, 255).astype(np.uint8), mask)
 
 
+def warp_mask(piece: Piece, transform: Transform, size: tuple[int, int]) -> tuple[Box, Mask]:
+    """Box and mask of what `warp` returns, without looking at the pixels."""
+    box = _clipped_box(piece, transform, size)
+    (a, b, x), (c, d, y) = transform.matrix
+    if b == 0 and c == 0 and 0 < a < 1 and 0 < d < 1:
+        return box, _covered(piece.mask, (d, a), (y, x), box) >= COVERED
+    return box, _moved(piece.mask[..., None].astype(np.float32), transform, box)[..., 0] >= COVERED
+
+
 def mask_iou(piece: Piece, box: Box, mask: Mask) -> float:
     """Intersection over union of a warped mask in its box and the piece's component, in canvas pixels."""
     window, own, its = common(box, piece.target.box)
@@ -159,9 +168,31 @@ def common(a: Box, b: Box) -> tuple[bool, tuple[slice, slice], tuple[slice, slic
 
 
 def _overlap(piece: Piece, transform: Transform, size: tuple[int, int]) -> float:
-    box = _clipped_box(piece, transform, size)
-    covered = _moved(piece.mask[..., None].astype(np.float32), transform, box)[..., 0] >= COVERED
-    return mask_iou(piece, box, covered)
+    return mask_iou(piece, *warp_mask(piece, transform, size))
+
+
+def _covered(mask: Mask, scale: tuple[float, float], shift: tuple[float, float], box: Box) -> npt.NDArray[np.float64]:
+    """The share of each canvas pixel of `box` that a mask covers which is shrunk and shifted along its axes.
+
+    A summed-area table, interpolated at the pixels' edges, holds all areas: the averages of `_moved` in half
+    the time where segments are small, as most are.
+    """
+    sums: npt.NDArray[np.int32] = cv2.integral(np.ascontiguousarray(mask).view(np.uint8))
+    row, below = _cut(box[0], box[2], scale[0], shift[0], mask.shape[0])
+    col, beyond = _cut(box[1], box[3], scale[1], shift[1], mask.shape[1])
+    strips = np.diff(sums[row] + below[:, None] * (sums[row + 1] - sums[row]), axis=0)
+    left = strips[:, col]
+    shares: npt.NDArray[np.float64] = np.diff(left + beyond * (strips[:, col + 1] - left), axis=1)
+    return shares * (scale[0] * scale[1])
+
+
+def _cut(
+    start: int, stop: int, scale: float, shift: float, n: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Where the edges of output pixels start..stop cut `n` input pixels: which, and how much of it lies before."""
+    edges = np.clip((np.arange(start, stop + 1) - shift) / scale, 0, n)
+    cut = np.minimum(edges.astype(np.int64), n - 1)
+    return cut, edges - cut
 
 
 def _onto(piece: Piece, box: tuple[float, float, float, float]) -> Affine:

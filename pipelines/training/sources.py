@@ -126,10 +126,12 @@ class BankSources:
         if number >= self._n_kept:
             return self._decoded(number)
         if self.cache is not None:
-            return Picture(*(np.array(array[number]) for array in self._mapped))
+            image, layout, regions = (np.array(array[number]) for array in self._mapped)
+            return Picture(image, layout, regions)
         if number not in self._own:
             self._own[number] = self._decoded(number)
-        return Picture(*(array.copy() for array in self._own[number]))
+        image, layout, regions = self._own[number]
+        return Picture(image.copy(), layout.copy(), regions.copy())
 
     def segments(self, number: int) -> Segments:
         """The stored segments of a source; `regions` of its picture count them from 1."""
@@ -146,29 +148,33 @@ class BankSources:
         Raises:
             BankError: the bank keeps no sources, or is damaged. InputError: the folder cannot be written.
         """
-        if self.cache is not None:
+        if self.cache is not None and self._n_kept:
             _ = self._mapped
 
     @cached_property
     def key(self) -> str:
-        """16 hex digits of the bank's content and generation, the size and the sources."""
-        parts = (content_of(self.reader), str(self.reader.manifest.generation), str(self.size), *self.names)
-        return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+        """The bank, its content and generation, and the sources, as four parts of the names of cached files."""
+        bank = str(self.reader.path)
+        content = f"{content_of(self.reader)} {self.reader.manifest.generation}"
+        return f"{_digest(bank)}-{_digest(content)}-{self.split}-{_digest(*self.names)}"
 
     @cached_property
     def _mapped(self) -> tuple[npt.NDArray[Any], ...]:
         """The arrays of the kept sources, one a field of `Picture`."""
         assert self.cache is not None
-        label = f"{self.split}-{self.size[0]}x{self.size[1]}"
-        folder = self.cache / f"{label}-{self.key}-{self._n_kept}"
+        folder = self.cache / f"{self.key}-{self.size[0]}x{self.size[1]}-{self._n_kept}"
         if not folder.is_dir():
             self._fill(folder)
-            for stale in self.cache.glob(f"{label}-*"):  # of a bank that has changed since
-                if stale.name.split("-")[2:-1] != [self.key]:
-                    shutil.rmtree(stale, ignore_errors=True)
-        if not self._n_kept:
-            return ()
+            self._remove_stale()
         return tuple(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Picture._fields)
+
+    def _remove_stale(self) -> None:
+        """Removes what was cached of the bank before it changed."""
+        assert self.cache is not None
+        bank, content = self.key.split("-")[:2]
+        for path in self.cache.glob(f"{bank}-*"):
+            if path.name.split("-")[1] != content:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     def _fill(self, folder: Path) -> None:
         """Writes the arrays of the kept sources, one after the other, under a temporary name first."""
@@ -183,7 +189,7 @@ class BankSources:
                     np.lib.format.write_array_header_1_0(file, header)
                 for done, picture in enumerate(in_order(self._decoded, range(self._n_kept), usable_cores()), 1):
                     for file, array in zip(files, picture, strict=True):
-                        file.write(array.tobytes())
+                        file.write(np.asarray(array).tobytes())
                     self._progress(done, self._n_kept, "decoding photographs")
             os.replace(temporary, folder)
         except OSError as error:
@@ -231,6 +237,10 @@ def _labelled(reader: Reader, split: str) -> list[tuple[str, str, _Place]]:
             if live and rows[row]["split"] == split and rows[row]["layout"] is not None:
                 found.append((name, group, _Place(number, row)))
     return sorted(found)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=4).hexdigest()
 
 
 def _n_bytes(size: tuple[int, int]) -> int:
