@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .pipelines.rebuild import rebuild
     from .pipelines.repair import repair
     from .pipelines.scenes import scenes
+    from .pipelines.train import train
     from .storage.classes import VOID
     from .storage.errors import ZeuxisError
 
@@ -60,6 +61,7 @@ _HOME = {
     "repair": ".pipelines.repair",
     "rollback": ".pipelines.generations",
     "scenes": ".pipelines.scenes",
+    "train": ".pipelines.train",
     "verify": ".pipelines.info",
     "VOID": ".storage.classes",
     "ZeuxisError": ".storage.errors",
@@ -92,6 +94,7 @@ __all__ = [
     "rollback",
     "scenes",
     "similar",
+    "train",
     "verify",
 ]
 

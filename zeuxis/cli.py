@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import painting, upkeep
+from . import learning, painting, upkeep
 from .layout_files import pictures
 from .options import BankOption, DatasetSpec, LayoutPath, LayoutPaths, NativeIds, queries
 from .progress import progress_bar
@@ -171,7 +171,7 @@ def collage(
         typer.echo(path)
 
 
-for command in painting.COMMANDS:
+for command in (*learning.COMMANDS, *painting.COMMANDS):
     app.command()(command)
 
 

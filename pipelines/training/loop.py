@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,14 +53,20 @@ class TrainReport:
 
 
 def train(
-    task: Task, models: Path, options: TrainOptions, *, restart: bool = False, progress: Progress = silent
+    task: Task,
+    models: Path,
+    options: TrainOptions,
+    *,
+    restart: bool = False,
+    progress: Progress = silent,
+    tell: Callable[[str], object] | None = None,
 ) -> TrainReport:
     """Trains a network, or goes on with it: `models/NAME.safetensors`, a resume state and logs in folders beside it.
 
     Args:
         task: what is trained; models: the folder of networks; options: resolved.
         restart: forget what was trained before.
-        progress: told steps.
+        progress: told steps; tell: given a line where it goes on.
 
     Raises:
         InputError: it was trained under other settings before; nothing was written. BankBusyError: another process
@@ -71,11 +77,13 @@ def train(
     with torch.random.fork_rng(gpus(options)):  # the caller's random numbers stay as they are
         torch.manual_seed(options.seed)
         modules = task.modules()
-        marks = Marks(settings_of(task, options) | {"frozen": fingerprint(modules)})
+        marks = Marks(settings_of(task, options) | {"frozen weights": fingerprint(modules)})
         if not restart and (before := standing(paths, marks.settings, steps)) is not None:
             marks = before
             if marks.step >= steps and marks.best is not None and paths.checkpoint.exists():
                 return _report(task, paths, marks, marks.step, marks.seconds)
+            if marks.step and tell is not None:
+                tell(f"{task.name}: goes on from step {marks.step:,}")
         devices = Devices(options)
         keeper = Keeper(task, paths, options, devices, Learner(task, modules, devices), marks)
         with keeper.lock():

@@ -28,7 +28,7 @@ from zeuxis.storage.manifest import generations
 
 COMMANDS = (
     *("check", "rebuild", "datasets", "info", "generations", "rollback", "collect", "verify", "repair", "forget"),
-    *("orderings", "retrieve", "explain", "similar", "collage", "paint", "scenes", "demo"),
+    *("orderings", "retrieve", "explain", "similar", "collage", "train", "paint", "scenes", "demo"),
 )
 
 

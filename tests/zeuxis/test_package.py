@@ -23,7 +23,7 @@ def test_the_public_names_are_these():
     assert sorted(zeuxis.__all__) == [
         *("Bank", "Component", "Explanation", "Hit", "Retrieval", "Similar", "VOID", "ZeuxisError"),
         *("agreement", "check", "collage", "collect", "demo", "explain", "forget", "generations", "info", "merge_hits"),
-        *("open", "paint", "rebuild", "repair", "retrieve", "rollback", "scenes", "similar", "verify"),
+        *("open", "paint", "rebuild", "repair", "retrieve", "rollback", "scenes", "similar", "train", "verify"),
     ]
     for name in zeuxis.__all__:
         assert getattr(zeuxis, name) is not None

@@ -1,0 +1,90 @@
+"""The command that trains networks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import BankOption
+from .progress import progress_bar
+from .storage.errors import InputError, sentence
+
+if TYPE_CHECKING:
+    from .pipelines.training.loop import TrainReport
+
+_What = Annotated[
+    str, typer.Argument(metavar="WHAT", help="features, transform, ordering, densify, synthesis, judge; or all.")
+]
+
+
+def train(
+    what: _What,
+    models: Annotated[Path, typer.Option(help="The folder of networks; made where there is none.")],
+    bank: BankOption = None,
+    preset: Annotated[
+        str, typer.Option(metavar="tiny|small|paper-256|paper-512", help="Width, resolution, batch and steps.")
+    ] = "small",
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps in all.", show_default=False)] = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures a step and device.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, data and dropout.")] = 0,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.", show_default=False)] = None,
+    precision: Annotated[
+        str, typer.Option(metavar="32-true|bf16-mixed|16-mixed", help="Of the arithmetic.")
+    ] = "32-true",
+    devices: Annotated[str, typer.Option(metavar="N|cpu:N|cuda:N", help="How many, of the best kind or this one.")] = (
+        "1"
+    ),
+    accumulate: Annotated[int, typer.Option(help="Batches that make a step.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that prepare batches; 0: none but this one.")] = 0,
+    validate_every: Annotated[
+        int | None, typer.Option(help="Steps between validations, grids and curves.", show_default=False)
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(metavar="PATH|vgg19|bank", help="Feature network of the perceptual loss.")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(metavar="no-canvas|image-space", help="Of the synthesis network, to compare with.")
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Forget what was trained before.")] = False,
+) -> None:
+    """Train networks on a bank; the same command goes on after an interruption."""
+    from .pipelines.train import trainings
+    from .pipelines.training.options import TrainOptions
+
+    options = TrainOptions(
+        preset=preset, steps=steps, batch=batch, seed=seed, lr=lr, precision=precision, devices=devices,
+        accumulate=accumulate, workers=workers, validate_every=validate_every, features=features, variant=variant,
+    )  # fmt: skip
+    named = bank or os.environ.get("ZEUXIS_BANK")
+    if not named:
+        raise InputError(sentence("bank", "none was named", fix="give --bank or set ZEUXIS_BANK"))
+    first = os.environ.get("LOCAL_RANK", "0") == "0"  # further devices run the same command beside this one
+    with progress_bar("steps") as progress:
+        for report in trainings(
+            what, named, models, options, restart=restart, progress=progress if first else _silent, tell=_tell
+        ):
+            if first:
+                typer.echo(_said(report))
+
+
+def _tell(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _silent(done: int, total: int, note: str = "") -> None:
+    """Says nothing."""
+
+
+def _said(report: TrainReport) -> str:
+    best = f"best {report.figure} {report.best:.4g}"
+    if report.first >= report.step:
+        return f"{report.name}: done before, {report.step:,} steps, {best}: {report.checkpoint}"
+    steps = f"steps {report.first + 1:,} to {report.step:,}" if report.first else f"{report.step:,} steps"
+    return f"{report.name}: {steps} in {report.seconds:,.1f} s, {best}: {report.checkpoint}"
+
+
+COMMANDS = (train,)
+"""In the order in which `zeuxis --help` lists them."""
