@@ -66,7 +66,11 @@ class Card:
             raise ValueError("another format")
         classes = tuple(SemanticClass(**{**each, "colour": tuple(each["colour"])}) for each in row.pop("classes"))
         rows, cols = row.pop("size")
-        return cls(**row, classes=classes, size=(int(rows), int(cols)))
+        card = cls(**row, classes=classes, size=(int(rows), int(cols)))
+        named = all(type(entry.id) is int and isinstance(entry.name, str) for entry in classes)
+        if not named or not isinstance(card.config, dict) or not isinstance(card.training, dict):
+            raise TypeError("classes, config or training of another type")
+        return card
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], card: Card) -> None:
@@ -119,6 +123,6 @@ def _opened(path: Path, network: str | None, tensors: bool = False) -> tuple[Car
 def _card(path: Path, text: str) -> Card:
     try:
         return Card.from_json(text)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         expected = f"a checkpoint of zeuxis, format {FORMAT}"
         raise InputError(sentence(path, expected=expected, found=f"something else ({error})")) from error
