@@ -6,7 +6,10 @@ import hashlib
 import json
 import random
 import time
+from collections import Counter
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from zeuxis.storage.errors import ZeuxisError
 from zeuxis.storage.reader import Reader
 
 from . import Outcome
-from .forks import DONE, End, together
+from .forks import DONE, SECONDS, End, together
 from .judging import answers
 from .trials import in_warm_process
 from .world import add_picture
@@ -33,16 +36,21 @@ def run(quick: bool) -> Outcome:
 
 def swap_and_ask(world: Path, readers: int, swaps: int) -> Outcome:
     """One writer and so many readers at the same time."""
-    ends = together([partial(write, world, swaps), *([partial(read, world)] * readers)])
+    meeting = get_context("fork").Barrier(readers + 1, timeout=SECONDS)
+    ends = together([partial(write, world, swaps, meeting), *([partial(read, world, meeting)] * readers)])
     return _table(ends, readers, swaps)
 
 
-def write(world: Path, swaps: int) -> dict[str, Any]:
-    """Changes a photograph, rebuilds, keeps no older generation; what each generation answers, by its number."""
+def write(world: Path, swaps: int, meeting: Barrier) -> dict[str, Any]:
+    """Changes a photograph, rebuilds, keeps no older generation; what each generation answers, by its number.
+
+    It begins when every reader has answers of the first generation.
+    """
     bank = world / "grown"
     expected = {}
     held = retired = 0
     try:
+        meeting.wait()
         for swap in range(swaps + 1):
             if swap:
                 add_picture(world / "one", "b", f"swap {swap}")
@@ -57,22 +65,28 @@ def write(world: Path, swaps: int) -> dict[str, Any]:
     return {"expected": expected, "retired": retired, "held": held}
 
 
-def read(world: Path) -> dict[str, Any]:
-    """Opens the bank, asks it a few times, opens it anew, until the writer is done."""
-    seen: dict[str, int] = {}
+def read(world: Path, meeting: Barrier) -> dict[str, Any]:
+    """Opens the bank, asks it a few times, opens it anew: from before the writer begins until after it is done."""
+    seen: Counter[str] = Counter()
     errors: list[str] = []
-    drawn = random.Random()
-    while not (world / "done").exists() or not seen:
-        try:
-            reader = Reader(world / "grown")
-            for _ in range(ASKED_AGAIN):
-                key = f"{reader.manifest.generation} {told(reader)}"
-                seen[key] = seen.get(key, 0) + 1
-                time.sleep(drawn.uniform(0, 0.05))
-            reader.release()
-        except (ZeuxisError, OSError, KeyError, ValueError) as error:
-            errors.append(f"{type(error).__name__}: {error}"[:300])
+    _ask(world / "grown", seen, errors)
+    meeting.wait()
+    done = False
+    while not done:
+        done = (world / "done").exists()
+        _ask(world / "grown", seen, errors)
     return {"seen": seen, "errors": errors[:5], "failed": len(errors)}
+
+
+def _ask(bank: Path, seen: Counter[str], errors: list[str]) -> None:
+    try:
+        reader = Reader(bank)
+        for _ in range(ASKED_AGAIN):
+            seen[f"{reader.manifest.generation} {told(reader)}"] += 1
+            time.sleep(random.uniform(0, 0.05))
+        reader.release()
+    except (ZeuxisError, OSError, KeyError, ValueError) as error:
+        errors.append(f"{type(error).__name__}: {error}"[:300])
 
 
 def told(reader: Reader) -> str:

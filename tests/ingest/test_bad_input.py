@@ -286,13 +286,13 @@ TABLE = {
 def test_each_has_its_reason_and_a_sentence(case: str) -> None:
     decode, make, reason = TABLE[case]
     data = make()
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(SourceError) as caught:
         decode(data, "some/file.xyz")
     assert caught.value.reason == reason, str(caught.value)
     assert str(caught.value).startswith("some/file.xyz: ")
     assert "; " in str(caught.value), f"no advice in: {caught.value}"
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < 2
 
 
 WHOLE = {
@@ -426,11 +426,11 @@ def test_whatever_is_done_to_a_file_only_a_source_error_comes_out() -> None:
     for _ in range(1200):
         data = mutated(source.choice(files), source)
         for decode in (decode_photograph, decode_labels, decode_depth, picture_size, depth_size):
-            started = time.perf_counter()
+            started = time.thread_time()
             try:
                 decode(data, "x")
                 outcomes["taken"] += 1
             except SourceError:
                 outcomes["refused"] += 1
-            assert time.perf_counter() - started < 5
+            assert time.thread_time() - started < 5
     assert min(outcomes.values()) > 1000, outcomes

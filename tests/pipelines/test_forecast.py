@@ -68,9 +68,10 @@ def test_the_sample_is_spread_evenly_and_drawn_by_its_seed():
 
 def test_the_sample_is_measured_beside_the_bank_and_removed(tmp_path):
     bank = tmp_path / "bank"
-    calls = []
+    calls, taken = [], []
 
     def extract(name: str, jobs: Sequence[int], folder: Path) -> ShardEntry:
+        began = time.monotonic()
         calls.append((name, list(jobs)))
         assert folder.is_relative_to(tmp_path)
         folder.mkdir(exist_ok=True)
@@ -78,6 +79,7 @@ def test_the_sample_is_measured_beside_the_bank_and_removed(tmp_path):
         with mmap.mmap(-1, 20 * MB) as held:  # its pages are surely new, and surely given back
             held.write(b"y" * len(held))
             time.sleep(0.01 * len(jobs))
+        taken.append(time.monotonic() - began)
         return entry(len(jobs), 7 * len(jobs), 1000 * len(jobs))
 
     def index(folder: Path, entries: Sequence[ShardEntry]) -> list[Any]:
@@ -85,12 +87,16 @@ def test_the_sample_is_measured_beside_the_bank_and_removed(tmp_path):
         return [SimpleNamespace(files={"leaves": FileEntry(800, "")})]
 
     told = []
+    began = time.monotonic()
     sample = take_sample(
         bank, {"a": range(2000), "b": range(400)}, extract, index, progress=lambda *said: told.append(said)
     )
+    elapsed = time.monotonic() - began
     assert [batch.sources for batch in sample.batches] == [10, 10, 4]
     assert len(calls[0][1]) == 1, "loading of libraries is measured apart"
-    assert all(0.1 <= batch.seconds < 1 for batch in sample.batches[:2])
+    assert sample.start >= taken[0]
+    assert all(batch.seconds >= seconds for batch, seconds in zip(sample.batches, taken[1:], strict=True))
+    assert sample.start + sum(batch.seconds for batch in sample.batches) <= elapsed
     assert [batch.bytes for batch in sample.batches] == [10_000, 10_000, 4_000]
     assert all(15 * MB < batch.memory < 200 * MB for batch in sample.batches)
     assert (sample.index.segments, sample.index.bytes) == (168, 800)

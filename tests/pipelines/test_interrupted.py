@@ -134,33 +134,38 @@ def test_a_source_is_not_adopted_beside_a_twin_that_now_comes_first(
 
 
 KILLED = """
-import sys
+import sys, time
+from pathlib import Path
 from zeuxis.pipelines.rebuild import rebuild
+
+def hold(done, total, note=""):
+    if len(list(Path(sys.argv[2]).glob("shards/[!.]*/shard.json"))) >= 3:
+        print("three shards", flush=True)
+        time.sleep(600)
+
 if __name__ == "__main__":
-    rebuild(sys.argv[1], sys.argv[2], frame=(24, 32), min_area=16, patches=False, shard_size=1, workers=1)
+    options = {"frame": (24, 32), "min_area": 16, "patches": False, "shard_size": 1, "workers": 1}
+    rebuild(sys.argv[1], sys.argv[2], progress=hold, **options)
 """
 
 
 def test_a_rebuild_that_was_killed_is_taken_up_again(
     rebuild_bank: Run, photos: Any, bank: Path, tmp_path: Path
 ) -> None:
-    names = [f"m{number:03}" for number in range(150)]
-    photos.add(*names)
+    photos.add(*(f"m{number:02}" for number in range(40)))
     (tmp_path / "killed.py").write_text(KILLED)
-    process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "killed.py"), photos.spec, str(bank)], start_new_session=True
-    )
-    while process.poll() is None and len(finished(bank)) < 3:
-        time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    command = [sys.executable, str(tmp_path / "killed.py"), photos.spec, str(bank)]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "three shards\n"
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
     assert generations(bank) == []
     before = finished(bank)
-    assert 3 <= len(before) < 150
+    assert 3 <= len(before) < 40
     (bank / "shards/.tmp-1-abc").mkdir()
     with reading() as read:
-        assert counts(rebuild_bank(photos.spec, shard_size=50)) == (150, 150, 0, 0)
-    assert len(read) <= 150 - len(before)
+        assert counts(rebuild_bank(photos.spec, shard_size=50)) == (40, 40, 0, 0)
+    assert len(read) <= 40 - len(before)
     assert leftovers(bank) == []
     rebuild_bank(photos.spec, tmp_path / "fresh")
     assert content(bank) == content(tmp_path / "fresh")

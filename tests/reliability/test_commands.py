@@ -60,7 +60,7 @@ def test_readers_get_the_answers_of_the_generation_they_opened() -> None:
     assert outcome.failures == []
     (row,) = outcome.rows
     assert row["errors"] == row["mixed answers"] == 0
-    assert row["generations removed"] >= row["swaps"]
+    assert row["generations removed"] >= row["swaps"] + 2 - row["older ones held at once, most"]
     assert row["generations answered from"] > 1, "readers saw no swap"
 
 
