@@ -85,7 +85,12 @@ class Features(nn.Module):
 
         Returns:
             name to `(N, C, h, w)`, not negative; a block has half the size of the one before.
+
+        Raises:
+            ValueError: a layer is none of `NAMES`.
         """
+        if unknown := set(layers) - set(NAMES):
+            raise ValueError(f"no layers of VGG-19: {', '.join(sorted(unknown))}")
         lit = (images + 1) / 2
         x = ((lit if mask is None else lit * mask) - self.mean) / self.std
         found: dict[str, Tensor] = {}

@@ -50,8 +50,8 @@ class PerceptualLoss(nn.Module):
         self.register_buffer("weights", torch.ones(terms))
         self.register_buffer("sums", torch.zeros(terms, dtype=torch.float64))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self.register_state_dict_post_hook(_without_features)
-        self.register_load_state_dict_pre_hook(_with_own_features)
+        self.register_state_dict_post_hook(_without_features)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_with_own_features)  # type: ignore[no-untyped-call]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,7 +84,8 @@ class PerceptualLoss(nn.Module):
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of what `forward` returned."""
-        return (torch.stack([terms[name] for name in self.names]) * self.weights).sum()
+        # a copy: calibration may go on before this is differentiated
+        return (torch.stack([terms[name] for name in self.names]) * self.weights.clone()).sum()
 
     @torch.no_grad()
     def _calibrate(self, terms: Mapping[str, Tensor]) -> None:

@@ -149,7 +149,7 @@ def _converted(path: Path) -> dict[str, Tensor]:
         return _loaded(kept)
     with tempfile.TemporaryDirectory(dir=_made(cache())) as folder:
         target = Path(folder) / kept.name
-        command = [sys.executable, "-I", "-c", _CONVERT, path, target, str(MEMORY_BYTES), *_KEYS]
+        command = [sys.executable, "-I", "-c", _CONVERT, str(path), str(target), str(MEMORY_BYTES), *_KEYS]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         try:
             done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
