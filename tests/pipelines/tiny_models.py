@@ -38,7 +38,7 @@ def network_of(kind: str, n_classes: int, size: tuple[int, int] = SIZE, seed: in
     torch.manual_seed(seed)
     network: nn.Module = getattr(module, home.network)(config_of(**known))
     for weights in network.parameters():
-        nn.init.normal_(weights, std=0.1)
+        nn.init.normal_(weights, std=0.5)
     return network
 
 
