@@ -1,16 +1,19 @@
 """What a segment looks like, in 64 bytes: statistics of its colours and of its texture.
 
-The squared Euclidean distance of two descriptors is the metric. Colours are OpenCV's 8-bit CIELAB; every pixel counts
-alike, so size and place do not matter. Texture is seen at three octaves: the distribution of gradient magnitudes and
-of gradient orientations, the latter folded at the vertical axis, so that a mirrored segment has the same descriptor (up
-to the last column where a side is odd). Nothing outside the mask has any part in it.
+The squared Euclidean distance of two descriptors is the metric. Colours are OpenCV's 8-bit YCrCb (ITU-R BT.601); every
+pixel counts alike, so size and place do not matter. Texture is seen at three octaves: the distribution of gradient
+magnitudes and of gradient orientations, the latter folded at the vertical axis, so that a mirrored segment has nearly
+the same descriptor. Nothing outside the mask has any part in it.
+
+All segments of a photograph are described at once, along the runs of its label map. Of a large one evenly spaced
+pixels are looked at: as many as tell its distributions.
 
 | entries | what |
 |---|---|
-| 0..2 | mean of L, a, b; a and b stretched threefold around grey |
-| 3..5 | standard deviation of L, a, b; doubled, of a and b sixfold |
-| 6..8 | mean L, a, b of the crop's lower half less that of its upper one, a and b threefold; 128 is no difference |
-| 9..32 | square roots of the shares of 8 bins of L, of a, of b (Hellinger distance; bins overlap linearly) |
+| 0..2 | mean of Y, Cr, Cb; Cr and Cb stretched threefold around grey |
+| 3..5 | standard deviation of Y, Cr, Cb; doubled, of Cr and Cb sixfold |
+| 6..8 | mean Y, Cr, Cb of the box's lower half less that of its upper one, Cr, Cb threefold; 128 is no difference |
+| 9..32 | square roots of the shares of 8 bins of Y, of Cr, of Cb (Hellinger distance; bins overlap linearly) |
 | 33..62 | by octave: square roots of the shares of 6 bins of gradient magnitude, 4 of orientation, by magnitude |
 | 63 | the share of pixels whose eight neighbours belong to the segment: thin or solid |
 
@@ -20,42 +23,33 @@ square roots: Arandjelovic and Zisserman, "Three things everyone should know" (C
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
-
 import cv2
 import numba as nb
 import numpy as np
 import numpy.typing as npt
 
 from ..storage.codec import Mask
+from ..storage.cutting import find_runs
 from ..storage.images import Photograph
+from ..storage.layouts import Runs
 
-DESCRIPTOR = "colour-texture-1"
+DESCRIPTOR = "colour-texture-2"
 """Name of these numbers; another one whenever the same pixels would give others."""
 LENGTH = 64
 """Bytes of a descriptor."""
-MOST_PIXELS = 1 << 14
-"""Of a larger crop, evenly spaced blocks are looked at, of about as many pixels in all."""
-BLOCK = 32
-"""Side of such a block, pixels."""
+MOST_PIXELS = 1 << 12
+"""Of a segment of more, every second row and column is looked at, of four times as many every fourth, and so on."""
 OCTAVES = 3
+_GRID = 1 << OCTAVES - 1  # pixels of a photograph in a pixel of its coarsest octave, on each axis
 
 Vectors = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
-T = TypeVar("T", bound=np.generic)
-
 
 _BIN_WEIGHT = 0.5  # of 255 for a bin that holds everything: histograms would drown the moments otherwise
-_MIDDLE = 128.0  # grey, in a and b
+_MIDDLE = 128.0  # grey, in Cr and Cb
 _STRETCH = np.array([1.0, 3.0, 3.0])
 _LEVELS = 16  # to which a gradient's components are quantised, evenly in log2(1 + quarter of it)
 _PER_OCTAVE = (_LEVELS - 1) / 8
-_COLOURS = 3 * 256  # where, in what is counted of a segment, the next part begins
-_HALVES = _COLOURS + 2 * 4
-_GRADIENTS = _HALVES + OCTAVES * _LEVELS * _LEVELS
-_ENTRIES = _GRADIENTS + 1
 
 
 def _overlapping(values: Vectors, centres: list[float]) -> Vectors:
@@ -63,10 +57,15 @@ def _overlapping(values: Vectors, centres: list[float]) -> Vectors:
     return np.stack([np.interp(values, centres, row) for row in np.eye(len(centres))], axis=1)
 
 
-_NEIGHBOURHOOD = np.ones((3, 3), np.uint8)
 _VALUES = np.arange(256, dtype=np.float64)
 _LIGHT_BINS = _overlapping(_VALUES, [16, 48, 80, 112, 144, 176, 208, 240])
 _CHROMA_BINS = _overlapping(_VALUES - _MIDDLE, [-48, -24, -12, -4, 4, 12, 24, 48])
+_COLOUR_SUMS = np.stack(  # by channel, what its histogram is multiplied with: values, squares, bins
+    [
+        np.concatenate([_VALUES[:, None], _VALUES[:, None] ** 2, bins], axis=1)
+        for bins in (_LIGHT_BINS, _CHROMA_BINS, _CHROMA_BINS)
+    ]
+)
 _LEVEL_OF = np.rint(np.log2(1 + np.arange(1021) / 4) * _PER_OCTAVE).astype(np.uint8)
 _ACROSS, _DOWN = np.meshgrid(*[2 ** (np.arange(_LEVELS) / _PER_OCTAVE) - 1] * 2, indexing="ij")
 _MAGNITUDE = np.hypot(_ACROSS, _DOWN).ravel()
@@ -81,85 +80,64 @@ _TEXTURE_BINS = np.concatenate(
 _SMOOTH = np.eye(_LEVELS * _LEVELS)[0]
 
 
-def describe(pixels: Photograph, mask: Mask) -> Bytes:
+def describe(pixels: Photograph, mask: Mask, corner: tuple[int, int] = (0, 0)) -> Bytes:
     """The appearance of one segment.
 
     Args:
         pixels: `(h, w, 3)` uint8 RGB crop at its source's own resolution; what lies outside the mask does not matter.
         mask: `(h, w)` bool, with at least one pixel.
+        corner: top and left of the crop in its photograph. Coarser octaves are those of the photograph; elsewhere the
+            same crop has slightly other ones.
 
     Returns:
         `(64,)` uint8, see the table above; never all zero.
     """
-    found: Bytes = describe_all([(pixels, mask)])[0]
+    top, left = corner[0] % _GRID, corner[1] % _GRID
+    size = top + mask.shape[0], left + mask.shape[1]
+    image, labels = np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint32)
+    image[top:, left:], labels[top:, left:] = pixels, mask
+    first, starts, stops, values = find_runs(labels, np.uint32(0))
+    area, box = np.array([np.count_nonzero(mask)]), np.array([[top, left, *size]])
+    found: Bytes = describe_all(image, (first, starts, stops, values), np.zeros(1, np.int64), box, area)[0]
     return found
 
 
-def describe_all(crops: Iterable[tuple[Photograph, Mask]]) -> Bytes:
-    """The appearance of many segments, `(n, 64)` uint8: as `describe`, and faster than one by one."""
-    counted = [_counted(*crop) for crop in crops]
-    n = len(counted)
-    rows = np.stack(counted) if counted else np.zeros((0, _ENTRIES))
-    colours, halves = rows[:, :_COLOURS].reshape(n, 3, 256), rows[:, _COLOURS:_HALVES].reshape(n, 2, 4)
-    gradients, solid = rows[:, _HALVES:-1].reshape(n, OCTAVES, _LEVELS * _LEVELS), rows[:, -1:]
-    area = halves[..., 3].sum(axis=1)[:, None]
-    shares = colours / area[..., None]
-    entries = np.concatenate(
-        [*_moments(shares), _lower_less_upper(halves), _colours(shares), _texture(gradients), solid], axis=1
+def describe_all(
+    image: Photograph,
+    runs: Runs,
+    stored: npt.NDArray[np.int64],
+    boxes: npt.NDArray[np.integer],
+    areas: npt.NDArray[np.int64],
+) -> Bytes:
+    """The appearance of many segments of a photograph, `(n, 64)` uint8: as `describe`, and faster than one by one.
+
+    Args:
+        image: `(H, W, 3)` uint8 RGB.
+        runs: of its label map, component `i` marked `i + 1`; none of those that are described may be without.
+        stored: `(n,)`, the components to describe; boxes: `(n, 4)` tight boxes and areas: `(n,)`, in its pixels.
+    """
+    numbers = np.full(int(runs[3].max(initial=0)) + 1, -1)
+    numbers[stored + 1] = np.arange(len(stored))
+    colours, halves, gradients = _count(
+        cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb), *runs, numbers, _sampling(boxes, areas), _LEVEL_OF
     )
-    found: Bytes = np.rint(entries).clip(0, 255).astype(np.uint8)
+    looked_at = halves[..., 3:].sum(axis=1)
+    sums = (colours[:, :, None] @ _COLOUR_SUMS)[:, :, 0] / looked_at[..., None]
+    solid = 255 * gradients[:, 0].sum(axis=1, keepdims=True) / looked_at
+    bins = _rooted(sums[..., 2:].reshape(len(sums), 24))
+    parts = [*_moments(sums[..., 0], sums[..., 1]), _lower_less_upper(halves), bins, _texture(gradients)]
+    found: Bytes = np.rint(np.concatenate([*parts, solid], axis=1)).clip(0, 255).astype(np.uint8)
     return found
 
 
-def _counted(pixels: Photograph, mask: Mask) -> Vectors:
-    """What is counted of one segment: colours `(3, 256)`, halves `(2, 4)`, gradients `(OCTAVES, 256)`, solid."""
-    part, own = _sampled(pixels, mask)
-    inside, upper = _inside(part, own)
-    lab = cv2.cvtColor(inside, cv2.COLOR_RGB2LAB)  # the slowest step, so of the segment alone
-    found = np.zeros(_ENTRIES)
-    inner = _count(lab[0], upper, own, _LEVEL_OF, found)
-    found[-1] = 255 * (inner / lab.shape[1] if own.shape == mask.shape else _solid(mask))
-    return found
+def _sampling(boxes: npt.NDArray[np.integer], areas: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """`(n, 3)`: the first row that is looked at, one in how many rows and pixels is, twice the box's middle row."""
+    step = 1 << np.ceil(np.log2(np.maximum(areas / MOST_PIXELS, 1)) / 2).astype(np.int64)
+    return np.stack([boxes[:, 0], step, boxes[:, 0] + boxes[:, 2]], axis=1)
 
 
-def _sampled(pixels: Photograph, mask: Mask) -> tuple[Photograph, Mask]:
-    """A crop as it is, or evenly spaced blocks of a large one, with a row or column that is nobody's between them."""
-    step = math.sqrt(mask.size / MOST_PIXELS)
-    if step > 1:
-        rows, cols = (_evenly(side, step) for side in mask.shape)
-        blocks = _joined(mask, rows, cols)
-        if len(rows) > 1:
-            blocks[BLOCK - 1 :: BLOCK] = False
-        if len(cols) > 1:
-            blocks[:, BLOCK - 1 :: BLOCK] = False
-        if np.count_nonzero(blocks) >= MOST_PIXELS // 8:  # a thin segment could fall between them
-            return _joined(pixels, rows, cols), blocks
-    return pixels, np.ascontiguousarray(mask)
-
-
-def _evenly(length: int, step: float) -> list[slice]:
-    """Which rows or columns are looked at: runs of `BLOCK`, one in `step`, or all where that would spare little."""
-    runs = math.ceil(length / (BLOCK * step))
-    if runs * BLOCK > 0.8 * length:
-        return [slice(0, length)]
-    starts = [round((run + 0.5) * length / runs - BLOCK / 2) for run in range(runs)]
-    return [slice(start, start + BLOCK) for start in starts]
-
-
-def _joined(picture: npt.NDArray[T], rows: Sequence[slice], cols: Sequence[slice]) -> npt.NDArray[T]:
-    return np.concatenate([np.concatenate([picture[row, col] for col in cols], axis=1) for row in rows])
-
-
-def _solid(mask: Mask) -> float:
-    """The share of pixels whose eight neighbours belong to the segment, of all of it: cheap even where it is large."""
-    own = mask.view(np.uint8)
-    inner = cv2.erode(own, _NEIGHBOURHOOD, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return float(cv2.countNonZero(inner)) / cv2.countNonZero(own)
-
-
-def _moments(shares: Vectors) -> tuple[Vectors, Vectors]:
-    """Means and standard deviations of the three channels, `(n, 3)` each, from `(n, 3, 256)` histograms."""
-    mean, square = shares @ _VALUES, shares @ _VALUES**2
+def _moments(mean: Vectors, square: Vectors) -> tuple[Vectors, Vectors]:
+    """Means and standard deviations of the three channels, `(n, 3)` each, from the means of values and squares."""
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
     return _MIDDLE + _STRETCH * (mean - _MIDDLE), 2 * _STRETCH * deviation
 
@@ -168,12 +146,6 @@ def _lower_less_upper(halves: Vectors) -> Vectors:
     """How the lower half differs from the upper one, `(n, 3)`; no difference where one of them is empty."""
     mean = halves[..., :3] / np.maximum(halves[..., 3:], 1)
     return _MIDDLE + _STRETCH * (mean[:, 1] - mean[:, 0]) * (halves[..., 3:] > 0).all(axis=1)
-
-
-def _colours(shares: Vectors) -> Vectors:
-    """Rooted shares, `(n, 24)`, of the bins of L, a and b."""
-    parts = [shares[:, 0] @ _LIGHT_BINS, shares[:, 1] @ _CHROMA_BINS, shares[:, 2] @ _CHROMA_BINS]
-    return _rooted(np.concatenate(parts, axis=1))
 
 
 def _texture(gradients: Vectors) -> Vectors:
@@ -196,98 +168,128 @@ def _rooted(shares: Vectors) -> Vectors:
 
 
 @nb.njit(cache=True, nogil=True)
-def _inside(pixels, mask):  # type: ignore[no-untyped-def]
-    """The pixels of a segment, row by row, `(1, n, 3)` uint8, and how many of them lie in the upper half."""
-    rows, cols = mask.shape
-    found, n, upper = np.empty((mask.size, 3), np.uint8), 0, 0
-    for row in range(rows):
-        if 2 * row >= rows and 2 * row - 2 < rows:
-            upper = n
-        for col in range(cols):
-            if mask[row, col]:
-                found[n, 0], found[n, 1], found[n, 2] = pixels[row, col, 0], pixels[row, col, 1], pixels[row, col, 2]
-                n += 1
-    return found[:n].reshape(1, n, 3), upper if rows > 1 else n
-
-
-@nb.njit(cache=True, nogil=True)
-def _count_colours(lab, upper, histograms, halves):  # type: ignore[no-untyped-def]
-    """Adds a segment's pixels to the histograms of L, a, b, `(3, 256)`, and to the sums of L, a, b and 1, `(2, 4)`.
+def _count(picture, first, starts, stops, values, numbers, sampling, level_of):  # type: ignore[no-untyped-def]
+    """What is counted of all segments.
 
     Args:
-        lab: `(n, 3)` uint8; upper: how many of the first of these are the upper half.
-    """
-    counts = np.zeros((2, 3, 256), np.int32)  # neighbours are alike: they take turns, and need not wait for each other
-    for half, begin, end in ((0, 0, upper), (1, upper, len(lab))):
-        counts[:] = 0
-        for i in range(begin, end):
-            for channel in range(3):
-                counts[i & 1, channel, lab[i, channel]] += 1
-        halves[half, 3] += end - begin
-        for channel in range(3):
-            for value in range(256):
-                count = counts[0, channel, value] + counts[1, channel, value]
-                histograms[channel, value] += count
-                halves[half, channel] += count * value
-
-
-@nb.njit(cache=True, nogil=True)
-def _count(lab, upper, mask, level_of, found):  # type: ignore[no-untyped-def]
-    """Counts the colours of a segment, and the gradients of its L at every octave; `lab`, `upper` as above.
+        picture: `(H, W, 3)` uint8, Y, Cr, Cb; first, starts, stops, values: the runs of its labels.
+        numbers: by label, which segment it is, or -1; sampling: by segment, see `_sampling`.
 
     Returns:
-        How many pixels have all their neighbours.
+        Float64: histograms of Y, Cr, Cb `(n, 3, 256)`, their sums and the number of pixels by half of the box
+        `(n, 2, 4)`, gradients by the levels of both components `(n, OCTAVES, 256)`.
     """
-    _count_colours(lab, upper, found[:_COLOURS].reshape(3, 256), found[_COLOURS:_HALVES].reshape(2, 4))
-    light, n = np.zeros(mask.shape, np.uint8), 0
-    for row in range(mask.shape[0]):
-        for col in range(mask.shape[1]):
-            if mask[row, col]:
-                light[row, col] = lab[n, 0]
-                n += 1
-    gradients = found[_HALVES:_GRADIENTS].reshape(OCTAVES, _LEVELS * _LEVELS)
-    _count_gradients(light, mask, level_of, gradients[0])
-    for octave in range(1, OCTAVES):
-        light, mask = _halved(light, mask)
-        _count_gradients(light, mask, level_of, gradients[octave])
-    return gradients[0].sum()
+    n = len(sampling)
+    colours, halves = np.zeros((n, 3, 256), np.int32), np.zeros((n, 2, 4), np.int64)
+    gradients = np.zeros((n, OCTAVES, _LEVELS * _LEVELS), np.int32)
+    _count_colours(picture, first, starts, stops, values, numbers, sampling, colours, halves)
+    light = picture[:, :, 0].copy()
+    for octave in range(OCTAVES):
+        first, starts, stops, values = _common(first, starts, stops, values)  # to each row and the next one
+        inner = _common(first, starts, stops, values)
+        _count_gradients(light, *inner, numbers, sampling >> octave, level_of, gradients[:, octave])
+        light = _halved(light)
+        first, starts, stops, values = _halved_runs(first, starts, stops, values)
+    return colours.astype(np.float64), halves.astype(np.float64), gradients.astype(np.float64)
 
 
 @nb.njit(cache=True, nogil=True)
-def _count_gradients(light, mask, level_of, joint):  # type: ignore[no-untyped-def]
-    """Adds the Sobel gradients, by the levels of both components, of pixels with all neighbours."""
-    rows, cols = light.shape
-    if rows < 3 or cols < 3:
-        return
-    whole = np.empty(cols, np.bool_)
-    sums, differences = np.empty(cols, np.int16), np.empty(cols, np.int16)  # of three rows, by column
-    counts = np.zeros((2, _LEVELS * _LEVELS), np.int32)  # which take turns, see `_count_colours`
-    for row in range(1, rows - 1):
-        above, middle, below = light[row - 1], light[row], light[row + 1]
-        first, second, third = mask[row - 1], mask[row], mask[row + 1]
-        for col in range(cols):
-            whole[col] = first[col] & second[col] & third[col]
-            sums[col] = np.int16(above[col]) + 2 * np.int16(middle[col]) + np.int16(below[col])
-            differences[col] = np.int16(below[col]) - np.int16(above[col])
-        for col in range(1, cols - 1):
-            if whole[col - 1] & whole[col] & whole[col + 1]:
-                across = abs(sums[col + 1] - sums[col - 1])
-                down = abs(differences[col - 1] + 2 * differences[col] + differences[col + 1])
-                counts[col & 1, _LEVELS * level_of[across] + level_of[down]] += 1
-    for i in range(len(joint)):
-        joint[i] += counts[0, i] + counts[1, i]
+def _count_colours(picture, first, starts, stops, values, numbers, sampling, histograms, halves):  # type: ignore[no-untyped-def]
+    """Adds the pixels that are looked at to `histograms` and `halves`, as in `_count`."""
+    passed_over = np.zeros(len(sampling), np.int64)  # how many pixels to the next one, from run to run
+    for row in range(len(first) - 1):
+        for run in range(first[row], first[row + 1]):
+            number = numbers[values[run]]
+            if number < 0 or (row - sampling[number, 0]) & (sampling[number, 1] - 1):
+                continue
+            histogram, half = histograms[number], halves[number, int(2 * row + 1 > sampling[number, 2])]
+            step, col = sampling[number, 1], starts[run] + passed_over[number]
+            light, red, blue = np.int64(0), np.int64(0), np.int64(0)
+            while col < stops[run]:
+                histogram[0, picture[row, col, 0]] += 1
+                histogram[1, picture[row, col, 1]] += 1
+                histogram[2, picture[row, col, 2]] += 1
+                light, red, blue = light + picture[row, col, 0], red + picture[row, col, 1], blue + picture[row, col, 2]
+                half[3] += 1
+                col += step
+            passed_over[number] = col - stops[run]
+            half[0], half[1], half[2] = half[0] + light, half[1] + red, half[2] + blue
 
 
 @nb.njit(cache=True, nogil=True)
-def _halved(light, mask):  # type: ignore[no-untyped-def]
-    """Means of 2x2 pixels, and where all four are the segment's."""
-    rows, cols = light.shape[0] // 2, light.shape[1] // 2
-    half, inside = np.empty((rows, cols), np.uint8), np.empty((rows, cols), np.bool_)
+def _count_gradients(light, first, starts, stops, values, numbers, sampling, level_of, joint):  # type: ignore[no-untyped-def]
+    """Adds the Sobel gradients, by the levels of both components, of pixels with all neighbours that are looked at.
+
+    Args:
+        light: `(h, w)` uint8.
+        first, starts, stops, values: what each row has in common with the next two; the middle one is counted.
+        joint: `(n, 256)`.
+    """
+    passed_over = np.zeros(len(sampling), np.int64)
+    for before in range(len(first) - 1):
+        above, own, below = light[before], light[before + 1], light[before + 2]
+        for run in range(first[before], first[before + 1]):
+            number = numbers[values[run]]
+            if number < 0 or stops[run] - starts[run] < 3:
+                continue
+            step, col = max(sampling[number, 1], 1), starts[run] + 1 + passed_over[number]
+            if (before + 1 - sampling[number, 0]) & (step - 1):
+                continue
+            while col < stops[run] - 1:
+                left = np.int32(above[col - 1]) + 2 * np.int32(own[col - 1]) + np.int32(below[col - 1])
+                right = np.int32(above[col + 1]) + 2 * np.int32(own[col + 1]) + np.int32(below[col + 1])
+                upper = np.int32(above[col - 1]) + 2 * np.int32(above[col]) + np.int32(above[col + 1])
+                lower = np.int32(below[col - 1]) + 2 * np.int32(below[col]) + np.int32(below[col + 1])
+                across, down = level_of[abs(right - left)], level_of[abs(lower - upper)]
+                joint[number, _LEVELS * across + down] += 1
+                col += step
+            passed_over[number] = col - (stops[run] - 1)
+
+
+@nb.njit(cache=True, nogil=True)
+def _common(first, starts, stops, values):  # type: ignore[no-untyped-def]
+    """The runs that each row has in common with the next one: of all rows but the last."""
+    rows = max(len(first) - 2, 0)
+    heads, n = np.zeros(rows + 1, np.int32), 0
+    begins, ends = np.empty(2 * len(starts), np.int32), np.empty(2 * len(starts), np.int32)
+    labels = np.empty(2 * len(starts), np.uint32)
     for row in range(rows):
-        above, below, one, two = light[2 * row], light[2 * row + 1], mask[2 * row], mask[2 * row + 1]
-        for col in range(cols):
-            x = 2 * col
-            inside[row, col] = one[x] & one[x + 1] & two[x] & two[x + 1]
-            total = np.int32(above[x]) + above[x + 1] + below[x] + below[x + 1]
+        one, other = first[row], first[row + 1]
+        while one < first[row + 1] and other < first[row + 2]:
+            begin, end = max(starts[one], starts[other]), min(stops[one], stops[other])
+            if begin < end and values[one] == values[other]:
+                begins[n], ends[n], labels[n] = begin, end, values[one]
+                n += 1
+            if stops[one] < stops[other]:
+                one += 1
+            else:
+                other += 1
+        heads[row + 1] = n
+    return heads, begins[:n], ends[:n], labels[:n]
+
+
+@nb.njit(cache=True, nogil=True)
+def _halved_runs(first, starts, stops, values):  # type: ignore[no-untyped-def]
+    """The runs of cells of 2x2 pixels of one label, of what each row has in common with the next one."""
+    rows = len(first) // 2
+    heads, n = np.zeros(rows + 1, np.int32), 0
+    begins, ends = np.empty(len(starts), np.int32), np.empty(len(starts), np.int32)
+    labels = np.empty(len(starts), np.uint32)
+    for row in range(rows):
+        for run in range(first[2 * row], first[2 * row + 1]):
+            begins[n], ends[n], labels[n] = (starts[run] + 1) // 2, stops[run] // 2, values[run]
+            n += begins[n] < ends[n]
+        heads[row + 1] = n
+    return heads, begins[:n], ends[:n], labels[:n]
+
+
+@nb.njit(cache=True, nogil=True)
+def _halved(light):  # type: ignore[no-untyped-def]
+    """Means of 2x2 pixels."""
+    half = np.empty((light.shape[0] // 2, light.shape[1] // 2), np.uint8)
+    for row in range(half.shape[0]):
+        above, below = light[2 * row], light[2 * row + 1]
+        for col in range(half.shape[1]):
+            total = np.int32(above[2 * col]) + above[2 * col + 1] + below[2 * col] + below[2 * col + 1]
             half[row, col] = (total + 2) >> 2
-    return half, inside
+    return half

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from ..storage.appearance import Appearance
 from ..storage.classes import VOID, ClassTable, Layout
-from ..storage.codec import Mask, encode_segment
-from ..storage.images import Photograph
+from ..storage.codec import encode_segment
 from ..storage.layouts import Geometry, sample_to_frame
 from ..storage.manifest import DatasetEntry
 from ..storage.records import (
@@ -33,7 +32,7 @@ from .ordering import Measured, Rule, orderings
 from .patches import PatchSettings, key_patches
 from .segments import Segments, find_segments, void_share
 
-EXTRACTION = 2
+EXTRACTION = 3
 """Raised whenever the same input and settings would give other rows or payloads."""
 
 
@@ -108,7 +107,11 @@ def extract(ref: SourceRef, encoded: EncodedSource, source: Source, job: Extract
     bundle = layout_bundle(name, ref, layout, segments, source_id, job, stamp, source.instances)
     common = {name: getattr(bundle.source, name) for name in _COMMON}
     blobs = sealed_files(source_id, encoded.image, encoded.layout, encoded.depth) if job.settings.keep_sources else {}
-    described = describe_all(_encoded_on_the_way(segments, segments.crops(source.image), blobs))
+    for id, crop in zip(segments.columns.segment_id.tolist(), segments.crops(source.image), strict=True):
+        blobs[blob_key("segment", id)] = encode_segment(*crop)
+    described = describe_all(
+        source.image, segments.framed.components.runs, segments.stored, segments.crop_boxes, segments.pixels
+    )
     return with_content(
         replace(
             bundle,
@@ -268,27 +271,20 @@ def _patch_records(source: Source, settings: PatchSettings | None, common: Mappi
     ]
 
 
-def _encoded_on_the_way(
-    segments: Segments, crops: Iterable[tuple[Photograph, Mask]], blobs: dict[bytes, bytes]
-) -> Iterator[tuple[Photograph, Mask]]:
-    """The crops, each put into the blobs as it passes: while it is in the processor's cache."""
-    for id, crop in zip(segments.columns.segment_id.tolist(), crops, strict=True):
-        blobs[blob_key("segment", id)] = encode_segment(*crop)
-        yield crop
-
-
 def _content(bundle: SourceBundle) -> str:
-    """32 hex digits over rows and payloads, whatever shard they lie in and whenever the files were touched."""
-    digest = hashlib.blake2b(digest_size=16)
+    """32 hex digits over rows and payloads, whatever shard they lie in and whenever the files were touched.
+
+    Tables hold single precision: what was read back has the hash of what was written.
+    """
     segments = sorted(bundle.segments, key=lambda row: row.segment_id)
     rows: list[Record] = [replace(bundle.source, content="", stamp=""), *segments, *bundle.orderings, *bundle.patches]
-    for row in rows:
-        digest.update(repr(tuple(map(_as_stored, vars(row).values()))).encode())
+    said = [[float(np.float32(v)) if type(v) is float else v for v in vars(row).values()] for row in rows]
+    digest = hashlib.sha256(repr(said).encode())
     for key, value in sorted(bundle.blobs.items()):
-        digest.update(key + hashlib.blake2b(value, digest_size=16).digest())
-    return digest.hexdigest()
+        own = value if key.startswith(_SEGMENT) else b""  # the key of a source's file is the hash of its bytes
+        digest.update(key + len(own).to_bytes(8, "little"))
+        digest.update(own)
+    return digest.hexdigest()[:32]
 
 
-def _as_stored(value: object) -> object:
-    """Tables hold single precision: what was read back has the hash of what was written."""
-    return float(np.float32(value)) if isinstance(value, float) else value
+_SEGMENT = blob_key("segment", 0)[:1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numba as nb
 import numpy as np
 import numpy.typing as npt
 
@@ -45,10 +46,11 @@ class Segments:
 
     def crops(self, image: Photograph) -> Iterator[tuple[Photograph, npt.NDArray[np.bool_]]]:
         """Each segment's crop of the photograph, `(h, w, 3)` uint8, and its mask, `(h, w)` bool."""
-        labels = self.framed.components.labels
-        for component, (top, left, bottom, right) in zip(self.stored, self.crop_boxes, strict=True):
-            window = np.s_[top:bottom, left:right]
-            yield image[window], labels[window] == np.uint32(component + 1)
+        runs = self.framed.components.runs
+        for component, (top, left, bottom, right) in zip(self.stored.tolist(), self.crop_boxes.tolist(), strict=True):
+            mask = np.zeros((bottom - top, right - left), np.bool_)
+            _paint(*runs, component + 1, top, left, mask)
+            yield image[top:bottom, left:right], mask
 
     def distinct(self, instances: npt.NDArray[np.int32]) -> list[int]:
         """How many objects of an instance map, `(H, W)` int32 with 0 for none, lie in each segment."""
@@ -90,3 +92,12 @@ def find_segments(layout: Layout, source_id: str, classes: ClassTable, geometry:
 def void_share(layout: Layout) -> float:
     """The share of a layout's pixels that are void."""
     return float(np.count_nonzero(layout == VOID) / layout.size)
+
+
+@nb.njit(cache=True, nogil=True)
+def _paint(first, starts, stops, values, label, top, left, mask):  # type: ignore[no-untyped-def]
+    """Sets a mask, zeros whose corner lies at `top` and `left`, where the runs of a map have a label."""
+    for row in range(len(mask)):
+        for run in range(first[top + row], first[top + row + 1]):
+            if values[run] == label:
+                mask[row, starts[run] - left : stops[run] - left] = True

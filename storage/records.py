@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import repeat
+from operator import attrgetter
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import pyarrow as pa
@@ -178,13 +179,14 @@ def schema_of(record: type[Record]) -> pa.Schema:
 def to_table(record: type[Record], rows: Iterable[Record]) -> pa.Table:
     """Rows as an Arrow table of the record's schema."""
     schema = schema_of(record)
-    columns: list[Any] = list(zip(*(vars(row).values() for row in rows), strict=True)) or [()] * len(schema)
-    arrays = [
-        pa.array(column, field.type.value_type).dictionary_encode().cast(field.type)
-        if pa.types.is_dictionary(field.type)
-        else pa.array(column, field.type)
-        for column, field in zip(columns, schema, strict=True)
-    ]
+    held = list(rows)
+    arrays = []
+    for field in schema:
+        column = list(map(attrgetter(field.name), held))
+        if pa.types.is_dictionary(field.type):
+            arrays.append(pa.array(column, field.type.value_type).dictionary_encode().cast(field.type))
+        else:
+            arrays.append(pa.array(column, field.type))
     return pa.Table.from_arrays(arrays, schema=schema)
 
 

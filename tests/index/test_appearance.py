@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from zeuxis.index.appearance import AppearanceIndex, Neighbour
@@ -168,7 +169,9 @@ def test_a_bank_tells_its_neighbours_by_their_stored_crops(golden_bank):
 
 def anew(reader, shard, row):
     id = int(reader.shards[shard].footprints.segment_id[row])
-    return describe(reader.segment_pixels(shard, id), reader.segment_mask(shard, id)).astype(int)
+    [row] = reader.shards[shard].table("segments").filter(pc.field("segment_id") == id).to_pylist()
+    corner = row["crop_top"], row["crop_left"]
+    return describe(reader.segment_pixels(shard, id), reader.segment_mask(shard, id), corner).astype(int)
 
 
 def test_the_figure_shows_the_segment_and_its_neighbours_with_their_distances(golden_bank):

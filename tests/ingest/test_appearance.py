@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from zeuxis.ingest import appearance
-from zeuxis.ingest.appearance import BLOCK, LENGTH, MOST_PIXELS, describe, describe_all
+from zeuxis.ingest.appearance import LENGTH, MOST_PIXELS, describe, describe_all
 from zeuxis.storage.codec import decode_mask, decode_pixels, encode_segment
+from zeuxis.storage.cutting import find_runs
+from zeuxis.storage.layouts import areas_and_boxes
 
 WEIGHT = 255 * 0.5
 
@@ -40,26 +42,43 @@ def test_what_lies_outside_the_mask_has_no_part_in_it() -> None:
 
 
 def test_the_same_pixels_give_the_same_bytes_alone_and_among_others_and_from_a_view() -> None:
-    crops = [(photograph(seed, size), blob(size)) for seed, size in enumerate([(60, 84), (300, 200), (9, 7)])]
-    found = describe_all(crops)
-    assert found.shape == (3, LENGTH)
+    image, labels = photograph(0, (301, 423)), np.zeros((301, 423), np.uint32)
+    corners = {2: (3, 6), 3: (101, 90), 4: (2, 211), 7: (290, 401)}
+    sizes = {2: (60, 84), 3: (190, 203), 4: (100, 200), 7: (9, 7)}  # of which two are looked at in part
+    for label, (top, left) in corners.items():
+        labels[top : top + sizes[label][0], left : left + sizes[label][1]][blob(sizes[label])] = label
+    areas, boxes = areas_and_boxes(labels, 7)
+    assert (areas > MOST_PIXELS).sum() == 2
+    stored = np.array([1, 2, 3, 6])
+    found = describe_all(image, find_runs(labels, np.uint32(0)), stored, boxes[stored], areas[stored])
+    assert found.shape == (4, LENGTH)
     assert found.dtype == np.uint8
-    for row, (pixels, mask) in zip(found, crops, strict=True):
-        assert (describe(pixels, mask) == row).all()
-        wide, wider = np.pad(pixels, ((2, 2), (3, 3), (0, 0))), np.pad(mask, ((2, 2), (3, 3)))
-        assert (describe(wide[2:-2, 3:-3], wider[2:-2, 3:-3]) == row).all()
-    assert describe_all([]).shape == (0, LENGTH)
+    for row, component in zip(found, stored, strict=True):
+        top, left, bottom, right = boxes[component]
+        window = np.s_[top:bottom, left:right]
+        own = np.where(labels[window][..., None] == component + 1, image[window], 0)
+        assert (describe(own, labels[window] == component + 1, (top, left)) == row).all()
+        assert (describe(image[window], labels[window] == component + 1, (top, left)) == row).all()
+    none = np.zeros(0, np.int64)
+    assert describe_all(image, find_runs(labels, np.uint32(0)), none, boxes[none], none).shape == (0, LENGTH)
+
+
+def test_a_crop_that_lies_elsewhere_is_near() -> None:
+    pixels, mask = photograph(9), blob()
+    for corner in [(0, 1), (1, 0), (3, 2)]:
+        assert distance(describe(pixels, mask, corner), describe(pixels, mask)) < 300
+    assert (describe(pixels, mask, (4, 8)) == describe(pixels, mask)).all()
 
 
 def test_moments_and_histograms_are_those_of_the_masked_pixels() -> None:
     pixels, mask = photograph(2), blob()
-    lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).astype(float)
-    own = lab[mask]
+    picture = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb).astype(float)
+    own = picture[mask]
     found = describe(pixels, mask).astype(float)
     stretch = np.array([1, 3, 3])
     np.testing.assert_allclose(found[:3], 128 + stretch * (own.mean(0) - 128), atol=0.51)
     np.testing.assert_allclose(found[3:6], 2 * stretch * own.std(0), atol=0.51)
-    lower, upper = lab[30:][mask[30:]].mean(0), lab[:30][mask[:30]].mean(0)
+    lower, upper = picture[30:][mask[30:]].mean(0), picture[:30][mask[:30]].mean(0)
     np.testing.assert_allclose(found[6:9], 128 + stretch * (lower - upper), atol=0.51)
     centres = np.arange(16, 256, 32)
     parts = np.clip(1 - np.abs(np.clip(own[:, :1], 16, 240) - centres) / 32, 0, 1)  # a tent around each centre
@@ -71,14 +90,22 @@ def test_moments_and_histograms_are_those_of_the_masked_pixels() -> None:
 def test_gradients_are_those_of_whole_neighbourhoods() -> None:
     """Against OpenCV's own operators: how many pixels, how steep, and which way."""
     pixels, mask = photograph(3), blob()
-    light = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)[..., 0]
+    light = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb)[..., 0]
     inner = cv2.erode(mask.view(np.uint8), np.ones((3, 3)), borderValue=0).astype(bool)
-    joint = np.zeros(256)
-    appearance._count_gradients(np.ascontiguousarray(light), mask, appearance._LEVEL_OF, joint)
+    sampling = np.array([[0, 1, 60]])
+    _, _, gradients = appearance._count(
+        cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb), *find_runs(mask.astype(np.uint32), np.uint32(0)),
+        np.array([-1, 0]), sampling, appearance._LEVEL_OF,
+    )  # fmt: skip
     across, down = (np.abs(cv2.Sobel(light, cv2.CV_16S, dx, 1 - dx))[inner] for dx in (1, 0))
     level = appearance._LEVEL_OF.astype(int)
     expected = np.bincount(16 * level[across] + level[down], minlength=256)
-    assert (joint == expected).all()
+    assert (gradients[0, 0] == expected).all()
+    half = cv2.resize(light, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    cells = cv2.resize(mask.view(np.uint8) * 4, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) == 4
+    inner_cells = cv2.erode(cells.view(np.uint8), np.ones((3, 3)), borderValue=0).astype(bool)
+    across, down = (np.abs(cv2.Sobel(half, cv2.CV_16S, dx, 1 - dx))[inner_cells] for dx in (1, 0))
+    assert (gradients[0, 1] == np.bincount(16 * level[across] + level[down], minlength=256)).all()
     assert describe(pixels, mask)[63] == round(255 * inner.sum() / mask.sum())
 
 
@@ -109,14 +136,13 @@ def test_a_mirrored_copy_is_near_and_another_colour_or_texture_is_far(size: tupl
     assert smooth > 10 * max(mirrored, 300)
 
 
-@pytest.mark.parametrize("size", [(900, 700), (700, 900), (40, 3000), (3000, 40), (384, 480)])
-def test_a_large_segment_is_described_by_evenly_spaced_blocks(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(900, 700), (700, 900), (40, 3000), (3000, 40), (90, 100)])
+def test_of_a_large_segment_evenly_spaced_pixels_are_looked_at(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(5)
     pixels = cv2.resize(rng.integers(40, 200, (size[0] // 12, size[1] // 12, 3)).astype(np.uint8), size[::-1])
     mask = np.ones(size, bool)
-    blocks, kept = appearance._sampled(pixels, mask)
-    assert MOST_PIXELS // 2 < kept.size <= 3 * MOST_PIXELS < mask.size
-    assert blocks.shape == (*kept.shape, 3)
+    looked_at = pixels_looked_at(mask)
+    assert MOST_PIXELS // 4 < looked_at <= 1.1 * MOST_PIXELS < mask.size
     painted = pixels.copy()
     half = np.s_[size[0] // 2 :] if size[0] > size[1] else np.s_[:, size[1] // 2 :]
     painted[half] //= 4
@@ -131,11 +157,25 @@ def described_as_a_whole(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return describe(pixels, mask)
 
 
-def test_a_thin_segment_in_a_large_crop_is_looked_at_as_a_whole() -> None:
-    mask = np.eye(600, dtype=bool) | np.eye(600, k=1, dtype=bool)
-    pixels = photograph(8, mask.shape)
-    assert appearance._sampled(pixels, mask)[1].shape == mask.shape
-    assert (describe(pixels, mask) == described_as_a_whole(pixels, mask)).all()
+def pixels_looked_at(mask: np.ndarray) -> int:
+    box, area = np.array([[0, 0, *mask.shape]]), np.array([mask.sum()])
+    _, halves, _ = appearance._count(
+        np.zeros((*mask.shape, 3), np.uint8), *find_runs(mask.astype(np.uint32), np.uint32(0)),
+        np.array([-1, 0]), appearance._sampling(box, area), appearance._LEVEL_OF,
+    )  # fmt: skip
+    return int(halves[..., 3].sum())
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2, 3])
+def test_nothing_of_a_large_thin_segment_falls_between_the_pixels_that_are_looked_at(shift: int) -> None:
+    """A steep line has a pixel or two a row: every row or column alone could miss them all."""
+    mask = np.zeros((9000, 40), bool)
+    rows = np.arange(len(mask))
+    mask[rows, (rows // 300 + shift) % 40] = True
+    assert mask.sum() > MOST_PIXELS
+    assert 0.2 * mask.sum() < pixels_looked_at(mask) < 0.3 * mask.sum()
+    mask = np.eye(6000, dtype=bool)[:, shift:]
+    assert 0.2 * mask.sum() < pixels_looked_at(mask) < 0.3 * mask.sum()
 
 
 @pytest.mark.parametrize(
@@ -153,17 +193,3 @@ def test_an_octave_too_coarse_for_a_segment_repeats_the_one_before() -> None:
     found = describe(photograph(7, (5, 40)), np.ones((5, 40), bool))
     assert (found[33:43] != found[43:53]).any() or (found[43:53] == found[53:63]).all()
     assert (found[43:53] == found[53:63]).all()
-
-
-def test_where_two_blocks_of_a_sample_meet_there_is_no_edge() -> None:
-    side = 20 * BLOCK
-    runs = appearance._evenly(side, side / MOST_PIXELS**0.5)
-    assert len(runs) > 2
-    light = np.zeros((side, side), np.uint8)
-    for i, rows in enumerate(runs):
-        for j, cols in enumerate(runs):
-            light[rows, cols] = 20 * (1 + (i + 2 * j) % 5)
-    mask = np.ones((side, side), bool)
-    pixels = np.repeat(light[..., None], 3, axis=2)
-    assert np.unique(appearance._sampled(pixels, mask)[0]).tolist() == [20, 40, 60, 80, 100]
-    assert (describe(pixels, mask)[33:63].reshape(3, 10)[:, 0] == round(WEIGHT)).all(), "an edge was seen"
