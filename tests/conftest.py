@@ -1,5 +1,6 @@
-"""What several tests share: a Dask cluster that is started once, a folder of small photographs, the real data."""
+"""What several tests share: kernels, a Dask cluster that is started once, small photographs, the real data."""
 
+import fcntl
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -67,6 +68,27 @@ def photos(tmp_path: Path) -> Photos:
 def more_photos(tmp_path: Path) -> Photos:
     """Another one."""
     return Photos(tmp_path / "more")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels_are_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where several processes run tests, one compiles a kernel; who needs it meanwhile waits, and loads it."""
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.dispatcher import Dispatcher
+
+    locks, compiled = tmp_path_factory.getbasetemp().parent, Dispatcher.compile
+
+    def compiled_or_loaded(kernel: Any, signature: Any) -> Any:
+        if kernel._cache.cache_path is None:
+            return compiled(kernel, signature)
+        name = f"{kernel.py_func.__module__}.{kernel.py_func.__qualname__}.lock"
+        with global_compiler_lock, open(locks / name, "w") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+            return compiled(kernel, signature)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dispatcher, "compile", compiled_or_loaded)
+        yield
 
 
 @pytest.fixture(scope="session")
