@@ -80,6 +80,12 @@ def test_key_patches_agree_with_themselves():
     assert float(rows[0]["mean IoU"]) == 1.0
 
 
+def test_painting_is_timed_by_step():
+    rows = {row["what"]: float(row["ms"]) for row in table("painting")}
+    assert {"retrieve", "coherent", "pieces", "fit", "order", "compose", "elide", "network", "an image"} < set(rows)
+    assert max(rows["fit"], rows["network"]) < rows["an image"]
+
+
 def test_an_unknown_name_is_refused():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "nothing"], cwd=ROOT, capture_output=True, text=True, check=False

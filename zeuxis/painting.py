@@ -49,8 +49,8 @@ def paint(
     from .pipelines.painted_files import check_places, save, stem_of
     from .pipelines.painting_steps import Stages
 
-    if not query.get("coherent"):  # that is what `paint` does unless it is told otherwise
-        query.pop("coherent", None)
+    if query.get("coherent") is False:  # `paint` does so unless it is told `--coherence 0`
+        del query["coherent"]
     stages = Stages(transform, order, elision=elision, synthesis=synthesis)  # type: ignore[arg-type]
     layouts: Sequence[Path | None] = pictures(layout or []) or [None]
     stems = [stem_of(path, query["source"]) for path in layouts]
