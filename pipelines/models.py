@@ -47,8 +47,9 @@ KINDS = {
     "transform": Kind("transformation", "TransformationNetwork", "TransformationConfig"),
     "ordering": Kind("ordering_network", "OrderingNetwork", "OrderingConfig"),
     "densify": Kind("densification", "DensificationNetwork", "DensificationConfig"),
+    "judge": Kind("judge", "JudgeNetwork", "JudgeConfig"),
 }
-"""The networks that paint, by the kind that stands in their checkpoints."""
+"""The networks that paint, and the judge of what is painted, by the kind that stands in their checkpoints."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from importlib import metadata
 from io import TextIOWrapper
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import learning, painting, upkeep
+from . import judging, learning, painting, upkeep
 from .layout_files import pictures
 from .options import BankOption, DatasetSpec, LayoutPath, LayoutPaths, NativeIds, queries
 from .progress import progress_bar
@@ -51,6 +51,7 @@ def check(dataset: DatasetSpec) -> None:
         raise typer.Exit(3)
 
 
+command: Callable[..., None]
 for command in upkeep.COMMANDS:
     app.command()(command)
 
@@ -171,7 +172,7 @@ def collage(
         typer.echo(path)
 
 
-for command in (*learning.COMMANDS, *painting.COMMANDS):
+for command in (*learning.COMMANDS, *painting.COMMANDS, *judging.COMMANDS):
     app.command()(command)
 
 

@@ -1,0 +1,1 @@
+"""How good synthesised photographs are, measured beside rivals and with each stage switched off."""

@@ -1,0 +1,309 @@
+"""`zeuxis evaluate synthesis`: photographs synthesised for held-out layouts beside real ones, in a table and a page.
+
+Every system paints the same layouts, of sources that no network was trained on and that no segment may come from. A
+judge network, which is not the one the losses compare, says how well each can be parsed and how far its pictures are
+from real ones. Void pixels of a layout count nowhere. Pictures are compared at the size of the synthesis network;
+photographs are averaged over areas to it, layouts sampled by nearest neighbour.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from ...index.retriever import Retriever
+from ...storage.errors import InputError, sentence
+from ...storage.files import make_folder
+from ...storage.images import Photograph
+from ...storage.outputs import check_output, write_outputs
+from ...storage.reader import Reader
+from ...synth.encoding import to_tensor
+from ...synth.metrics import (
+    Features,
+    confusion,
+    diversity,
+    fid,
+    kid,
+    log_power_spectrum,
+    masked_ssim,
+    parsing,
+    spectrum_distance,
+)
+from ..models import Model, Models
+from ..paint import Painter
+from ..progress import Progress, silent
+from ..training.sources import BankSources, held_out_split
+from .report import build_report, spectra_figure, table_of
+from .results import Evaluation, Figures, Judged
+from .systems import WHOLE, System, available
+
+LAYOUTS = 200
+"""Held-out layouts that are painted, at most."""
+VARIANTS = 3
+VARIED = 20
+"""Layouts of which the whole pipeline paints `VARIANTS` variants, to see how they differ."""
+JUDGED_AT_ONCE = 16
+
+
+def evaluate(
+    bank: str | Path,
+    models: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    split: str | None = None,
+    layouts: int = LAYOUTS,
+    seed: int = 0,
+    systems: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Evaluation:
+    """Measures every system for which there are networks, and writes table, spectra, pictures and a page to look at.
+
+    Args:
+        bank: it must hold held-out sources, of split `test` or `val`.
+        models: folder of networks, or several that differ in the seed of their training; the judge is the first one's.
+        out: folder for `report.html`, `evaluation.json`, `spectra.png` and `pictures/`.
+        split: whose layouts; default `test`, else `val`.
+        layouts: how many, at most, evenly spaced; seed: of all draws.
+        systems: names of those to measure; default all.
+        progress: told of every layout.
+
+    Raises:
+        InputError: no held-out sources, no judge, no such system, or `out` cannot be written; before anything is.
+    """
+    folders = [models] if isinstance(models, (str, Path)) else list(models)
+    out = _checked_out(out)
+    reader = Reader(bank)
+    judge = Judge(Models(folders[0], reader).load("judge"))
+    size = Models(folders[0], reader).load("synthesis").size
+    held = _held_out(reader, size, split, layouts)
+    plan, left_out = _plan(folders, reader, systems)
+    truth = Truth.of(held, judge)
+    retriever = Retriever(reader)
+    steps = _Counted(progress, sum(len(fit) for _, fit in plan) * len(held))
+    judged = [_real(truth, judge)]
+    for system, fit in plan:
+        samples = [
+            [steps(one, system.name) for one in _painted(Painter(reader, retriever, folder), system, held, seed)]
+            for folder in fit
+        ]
+        pictures = [one.image for one in samples[0]]
+        figures = [_figures(each, truth, judge) for each in samples]
+        judged.append(Judged(system.name, system.said, figures, pictures, log_power_spectrum(pictures)))
+    about = _about(reader, judge.model, folders, truth, held.split, seed)
+    found = Evaluation(judged, held.names, truth.layouts, about, left_out)
+    page, curve = build_report(found, reader), spectra_figure(found)
+    files = {
+        out / "evaluation.json": (json.dumps(found.to_json(), indent=1) + "\n").encode(),
+        out / "table.md": table_of(found).encode(),
+        out / "spectra.png": curve,
+        out / "report.html": page.encode(),
+    }
+    kept = _picture_files(found, out / "pictures")
+    for folder in {path.parent for path in kept} | {out}:
+        make_folder(folder)
+    write_outputs({**kept, **files})
+    return Evaluation(judged, held.names, truth.layouts, about, left_out, [*files])
+
+
+@dataclass
+class _Counted:
+    """Tells the progress of everything that passes."""
+
+    progress: Progress
+    total: int
+    done: int = 0
+
+    def __call__(self, sample: Sample, note: str) -> Sample:
+        self.done += 1
+        self.progress(self.done, self.total, note)
+        return sample
+
+
+class Judge:
+    """A parsing network that says what pictures show, and gives the features that distributions are compared in."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    @property
+    def n_classes(self) -> int:
+        """Classes it tells apart."""
+        return self.model.n_classes
+
+    def __call__(self, images: Sequence[Photograph]) -> tuple[npt.NDArray[np.int64], Features]:
+        """`(n, H, W)` channel numbers and `(n, d)` features of equally large pictures."""
+        read, features = [], []
+        device = next(self.model.network.parameters()).device
+        with torch.inference_mode():
+            for start in range(0, len(images), JUDGED_AT_ONCE):
+                batch = torch.stack([to_tensor(image) for image in images[start : start + JUDGED_AT_ONCE]]).to(device)
+                read.append(self.model.network(batch).argmax(dim=1).cpu().numpy())
+                features.append(self.model.network.features(batch).float().cpu().numpy())  # type: ignore[operator]
+        return np.concatenate(read), np.concatenate(features)
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The photographs the layouts came from, and what the judge makes of them."""
+
+    photographs: Sequence[Photograph]
+    layouts: npt.NDArray[np.uint16]
+    indices: npt.NDArray[np.int64]
+    read: npt.NDArray[np.int64]
+    features: Features
+    spectrum: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, sources: BankSources, judge: Judge) -> Truth:
+        """All sources of a held-out split."""
+        pictures = [sources[i] for i in range(len(sources))]
+        photographs = [picture.image for picture in pictures]
+        layouts = np.stack([picture.layout for picture in pictures])
+        read, features = judge(photographs)
+        indices = judge.model.channel_of[layouts]
+        return cls(photographs, layouts, indices, read, features, log_power_spectrum(photographs))
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One layout painted by one system: its picture, and what the painter told of it."""
+
+    image: Photograph
+    variants: Sequence[Photograph]
+    share: float
+    score: float
+    seconds: float
+    transforms: dict[str, int]
+
+
+def _painted(painter: Painter, system: System, sources: BankSources, seed: int) -> Iterator[Sample]:
+    """A system's pictures of held-out layouts, each kept from what its own source's group, val and test hold."""
+    for number, name in enumerate(sources.names):
+        variants = VARIANTS if system.name == WHOLE and number < VARIED else 1
+        made = painter.paint(None, variants, seed, source=name, stages=system.stages)
+        first = made[0]
+        scores = [component.hits[0].score for component in first.retrieval if component.hits]
+        finished = [system.finish(each) for each in made]
+        yield Sample(
+            finished[0], finished if variants > 1 else [], first.report.share, float(np.mean(scores or [0.0])),
+            sum(first.report.seconds.values()), dict(first.report.transforms),
+        )  # fmt: skip
+
+
+def _figures(samples: Sequence[Sample], truth: Truth, judge: Judge) -> Figures:
+    images = [each.image for each in samples]
+    read, features = judge(images)
+    found = parsing(confusion(truth.indices, read, judge.n_classes))
+    known = truth.indices < judge.n_classes
+    likeness = [masked_ssim(*each) for each in zip(images, truth.photographs, known, strict=True)]
+    spread = [judge(each.variants)[1] for each in samples if each.variants]
+    return Figures(
+        *found,
+        kid(truth.features, features),
+        fid(truth.features, features),
+        spectrum_distance(truth.spectrum, log_power_spectrum(images)),
+        float(np.mean(likeness)),
+        float(np.mean([each.share for each in samples])),
+        float(np.mean([each.score for each in samples])),
+        diversity(spread) if spread else None,
+        float(np.median([each.seconds for each in samples])),
+        dict(sum((Counter(each.transforms) for each in samples), Counter())),
+    )
+
+
+def _real(truth: Truth, judge: Judge) -> Judged:
+    """The photographs themselves; their KID is that of one half to the other, what chance alone gives."""
+    found = parsing(confusion(truth.indices, truth.read, judge.n_classes))
+    figures = Figures(*found, kid(truth.features[::2], truth.features[1::2]), None, 0.0, 1.0)
+    return Judged("real", "the photographs the layouts came from", [figures], truth.photographs, truth.spectrum)
+
+
+def _held_out(reader: Reader, size: tuple[int, int], split: str | None, layouts: int) -> BankSources:
+    if layouts < 2:
+        raise InputError(sentence("layouts", expected="at least 2", found=str(layouts)))
+    chosen = split or held_out_split(reader)
+    if chosen == "train":
+        raise InputError(
+            sentence(reader.path, expected="held-out sources (split test or val)", found="training sources alone",
+                     fix="add some, or rebuild with all splits")
+        )  # fmt: skip
+    held = BankSources(reader, size, chosen, most=layouts)
+    if len(held) < 2:
+        raise InputError(
+            sentence(reader.path, expected=f"at least 2 labelled sources in {chosen}", found=str(len(held)))
+        )
+    return held
+
+
+def _plan(
+    folders: Sequence[str | Path], reader: Reader, wanted: Sequence[str]
+) -> tuple[list[tuple[System, list[str | Path]]], list[str]]:
+    """Each system with the folders to measure it with: one where it needs no network, else all that have them."""
+    first, left_out = available(Models(folders[0], reader))
+    if strange := sorted(set(wanted) - {system.name for system in first}):
+        known = ", ".join(system.name for system in first)
+        raise InputError(sentence("systems", expected=f"some of {known}", found=", ".join(strange)))
+    plan = []
+    for system in first:
+        if wanted and system.name not in wanted:
+            continue
+        fit = [folder for folder in folders if all(Models(folder, reader).has(name) for name in system.needs)]
+        plan.append((system, fit if system.needs else [folders[0]]))
+    return plan, left_out
+
+
+def _checked_out(out: str | Path) -> Path:
+    out = Path(out)
+    if not out.is_dir():
+        check_output(out)  # which can be made
+        if out.exists():
+            raise InputError(sentence(out, expected="a folder", found="a file", fix="give another name"))
+    else:
+        check_output(out / "report.html")
+    return out
+
+
+def _about(
+    reader: Reader, judge: Model, folders: Sequence[str | Path], truth: Truth, split: str, seed: int
+) -> dict[str, Any]:
+    paths = [(Path(folder).name, path) for folder in folders for path in sorted(Path(folder).glob("*.safetensors"))]
+    networks = {f"{folder}/{path.stem}": _card(path) for folder, path in paths}
+    return {
+        "bank": reader.path.name, "generation": reader.manifest.generation, "split": split,
+        "layouts": len(truth.layouts), "size": list(truth.layouts.shape[1:]), "seed": seed,
+        "judge": f"{judge.card.config.get('width')} wide, {judge.card.step} steps, {truth.features.shape[1]} features",
+        "networks": networks,
+    }  # fmt: skip
+
+
+def _card(path: Path) -> dict[str, Any]:
+    from ...synth.checkpoint import load_card
+
+    card = load_card(path)
+    return {"network": card.network, "step": card.step, "size": list(card.size), "features": card.features,
+            "seed": card.training.get("seed")}  # fmt: skip
+
+
+def _picture_files(found: Evaluation, folder: Path) -> dict[Path, bytes]:
+    files = {}
+    for each in found.systems:
+        for name, picture in zip(found.names, each.pictures, strict=True):
+            data = io.BytesIO()
+            Image.fromarray(picture).save(data, "PNG")
+            files[folder / file_name(each.name) / f"{file_name(name)}.png"] = data.getvalue()
+    return files
+
+
+def file_name(name: str) -> str:
+    """A system's or source's name as part of a file's."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name).strip("-")

@@ -1,0 +1,81 @@
+"""The systems that stand side by side: the whole pipeline, its stages switched off one by one, and its rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import cv2
+
+from ...storage.images import Photograph
+from ..models import Models
+from ..paint import Painted
+from ..painting_steps import Stages
+
+NO_CANVAS, IMAGE_SPACE = "synthesis-no-canvas", "synthesis-image-space"
+"""Files of the networks that are trained to be compared with."""
+INPAINT_RADIUS = 3
+"""Pixels around a hole that Telea's method looks at."""
+
+
+@dataclass(frozen=True)
+class System:
+    """One way from a layout to a picture.
+
+    Attributes:
+        name: short, the same in every table.
+        said: what it is, for readers.
+        stages: how the painter goes about it.
+        needs: files of networks without which it is left out.
+        finish: what becomes of a painted layout; default its image.
+    """
+
+    name: str
+    said: str
+    stages: Stages
+    needs: tuple[str, ...] = ()
+    finish: Callable[[Painted], Photograph] = lambda painted: painted.image
+
+
+def inpainted(painted: Painted) -> Photograph:
+    """The collage with its holes filled by Telea's fast marching, as OpenCV does it."""
+    holes = (~painted.canvas.valid).astype("uint8")
+    filled: Photograph = cv2.inpaint(painted.canvas.image, holes, INPAINT_RADIUS, cv2.INPAINT_TELEA)
+    return filled
+
+
+def collage(painted: Painted) -> Photograph:
+    """The composite of segments as it is, black where nothing covers."""
+    return painted.canvas.image
+
+
+_COLLAGE = Stages(transform="analytic", order="classes", elision=False, coherent=False, synthesis=False)
+_COHERENT = replace(_COLLAGE, coherent=True)
+_SIMS = ("synthesis",)
+
+SYSTEMS = (
+    System("collage", "the best segment a region, fitted and composited", _COLLAGE, finish=collage),
+    System("collage, inpainted", "its holes filled by Telea's method", _COLLAGE, finish=inpainted),
+    System("collage, coherent", "segments chosen jointly, holes filled", _COHERENT, finish=inpainted),
+    System("no canvas", "the decoder from the layout alone (CRN-shaped)", Stages(synthesis=NO_CANVAS), (NO_CANVAS,)),
+    System("image-space loss", "trained on pixels alone", Stages(synthesis=IMAGE_SPACE), (IMAGE_SPACE,)),
+    System("SIMS", "the whole pipeline", Stages(), _SIMS),
+    System("SIMS, best alone", "each region's best segment, no joint choice", Stages(coherent=False), _SIMS),
+    System("SIMS, analytic fit", "no transformation network", Stages(transform="analytic"), (*_SIMS, "transform")),
+    System("SIMS, class order", "no ordering network", Stages(order="classes"), (*_SIMS, "ordering")),
+    System("SIMS, no elision", "boundaries left as they are", Stages(elision=False), _SIMS),
+)
+WHOLE = "SIMS"
+"""The name of the whole pipeline among `SYSTEMS`."""
+
+
+def available(models: Models) -> tuple[list[System], list[str]]:
+    """The systems for which a folder has all networks, and a sentence for each one that is left out."""
+    found, left_out = [], []
+    for system in SYSTEMS:
+        missing = [name for name in system.needs if not models.has(name)]
+        if missing:
+            left_out.append(f"{system.name}: left out, there is no {', '.join(missing)} network in {models.folder}")
+        else:
+            found.append(system)
+    return found, left_out

@@ -1,0 +1,79 @@
+"""The command that evaluates what is synthesised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import BankOption
+from .progress import progress_bar
+from .showing import show
+from .storage.errors import InputError, sentence
+
+
+def evaluate(
+    what: Annotated[str, typer.Argument(metavar="synthesis", help="What is evaluated.")],
+    out: Annotated[Path, typer.Option(help="Folder for the page, the table and the pictures.")],
+    bank: BankOption = None,
+    models: Annotated[
+        list[Path] | None, typer.Option(help="Folder of networks; several that differ in their seed may be named.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="test|val", help="Whose layouts; default test, else val.")
+    ] = None,
+    layouts: Annotated[int, typer.Option(help="How many of them, at most.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    system: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; may be repeated.")] = None,
+    study: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="NAME NAME", help="Also write a page of blinded pairs."),
+    ] = None,
+    answers: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Only read the answers to the study in --out.")
+    ] = None,
+) -> None:
+    """Measure synthesised photographs of held-out layouts beside real ones, rivals, and each stage switched off."""
+    if what != "synthesis":
+        raise InputError(sentence("evaluate", expected="synthesis", found=what))
+    if answers:
+        _show_answers(out, answers)
+        return
+    from .calls import open
+    from .pipelines.evaluation.evaluate import evaluate
+    from .pipelines.evaluation.report import rendered
+
+    if not models:
+        raise InputError(sentence("--models", "none was named", fix="give a folder of trained networks"))
+    wanted = [*(system or []), *(study or [])] if system else []
+    with progress_bar("pictures") as progress:
+        found = evaluate(
+            open(bank).path, models, out, split=split, layouts=layouts, seed=seed, systems=wanted, progress=progress
+        )
+    show(rendered(found))
+    for said in found.left_out:
+        typer.echo(said, err=True)
+    for path in found.files:
+        typer.echo(path)
+    if study:
+        from .pipelines.evaluation.study import write_study
+
+        pairs = [(name, found.system(name).pictures) for name in study]
+        for path in write_study(out, pairs[0], pairs[1], found.system("real").pictures, found.names, seed):
+            typer.echo(path)
+
+
+def _show_answers(out: Path, answers: list[Path]) -> None:
+    from .pipelines.evaluation.study import read_answers
+
+    told = read_answers(out / "study.key.json", answers)
+    typer.echo(
+        f"{told.first} preferred to {told.second} in {told.preferred:,} of {told.answered:,} pairs "
+        f"({told.preferred / told.answered:.1%}; 95 % interval {told.low:.1%} to {told.high:.1%}), {told.people} people"
+        + (f", {told.left_out} left out for missed sentinels" if told.left_out else "")
+    )
+
+
+COMMANDS = (evaluate,)
+"""In the order in which `zeuxis --help` lists them."""
