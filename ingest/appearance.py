@@ -1,19 +1,19 @@
 """What a segment looks like, in 64 bytes: statistics of its colours and of its texture.
 
-The squared Euclidean distance of two descriptors is the metric. Colours are OpenCV's 8-bit YCrCb (ITU-R BT.601); every
-pixel counts alike, so size and place do not matter. Texture is seen at three octaves: the distribution of gradient
-magnitudes and of gradient orientations, the latter folded at the vertical axis, so that a mirrored segment has nearly
-the same descriptor. Nothing outside the mask has any part in it.
+The squared Euclidean distance of two descriptors is the metric. Colours are OpenCV's 8-bit CIELAB; every pixel counts
+alike, so size and place do not matter. Texture is seen at three octaves of the grey photograph: the distribution of
+gradient magnitudes and of gradient orientations, the latter folded at the vertical axis, so that a mirrored segment has
+nearly the same descriptor. Nothing outside the mask has any part in it.
 
 All segments of a photograph are described at once, along the runs of its label map. Of a large one evenly spaced
 pixels are looked at: as many as tell its distributions.
 
 | entries | what |
 |---|---|
-| 0..2 | mean of Y, Cr, Cb; Cr and Cb stretched threefold around grey |
-| 3..5 | standard deviation of Y, Cr, Cb; doubled, of Cr and Cb sixfold |
-| 6..8 | mean Y, Cr, Cb of the box's lower half less that of its upper one, Cr, Cb threefold; 128 is no difference |
-| 9..32 | square roots of the shares of 8 bins of Y, of Cr, of Cb (Hellinger distance; bins overlap linearly) |
+| 0..2 | mean of L, a, b; a and b stretched threefold around grey |
+| 3..5 | standard deviation of L, a, b; doubled, of a and b sixfold |
+| 6..8 | mean L, a, b of the box's lower half less that of its upper one, a and b threefold; 128 is no difference |
+| 9..32 | square roots of the shares of 8 bins of L, of a, of b (Hellinger distance; bins overlap linearly) |
 | 33..62 | by octave: square roots of the shares of 6 bins of gradient magnitude, 4 of orientation, by magnitude |
 | 63 | the share of pixels whose eight neighbours belong to the segment: thin or solid |
 
@@ -46,7 +46,7 @@ Vectors = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 
 _BIN_WEIGHT = 0.5  # of 255 for a bin that holds everything: histograms would drown the moments otherwise
-_MIDDLE = 128.0  # grey, in Cr and Cb
+_MIDDLE = 128.0  # grey, in a and b
 _STRETCH = np.array([1.0, 3.0, 3.0])
 _LEVELS = 16  # to which a gradient's components are quantised, evenly in log2(1 + quarter of it)
 _PER_OCTAVE = (_LEVELS - 1) / 8
@@ -116,11 +116,15 @@ def describe_all(
         runs: of its label map, component `i` marked `i + 1`; none of those that are described may be without.
         stored: `(n,)`, the components to describe; boxes: `(n, 4)` tight boxes and areas: `(n,)`, in its pixels.
     """
+    if not len(stored):
+        return np.zeros((0, LENGTH), np.uint8)
     numbers = np.full(int(runs[3].max(initial=0)) + 1, -1)
     numbers[stored + 1] = np.arange(len(stored))
-    colours, halves, gradients = _count(
-        cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb), *runs, numbers, _sampling(boxes, areas), _LEVEL_OF
-    )
+    sampling, grey = _sampling(boxes, areas), cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    pixels, owners = _looked_at(image, *runs, numbers, sampling)
+    lab = cv2.cvtColor(pixels[None], cv2.COLOR_RGB2LAB)[0]  # the slowest step, so of these pixels alone
+    colours, halves = _count_colours(lab, owners, len(stored))
+    gradients = _count_gradients(grey, *runs, numbers, sampling, _LEVEL_OF)
     looked_at = halves[..., 3:].sum(axis=1)
     sums = (colours[:, :, None] @ _COLOUR_SUMS)[:, :, 0] / looked_at[..., None]
     solid = 255 * gradients[:, 0].sum(axis=1, keepdims=True) / looked_at
@@ -168,56 +172,69 @@ def _rooted(shares: Vectors) -> Vectors:
 
 
 @nb.njit(cache=True, nogil=True)
-def _count(picture, first, starts, stops, values, numbers, sampling, level_of):  # type: ignore[no-untyped-def]
-    """What is counted of all segments.
+def _looked_at(image, first, starts, stops, values, numbers, sampling):  # type: ignore[no-untyped-def]
+    """The pixels that are looked at, `(m, 3)` uint8, and whose they are, `(m,)` int64.
 
     Args:
-        picture: `(H, W, 3)` uint8, Y, Cr, Cb; first, starts, stops, values: the runs of its labels.
+        image: `(H, W, 3)` uint8; first, starts, stops, values: the runs of its labels.
         numbers: by label, which segment it is, or -1; sampling: by segment, see `_sampling`.
 
     Returns:
-        Float64: histograms of Y, Cr, Cb `(n, 3, 256)`, their sums and the number of pixels by half of the box
-        `(n, 2, 4)`, gradients by the levels of both components `(n, OCTAVES, 256)`.
+        Twice the number of the segment, and one more in the lower half of its box, is whose a pixel is.
     """
-    n = len(sampling)
-    colours, halves = np.zeros((n, 3, 256), np.int32), np.zeros((n, 2, 4), np.int64)
-    gradients = np.zeros((n, OCTAVES, _LEVELS * _LEVELS), np.int32)
-    _count_colours(picture, first, starts, stops, values, numbers, sampling, colours, halves)
-    light = picture[:, :, 0].copy()
-    for octave in range(OCTAVES):
-        first, starts, stops, values = _common(first, starts, stops, values)  # to each row and the next one
-        inner = _common(first, starts, stops, values)
-        _count_gradients(light, *inner, numbers, sampling >> octave, level_of, gradients[:, octave])
-        light = _halved(light)
-        first, starts, stops, values = _halved_runs(first, starts, stops, values)
-    return colours.astype(np.float64), halves.astype(np.float64), gradients.astype(np.float64)
-
-
-@nb.njit(cache=True, nogil=True)
-def _count_colours(picture, first, starts, stops, values, numbers, sampling, histograms, halves):  # type: ignore[no-untyped-def]
-    """Adds the pixels that are looked at to `histograms` and `halves`, as in `_count`."""
+    found, owners, n = np.empty((image.shape[0] * image.shape[1], 3), np.uint8), np.empty(image.size // 3, np.int64), 0
     passed_over = np.zeros(len(sampling), np.int64)  # how many pixels to the next one, from run to run
     for row in range(len(first) - 1):
         for run in range(first[row], first[row + 1]):
             number = numbers[values[run]]
             if number < 0 or (row - sampling[number, 0]) & (sampling[number, 1] - 1):
                 continue
-            histogram, half = histograms[number], halves[number, int(2 * row + 1 > sampling[number, 2])]
-            step, col = sampling[number, 1], starts[run] + passed_over[number]
-            light, red, blue = np.int64(0), np.int64(0), np.int64(0)
+            col = starts[run] + passed_over[number]
             while col < stops[run]:
-                histogram[0, picture[row, col, 0]] += 1
-                histogram[1, picture[row, col, 1]] += 1
-                histogram[2, picture[row, col, 2]] += 1
-                light, red, blue = light + picture[row, col, 0], red + picture[row, col, 1], blue + picture[row, col, 2]
-                half[3] += 1
-                col += step
+                found[n, 0], found[n, 1], found[n, 2] = image[row, col, 0], image[row, col, 1], image[row, col, 2]
+                owners[n] = 2 * number + (2 * row + 1 > sampling[number, 2])
+                n += 1
+                col += sampling[number, 1]
             passed_over[number] = col - stops[run]
-            half[0], half[1], half[2] = half[0] + light, half[1] + red, half[2] + blue
+    return found[:n], owners[:n]
 
 
 @nb.njit(cache=True, nogil=True)
-def _count_gradients(light, first, starts, stops, values, numbers, sampling, level_of, joint):  # type: ignore[no-untyped-def]
+def _count_colours(lab, owners, n):  # type: ignore[no-untyped-def]
+    """The histograms of L, a, b of `n` segments, `(n, 3, 256)`, and sums of L, a, b, 1 by half, `(n, 2, 4)`; float64.
+
+    Args:
+        lab: `(m, 3)` uint8; owners: `(m,)`, as `_looked_at` gives them.
+    """
+    histograms, halves = np.zeros((n, 3, 256), np.int32), np.zeros((2 * n, 4), np.int64)
+    for i in range(len(lab)):
+        histogram, half = histograms[owners[i] >> 1], halves[owners[i]]
+        for channel in range(3):
+            histogram[channel, lab[i, channel]] += 1
+            half[channel] += lab[i, channel]
+        half[3] += 1
+    return histograms.astype(np.float64), halves.reshape(n, 2, 4).astype(np.float64)
+
+
+@nb.njit(cache=True, nogil=True)
+def _count_gradients(light, first, starts, stops, values, numbers, sampling, level_of):  # type: ignore[no-untyped-def]
+    """By octave the gradients of each segment, `(n, OCTAVES, 256)` float64, by the levels of both components.
+
+    Args:
+        light: `(H, W)` uint8, grey; the others as of `_looked_at`.
+    """
+    joint = np.zeros((len(sampling), OCTAVES, _LEVELS * _LEVELS), np.int32)
+    for octave in range(OCTAVES):
+        first, starts, stops, values = _common(first, starts, stops, values)  # to each row and the next one
+        inner = _common(first, starts, stops, values)
+        _add_gradients(light, *inner, numbers, sampling >> octave, level_of, joint[:, octave])
+        light = _halved(light)
+        first, starts, stops, values = _halved_runs(first, starts, stops, values)
+    return joint.astype(np.float64)
+
+
+@nb.njit(cache=True, nogil=True)
+def _add_gradients(light, first, starts, stops, values, numbers, sampling, level_of, joint):  # type: ignore[no-untyped-def]
     """Adds the Sobel gradients, by the levels of both components, of pixels with all neighbours that are looked at.
 
     Args:

@@ -72,7 +72,7 @@ def test_a_crop_that_lies_elsewhere_is_near() -> None:
 
 def test_moments_and_histograms_are_those_of_the_masked_pixels() -> None:
     pixels, mask = photograph(2), blob()
-    picture = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb).astype(float)
+    picture = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).astype(float)
     own = picture[mask]
     found = describe(pixels, mask).astype(float)
     stretch = np.array([1, 3, 3])
@@ -90,18 +90,16 @@ def test_moments_and_histograms_are_those_of_the_masked_pixels() -> None:
 def test_gradients_are_those_of_whole_neighbourhoods() -> None:
     """Against OpenCV's own operators: how many pixels, how steep, and which way."""
     pixels, mask = photograph(3), blob()
-    light = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb)[..., 0]
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     inner = cv2.erode(mask.view(np.uint8), np.ones((3, 3)), borderValue=0).astype(bool)
+    runs = find_runs(mask.astype(np.uint32), np.uint32(0))
     sampling = np.array([[0, 1, 60]])
-    _, _, gradients = appearance._count(
-        cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb), *find_runs(mask.astype(np.uint32), np.uint32(0)),
-        np.array([-1, 0]), sampling, appearance._LEVEL_OF,
-    )  # fmt: skip
-    across, down = (np.abs(cv2.Sobel(light, cv2.CV_16S, dx, 1 - dx))[inner] for dx in (1, 0))
+    gradients = appearance._count_gradients(grey, *runs, np.array([-1, 0]), sampling, appearance._LEVEL_OF)
+    across, down = (np.abs(cv2.Sobel(grey, cv2.CV_16S, dx, 1 - dx))[inner] for dx in (1, 0))
     level = appearance._LEVEL_OF.astype(int)
     expected = np.bincount(16 * level[across] + level[down], minlength=256)
     assert (gradients[0, 0] == expected).all()
-    half = cv2.resize(light, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     cells = cv2.resize(mask.view(np.uint8) * 4, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) == 4
     inner_cells = cv2.erode(cells.view(np.uint8), np.ones((3, 3)), borderValue=0).astype(bool)
     across, down = (np.abs(cv2.Sobel(half, cv2.CV_16S, dx, 1 - dx))[inner_cells] for dx in (1, 0))
@@ -159,11 +157,9 @@ def described_as_a_whole(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def pixels_looked_at(mask: np.ndarray) -> int:
     box, area = np.array([[0, 0, *mask.shape]]), np.array([mask.sum()])
-    _, halves, _ = appearance._count(
-        np.zeros((*mask.shape, 3), np.uint8), *find_runs(mask.astype(np.uint32), np.uint32(0)),
-        np.array([-1, 0]), appearance._sampling(box, area), appearance._LEVEL_OF,
-    )  # fmt: skip
-    return int(halves[..., 3].sum())
+    runs = find_runs(mask.astype(np.uint32), np.uint32(0))
+    blank = np.zeros((*mask.shape, 3), np.uint8)
+    return len(appearance._looked_at(blank, *runs, np.array([-1, 0]), appearance._sampling(box, area))[0])
 
 
 @pytest.mark.parametrize("shift", [0, 1, 2, 3])
