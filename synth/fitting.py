@@ -1,8 +1,9 @@
 """Fitting retrieved segments to their components by the transformation network (SIMS, section 4.3).
 
-The network sees a window of the canvas around segment and component, enlarged to its own size, where the paper shows
-it the whole frame: most segments are so small that a frame of 96 rows leaves a few pixels of them, too few to say
-how they are turned or scaled. The window has the network's aspect ratio, so that an upright segment stays upright.
+The network sees a window of the canvas around the component, each axis enlarged to its own size, where the paper shows
+it the whole frame. Most components are so small that a frame of 96 rows leaves a few pixels of them, too few to say how
+a segment is scaled or turned; and where every component fills the middle of what is seen, the network need not find
+it first. Each axis is enlarged on its own, so that a pole is seen too, and what stands upright still does.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ Indices = npt.NDArray[np.int64]
 Aligner = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Any network from segments `(N, 3, H, W)`, masks `(N, 1, H, W)`, layouts `(N, C + 1, H, W)` to thetas `(N, 2, 3)`."""
 
-MARGIN = 0.125
-"""Share of the joint box of segment and component that the window adds on each side, as context boxes do."""
-LEAST_SIDE = 8.0
-"""Canvas pixels that the window has at least on its shorter side."""
+MARGIN = 0.5
+"""Share of a component's height and width that its window adds on each side. What lies beyond is not seen: a segment
+that far off overlaps little, and the box fit moves it."""
+LEAST_SIDE = 4.0
+"""Canvas pixels that a window has at least along each axis."""
 BATCH = 32
 """Segments the network sees at once."""
 LARGEST_SCALE = 8.0
@@ -111,10 +113,7 @@ def proposed(
     for start in range(0, len(pieces), BATCH):
         some = pieces[start : start + BATCH]
         stays = [as_matrix(identity(piece, size).matrix) for piece in some]
-        windows = [
-            window_around([piece.target.box, box_of(stay, (0, 0, *piece.mask.shape))], seen or size)
-            for piece, stay in zip(some, stays, strict=True)
-        ]
+        windows = [window_around(piece.target.box) for piece in some]
         sights = [
             sight(piece, stay, layout, window, seen or size, n_classes)
             for piece, stay, window in zip(some, stays, windows, strict=True)
@@ -124,13 +123,11 @@ def proposed(
     return found
 
 
-def window_around(boxes: Sequence[tuple[float, float, float, float]], seen: tuple[int, int]) -> Window:
-    """The smallest window of the aspect ratio of `seen` that holds boxes and a margin, around their middle."""
-    top, left = min(box[0] for box in boxes), min(box[1] for box in boxes)
-    bottom, right = max(box[2] for box in boxes), max(box[3] for box in boxes)
-    grown = 1 + 2 * MARGIN
-    unit = max((bottom - top) * grown / seen[0], (right - left) * grown / seen[1], LEAST_SIDE / min(seen))
-    height, width = unit * seen[0], unit * seen[1]
+def window_around(box: tuple[float, float, float, float]) -> Window:
+    """The window of a component's box, which lies in its middle."""
+    top, left, bottom, right = box
+    height, width = ((stop - start) * (1 + 2 * MARGIN) for start, stop in ((top, bottom), (left, right)))
+    height, width = max(height, LEAST_SIDE), max(width, LEAST_SIDE)
     return Window((top + bottom - height) / 2, (left + right - width) / 2, height, width)
 
 
@@ -196,8 +193,7 @@ def moved_by(theta: Matrix, window: Window) -> Matrix | None:
     stretches = np.linalg.svd(taken[:2, :2], compute_uv=False)
     if np.linalg.det(taken[:2, :2]) <= 0 or stretches[0] > LARGEST_SCALE or stretches[1] < 1 / LARGEST_SCALE:
         return None
-    moved: Matrix = np.linalg.inv(taken)
-    return moved
+    return np.asarray(np.linalg.inv(taken), np.float64)
 
 
 def device_of(network: object) -> torch.device:

@@ -224,6 +224,8 @@ def _clipped_box(piece: Piece, transform: Transform, size: tuple[int, int]) -> B
 def _moved(stack: npt.NDArray[np.float32], transform: Transform, box: Box) -> npt.NDArray[np.float32]:
     """`(h, w, c)` float32 of the crop, zero outside it, as it falls on the canvas pixels of `box`."""
     (a, b, x), (c, d, y) = transform.matrix
+    if box[2] <= box[0]:  # nothing of it falls on the canvas
+        return np.zeros((0, 0, stack.shape[2]), np.float32)
     if b == 0 and c == 0 and a > 0 and d > 0:
         return _resampled(stack, (d, a), (y, x), box)
     # shrink along the crop's axes first, so that the interpolation below never skips a pixel
