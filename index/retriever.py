@@ -20,8 +20,10 @@ from ..storage.errors import InputError, LayoutError, SourceError, ZeuxisError, 
 from ..storage.layouts import Box, Components, FramedLayout, areas_and_boxes, sample_to_frame
 from ..storage.reader import Reader
 from .batch import in_order, usable_cores
+from .coherence import coherent
 from .fast import FastSearch
 from .filters import Filtered, SegmentFilters
+from .lights import Lights
 from .query import Query, make_query
 from .request import LayoutLike, Options, RetrievalOptions, as_box, as_layout, as_mask, as_size
 from .result import Asked, Component, Hit, Retrieval
@@ -58,6 +60,7 @@ class Retriever:
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.filters = SegmentFilters(reader)
+        self.lights = Lights(reader)
         self._exact = ExactSearch(reader)
         self._fast = FastSearch(reader, self._exact)
 
@@ -242,9 +245,10 @@ class Retriever:
         if options.mode == "gpu" and self._device is None:
             warnings.append(sentence("mode 'gpu'", "there is no CUDA device: the CPU answered"))
         certified = options.mode != "fast" or options.certify
-        return Retrieval(
+        found = Retrieval(
             query.layout, self.reader.geometry.frame, components, skipped, warnings, options, certified, self.reader
         )
+        return coherent(found, self.lights) if options.coherent else found
 
     def _missing(self, query: Query, top: TopK, candidates: Filtered | None, options: RetrievalOptions) -> list[str]:
         """A sentence where filters leave nothing, else one for each class of which there is no candidate."""

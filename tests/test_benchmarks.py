@@ -12,16 +12,26 @@ pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def table(name):
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", name], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("|") and "---" not in line]
+@pytest.fixture
+def table(monkeypatch, capsys):
+    """What a benchmark prints, run in this process, which has the libraries and kernels."""
+    monkeypatch.syspath_prepend(ROOT)  # whose `benchmarks` no installed package has
+    from benchmarks.__main__ import main
+
+    def run(name):
+        main(["--quick", name])
+        return cells_of(capsys.readouterr().out)
+
+    return run
+
+
+def cells_of(printed):
+    lines = [line for line in printed.splitlines() if line.startswith("|") and "---" not in line]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [dict(zip(cells[0], row, strict=True)) for row in cells[1:]]
 
 
-def test_rebuild():
+def test_rebuild(table):
     rows = {row["what"]: float(row["value"]) for row in table("rebuild")}
     assert rows["rebuild, nothing changed"] < rows["rebuild without key patches"]
     assert rows["rebuild without key patches, peak memory of a worker"] > 1
@@ -31,7 +41,7 @@ def test_rebuild():
     assert 1 < rows["extraction over its floor, processor time"] < 10
 
 
-def test_nights_end_where_a_full_rebuild_does():
+def test_nights_end_where_a_full_rebuild_does(table):
     rows = {row["what"]: float(row["value"]) for row in table("nightly")}
     assert rows["nothing changed: sources"] == 200
     assert rows["nothing changed: the command"] > 0
@@ -40,47 +50,54 @@ def test_nights_end_where_a_full_rebuild_does():
     assert rows["1 % new, grown: segments"] > 3000
 
 
-def test_retrieval_is_measured_beside_its_rivals():
+def test_retrieval_is_measured_beside_its_rivals(table):
     rows = {row["what"]: row for row in table("retrieval")}
     assert float(rows["exact"]["median us"]) > 0
     assert float(rows["faiss: flat Jaccard, mask term only"]["times exact"]) > 1
 
 
-def test_numpy_brute_force_agrees():
+def test_numpy_brute_force_agrees(table):
     assert all(int(row["different"]) == 0 < int(row["components answered"]) for row in table("equality"))
 
 
-def test_growth_is_measured():
+def test_growth_is_measured(table):
     rows = {row.pop("what"): [float(value) for value in row.values()] for row in table("scale")}
     assert all(400 < value < 1600 for value in rows["search structures, bytes a segment"])
     assert all(value < 5 for value in rows["open s"])
 
 
-def test_device_search_runs():
+def test_device_search_runs(table):
     rows = {row["what"]: row for row in table("device")}
     assert float(rows["device search"]["components a second"]) > 0
 
 
-def test_reads():
+def test_reads(table):
     assert all(float(row["ms a segment"]) > 0 for row in table("reads"))
 
 
-def test_collages_show_mostly_the_right_class():
+def test_collages_show_mostly_the_right_class(table):
     (row,) = table("collages")
     assert float(row["right"]) > 0.5 > float(row["wrong"])
 
 
-def test_codecs_are_smaller_than_raw():
+def test_coherent_choices_cost_little_and_share_photographs(table):
+    rows = {float(row["weight"]): row for row in table("coherence")}
+    assert float(rows[0.0]["score lost"]) == 0 < float(rows[0.5]["score lost"]) < 0.08
+    assert float(rows[0.5]["one source"]) > float(rows[0.0]["one source"])
+    assert all(0 < float(row["border CIELAB"]) < 40 and float(row["ms a layout"]) > 0 for row in rows.values())
+
+
+def test_codecs_are_smaller_than_raw(table):
     rows = {row["codec"]: row for row in table("codecs")}
     assert float(rows["the bank's: mask and pixels, sealed"]["share"]) < 0.5
 
 
-def test_key_patches_agree_with_themselves():
+def test_key_patches_agree_with_themselves(table):
     rows = table("key_patches")
     assert float(rows[0]["mean IoU"]) == 1.0
 
 
-def test_painting_is_timed_by_step():
+def test_painting_is_timed_by_step(table):
     rows = {row["what"]: float(row["ms"]) for row in table("painting")}
     assert {"retrieve", "coherent", "pieces", "fit", "order", "compose", "elide", "network", "an image"} < set(rows)
     assert max(rows["fit"], rows["network"]) < rows["an image"]
@@ -92,3 +109,12 @@ def test_an_unknown_name_is_refused():
     )
     assert done.returncode == 2
     assert "unknown benchmark nothing" in done.stderr
+
+
+def test_small_networks_are_measured_beside_what_they_replace():
+    rows = {row["what"]: float(row["value"]) for row in table("learned")}
+    overlaps = {key: rows[f"fit of hits: mask IoU, {key}"] for key in ("identity", "analytic", "network", "chosen")}
+    assert 0 < overlaps["identity"] <= overlaps["chosen"] < 1
+    assert overlaps["identity"] < overlaps["analytic"] < 1
+    assert rows["order: pairs"] > 0
+    assert 0 < rows["dense layouts: mean IoU, network"] < rows["dense layouts: mean IoU, nearest class"] <= 1

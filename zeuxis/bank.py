@@ -81,8 +81,8 @@ class Bank:
                 of the source that is named by `source=`.
             k: hits a component, at most.
             dataset: the layout's ids and colours are the native ones of this data set, such as `"nyu"`.
-            options: `where`, `exclude`, `source`, `guard`, `min_score`, `sample`, `weights`, `mode`, `certify`; see
-                `zeuxis.index.request.Options`.
+            options: `where`, `exclude`, `source`, `guard`, `min_score`, `sample`, `weights`, `mode`, `certify`,
+                `coherent` (hits chosen jointly, for uniform light and colour); see `zeuxis.index.request.Options`.
 
         Raises:
             LayoutError, FilterError, InputError: one of the arguments cannot be used.

@@ -45,6 +45,12 @@ def _query(
     ),
     mode: Annotated[str, typer.Option(metavar="exact|fast|gpu", help="How to search.")] = "exact",
     certify: Annotated[bool, typer.Option("--certify", help="Make sure that fast answers are exact.")] = False,
+    coherent: Annotated[
+        bool, typer.Option("--coherent", help="Choose hits whose light and colour agree with their neighbours'.")
+    ] = False,
+    coherence: Annotated[
+        float | None, typer.Option(metavar="WEIGHT", help="Weight of that agreement; implies --coherent.")
+    ] = None,
 ) -> dict[str, Any]:
     """The options of a query as `Bank.retrieve` takes them."""
     from .storage.filters import parse_where
@@ -52,6 +58,7 @@ def _query(
     return {
         "where": parse_where(where) if where else None, "exclude": exclude or (), "source": source, "guard": guard,
         "min_score": min_score, "sample": sample, "weights": weights, "mode": mode, "certify": certify,
+        "coherent": coherent if coherence is None else coherence,
     }  # fmt: skip
 
 
