@@ -101,6 +101,12 @@ def test_a_term_that_is_nought_leaves_the_weights_finite():
     image, _ = batch(0)
     loss(image, image)
     assert torch.equal(loss.weights, torch.ones(6))
+    loss = PerceptualLoss(features(), calibration_steps=1).train()
+    for parameter in loss.features.convolutions["conv5_2"].parameters():
+        parameter.data.zero_()
+    loss(*batch(0))
+    assert loss.weights[-1] == 1
+    assert loss.weights[-2] > 1
 
 
 def test_calibration_may_go_on_before_a_total_is_differentiated():
@@ -116,9 +122,6 @@ def test_calibration_may_go_on_before_a_total_is_differentiated():
 def test_only_the_painted_picture_takes_a_gradient():
     image, target = (each.requires_grad_() for each in batch(0))
     loss = PerceptualLoss(features())
-    loss.total(
-        {name: term for name, term in loss(image, target).items() if name != "pixel"} | {"pixel": torch.zeros(())}
-    )
     terms = loss(image, target)
     terms["conv5_2"].backward()
     assert image.grad is not None

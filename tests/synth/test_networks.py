@@ -108,13 +108,13 @@ def pixels(n: int, size: tuple[int, int]) -> tuple[int, ...]:
 
 
 CASES = {
-    "synthesis": Case(synthesis, synthesis_inputs, lambda n, size: (n, 3, *size), image_loss),
+    "synthesis": Case(synthesis, synthesis_inputs, lambda n, size: (n, 3, *size), image_loss, left=0.65),
     "synthesis-no-canvas": Case(
         lambda size, width: synthesis(size, width, canvas=False),
         synthesis_inputs,
         lambda n, size: (n, 3, *size),
         image_loss,
-        left=0.6,
+        left=0.7,
     ),
     "densification": Case(
         lambda size, width: DensificationNetwork(DensificationConfig(N_CLASSES, size, width)),
