@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 IMAGES = Path(__file__).parent / "images"
 SCALE = Path(__file__).parent / "scale.md"
 SEED, SCENES = 7, 60
-OVERVIEW, SCORE, COLLAGE = "scenes/0055", "scenes/0047", "scenes/0046"
+OVERVIEW, SCORE, COLLAGE, COHERENCE = "scenes/0055", "scenes/0047", "scenes/0046", "scenes/0036"
 """The scenes whose layouts are asked for; nothing of their groups may answer."""
 PIXELS_PER_INCH = 100
 STRIP_TOP = 0.5  # inches
@@ -89,6 +89,7 @@ def main() -> None:
         draw_overview(bank)
         draw_score(bank)
         draw_collage(bank)
+        draw_coherence(bank)
 
 
 def draw_overview(bank: zeuxis.Bank) -> None:
@@ -126,6 +127,20 @@ def draw_collage(bank: zeuxis.Bank) -> None:
     }
     note = "black, and white in the third picture: void in the layout, or no segment reaches there"
     strip(panels, 3.35, note)[0].save("collage.png")
+
+
+def draw_coherence(bank: zeuxis.Bank) -> None:
+    """Layout, the best of each component alone, a joint choice, photograph."""
+    layout, group = query(bank, COHERENCE)
+    alone, jointly = (bank.collage(layout, exclude=group, coherent=coherent) for coherent in (False, True))
+    panels = {
+        "layout": alone.retrieval.painted(),
+        "each component's best": alone.canvas.image,
+        "chosen jointly": jointly.canvas.image,
+        "photograph": bank.photograph(COHERENCE),
+    }
+    note = "both painted from photographs of other streets, in many kinds of light"
+    strip(panels, 3.35, note)[0].save("coherence.png")
 
 
 def strip(panels: Mapping[str, Picture | None], width: float, note: str) -> tuple[Sheet, list[float]]:
