@@ -235,4 +235,4 @@ def make_task(reader: Reader, models: Path, options: TrainOptions, progress: Pro
 
 def _add(sums: dict[str, float], terms: Mapping[str, Tensor], times: int) -> None:
     for name, term in terms.items():
-        sums[name] = sums.get(name, 0.0) + float(term) * times
+        sums[name] = sums.get(name, 0.0) + term.item() * times

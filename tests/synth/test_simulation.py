@@ -57,7 +57,7 @@ def test_invalid_pixels_are_white_or_black_and_valid_ones_the_photographs(seed):
 
 
 def test_a_segment_without_a_stencil_is_missing():
-    image, regions, _ = scene(0)
+    _, regions, _ = scene(0)
     canvas, valid = run(0, Simulation(elision=NO_ELISION))
     assert not valid[regions == 4].any()
     assert (canvas[regions == 4] == 0).all()

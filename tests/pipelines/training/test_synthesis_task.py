@@ -1,0 +1,157 @@
+"""The synthesis network's task: what counts, what its variants leave out, what it refuses, and that it learns."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from zeuxis.pipelines.training import synthesis
+from zeuxis.pipelines.training.options import TrainOptions
+from zeuxis.pipelines.training.synthesis import SynthesisLoss, SynthesisTask, make_task
+from zeuxis.pipelines.training.task import NothingToLearn
+from zeuxis.storage.errors import InputError
+from zeuxis.storage.reader import Reader
+from zeuxis.synth.elision import Elision
+from zeuxis.synth.features import Features, FeaturesConfig
+from zeuxis.synth.simulation import Simulation
+
+OPTIONS = TrainOptions(preset="tiny", size=(32, 64), lr=1e-3, batch=2)
+
+
+@pytest.fixture
+def reader(photos, rebuild_bank, tmp_path, monkeypatch):
+    monkeypatch.setattr(synthesis, "N_VALIDATION", 3)
+    photos.add("a", "b", "c", "d", "e")
+    (photos.root / "sources.csv").write_text("name,split,group\ne,test,\n")
+    rebuild_bank(photos.spec)
+    return Reader(tmp_path / "bank")
+
+
+def features():
+    torch.manual_seed(0)
+    return Features(FeaturesConfig(1 / 16)).requires_grad_(False).eval()
+
+
+def batch_of(task, n=2):
+    dataset = task.dataset()
+    return default_collate([dataset[k] for k in range(n)])
+
+
+def learn(task, modules, batch, steps):
+    """Steps as the loop takes them; what each optimiser lowered, by step."""
+    optimisers, seen = task.optimisers(modules), []
+    for step in range(steps):
+        totals = {}
+        for name, total, _ in task.losses(modules, batch, step):
+            optimisers[name].zero_grad()
+            total.backward()
+            optimisers[name].step()
+            totals[name] = float(total.detach())
+        seen.append(totals)
+    return seen
+
+
+def test_the_total_is_the_perceptual_loss_and_the_parsing(reader, tmp_path):
+    task = SynthesisTask(reader, tmp_path / "models", OPTIONS, features())
+    torch.manual_seed(0)
+    modules = task.modules()
+    ((name, total, parts),) = task.losses(modules, batch_of(task), 0)
+    weights = dict(zip(modules["loss"].names, modules["loss"].weights.tolist(), strict=True))
+    expected = sum(weights[term] * parts[term].item() for term in weights) + 10 / 127.5 * parts["parsing"].item()
+    assert name == "net"
+    assert float(total.detach()) == pytest.approx(expected, rel=1e-5)
+    assert task.extra(modules)["loss_weights"] == weights
+
+
+def test_a_batch_is_learned(reader, tmp_path):
+    task = SynthesisTask(reader, tmp_path / "models", OPTIONS, features())
+    torch.manual_seed(0)
+    modules = task.modules()
+    seen = learn(task, modules, batch_of(task), 10)
+    assert seen[-1]["net"] < 0.9 * seen[0]["net"]
+
+
+def test_a_discriminator_learns_beside_it_where_it_counts(reader, tmp_path):
+    task = SynthesisTask(reader, tmp_path / "models", OPTIONS, features(), loss=SynthesisLoss(0, 0.1))
+    torch.manual_seed(0)
+    modules = task.modules()
+    assert modules["net"].to_logits is None
+    seen = learn(task, modules, batch_of(task), 6)
+    assert seen[-1]["discriminator"] < seen[0]["discriminator"]
+
+
+@pytest.mark.parametrize("variant", ["no-canvas", "image-space"])
+def test_variants_leave_out_what_their_name_says(reader, tmp_path, variant):
+    options = TrainOptions(preset="tiny", size=(32, 64), lr=1e-3, batch=2, variant=variant)
+    task = SynthesisTask(reader, tmp_path / "models", options, None if variant == "image-space" else features())
+    torch.manual_seed(0)
+    modules, batch = task.modules(), batch_of(task)
+    assert task.name == f"synthesis-{variant}"
+    assert task.network == "synthesis"
+    blind = {**batch, "canvas": torch.zeros_like(batch["canvas"]), "valid": torch.zeros_like(batch["valid"])}
+    modules["loss"].eval()
+    one, two = (next(iter(task.losses(modules, each, 0)))[1] for each in (batch, blind))
+    assert (float(one.detach()) == float(two.detach())) == (variant == "no-canvas")
+    assert modules["loss"].names == (("pixel",) if variant == "image-space" else modules["loss"].names)
+    assert task.figure in task.validate(modules["net"].eval())
+
+
+def test_validation_is_on_held_out_photographs_and_the_same_each_time(reader, tmp_path):
+    task = SynthesisTask(reader, tmp_path / "models", OPTIONS, features())
+    net = task.modules()["net"].eval()
+    with torch.no_grad():
+        first, again = task.validate(net), task.validate(net)
+    assert first == again
+    assert set(first) == {"pixel", "perceptual", "accuracy"}
+    assert [name[-1] for name in task._held_out.sources.names] == ["e"]
+
+
+def test_a_perfect_painter_scores_zero_and_a_blank_one_one(reader, tmp_path):
+    task = SynthesisTask(reader, tmp_path / "models", OPTIONS, features())
+    real = task._held_out[0]["image"][None]
+
+    class Painter(torch.nn.Linear):
+        def __init__(self, image):
+            super().__init__(1, 1)
+            self.image = image
+
+        def forward(self, *_):
+            return self.image, None
+
+    perfect = task.validate(Painter(real.contiguous()))
+    assert perfect["pixel"] == 0
+    assert perfect["perceptual"] == pytest.approx(0, abs=0.03)  # features that learned nothing differ by their rounding
+    blank = real.mean((2, 3), keepdim=True).expand_as(real)
+    assert task.validate(Painter(blank))["perceptual"] == pytest.approx(1, rel=1e-3)
+
+
+def test_samples_are_shown_a_row_each(reader, tmp_path):
+    task = SynthesisTask(reader, tmp_path / "models", OPTIONS, features())
+    shown = task.grid(task.modules()["net"].eval())
+    held = task._held_out[0]
+    assert shown.shape == (32, 4 * 64, 3)
+    assert np.array_equal(shown[:, 192:], ((held["image"].movedim(0, -1) + 1) * 127.5).round().byte().numpy())
+
+
+def test_the_card_says_how_canvases_were_elided(reader, tmp_path):
+    elision = Elision(0.5, 0.02, 0.03)
+    task = SynthesisTask(reader, tmp_path / "models", OPTIONS, features(), settings=Simulation(elision=elision))
+    assert Elision(**task.extra(task.modules())["elision"]) == elision
+
+
+def test_a_bank_too_small_is_refused_in_a_sentence(photos, rebuild_bank, tmp_path):
+    photos.add("a", "b")
+    (photos.root / "sources.csv").write_text("name,split,group\na,train,one\nb,train,one\n")
+    rebuild_bank(photos.spec)
+    with pytest.raises(InputError, match="own group is left out"):
+        SynthesisTask(Reader(tmp_path / "bank"), tmp_path / "models", OPTIONS, features())
+    assert not (tmp_path / "models").exists()
+
+
+def test_missing_features_and_missing_sources_are_told_apart(photos, rebuild_bank, reader, tmp_path, monkeypatch):
+    monkeypatch.delenv("ZEUXIS_VGG19", raising=False)
+    with pytest.raises(InputError, match="zeuxis train features"):
+        make_task(reader, tmp_path / "models", OPTIONS)
+    rebuild_bank(f"{photos.spec}", tmp_path / "tests-only", split=["test"])
+    with pytest.raises(NothingToLearn, match="labelled sources in train"):
+        SynthesisTask(Reader(tmp_path / "tests-only"), tmp_path / "models", OPTIONS, features())
