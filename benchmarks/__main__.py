@@ -16,7 +16,7 @@ from typing import Any
 
 NAMES = (
     *("rebuild", "nightly", "retrieval", "equality", "scale", "candidates", "device"),
-    *("reads", "collages", "coherence", "codecs", "key_patches", "driver", "learned", "painting"),
+    *("reads", "collages", "canvases", "coherence", "codecs", "key_patches", "driver", "learned", "painting"),
 )
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

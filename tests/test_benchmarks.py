@@ -87,6 +87,13 @@ def test_coherent_choices_cost_little_and_share_photographs(table):
     assert all(0 < float(row["border CIELAB"]) < 40 and float(row["ms a layout"]) > 0 for row in rows.values())
 
 
+def test_canvases_are_simulated(table):
+    (row,) = table("canvases")
+    rates = ("first, a second", "again, a second", "consumed, a second")
+    assert all(float(row[name]) > 0 for name in rates)
+    assert 0 < float(row["ms"]) < 1000
+
+
 def test_codecs_are_smaller_than_raw(table):
     rows = {row["codec"]: row for row in table("codecs")}
     assert float(rows["the bank's: mask and pixels, sealed"]["share"]) < 0.5
