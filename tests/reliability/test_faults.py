@@ -1,4 +1,4 @@
-"""Every write, fsync, rename, link and removal of a writer fails once, in every way: the old bank or the new one stays.
+"""A writer is killed at every write, fsync, rename, link and removal, or these fail: the old bank or the new one stays.
 
 The operations of a clean run are counted first; then each is struck in turn, in a forked child (SQLite's method). The
 bank must open, verify (every value), and answer as the last generation did, or as the next one does; the next run must
@@ -8,38 +8,60 @@ proves nothing, and fails.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from benchmarks.reliability.server import TrialServer
+from benchmarks.reliability.server import Trials, TrialServer
 
 pytestmark = pytest.mark.timeout(600)
 LEAST = {"rebuild": 80, "merge": 25, "forget": 25, "rollback": 5, "collect": 5}
 """Scenario to the operations that it has at least: with fewer, something does not go through the fault points."""
 LEFT = {"rebuild": [1, 2, 3], "merge": [4], "forget": [4], "rollback": [1, 2, 3, 4], "collect": [3]}
 """Scenario to the generations that a clean run leaves."""
+FAILURES = ("EIO", "ENOSPC", "short")
+"""How an operation fails that does not kill its writer."""
 
 
 @pytest.mark.parametrize("scenario", LEAST)
-def test_whatever_fails_the_bank_is_whole_and_the_next_run_completes(server: TrialServer, scenario: str) -> None:
-    every = ("kill", "EIO", "ENOSPC", "short")
-    modes = every if scenario == "rebuild" else ("kill", "EIO")  # the others' remaining ones: the `faults` command
-    trials = server.ask(scenario, modes=modes, twice=8)
-    assert trials.operations >= LEAST[scenario]
-    assert trials.generations == LEFT[scenario]
-    struck = {(row["number"], row["mode"]) for row in trials.rows if not row["second"]}
-    assert {number for number, mode in struck if mode == "kill"} == set(range(1, trials.operations + 1))
-    assert trials.wrong() == []
-    assert trials.ended("signal 9") == sum(row["mode"] == "kill" for row in trials.rows) > 0
-    for mode in modes[1:]:
-        assert trials.ended("raised", mode) >= 1, f"no writer was stopped by {mode}"
+def test_killed_anywhere_the_bank_is_whole_and_the_next_run_completes(server: TrialServer, scenario: str) -> None:
+    trials = server.ask(scenario, modes=["kill"], twice=8)
+    check(scenario, trials)
+    struck = {row["number"] for row in trials.rows if not row["second"]}
+    assert struck == set(range(1, trials.operations + 1))
     if scenario != "collect":  # which publishes nothing
         assert {row["end"] for row in trials.rows} == {"old", "new"}, "all faults struck on one side of the publication"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "modes", "sample"),
+    [
+        ("rebuild", FAILURES, 45),
+        *((scenario, ["EIO"], 12) for scenario in LEAST if scenario != "rebuild"),
+        *(pytest.param(scenario, ["EIO", "ENOSPC"], None, marks=pytest.mark.slow) for scenario in LEAST),
+        pytest.param("rebuild", ["short"], None, marks=pytest.mark.slow),
+    ],
+)
+def test_whatever_fails_the_bank_is_whole_and_the_next_run_completes(
+    server: TrialServer, scenario: str, modes: Sequence[str], sample: int | None
+) -> None:
+    trials = server.ask(scenario, modes=modes, sample=sample)
+    check(scenario, trials)
+    for mode in modes:
+        assert trials.ended("raised", mode) >= 1, f"no writer was stopped by {mode}"
+
+
+def check(scenario: str, trials: Trials) -> None:
+    assert trials.operations >= LEAST[scenario]
+    assert trials.generations == LEFT[scenario]
+    assert trials.wrong() == []
+    assert trials.ended("signal 9") == sum(row["mode"] == "kill" for row in trials.rows)
 
 
 def test_a_power_loss_at_any_moment_leaves_the_old_or_the_new_generation(server: TrialServer) -> None:
     """What was not synchronised is lost, kept or torn, in any order; what was acknowledged stays."""
     for scenario in ("rebuild", "merge", "forget"):
-        trials = server.ask(scenario, modes=[], losses=20)
+        trials = server.ask(scenario, modes=[], losses=12)
         assert trials.wrong() == []
         assert {row["end"] for row in trials.rows} == {"old", "new"}
 
