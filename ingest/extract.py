@@ -244,6 +244,7 @@ def _ordering_records(
         job.settings.depth_rule,
         sky,
         measured,
+        framed.runs,
     )
     if not pairs:
         return []

@@ -14,8 +14,9 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+from ..storage.cutting import find_runs
 from ..storage.images import Depth
-from ..storage.layouts import Labels
+from ..storage.layouts import Labels, Runs
 
 MIN_PIXELS = 10
 """Pixels of known depth that each side must have in the band."""
@@ -58,6 +59,7 @@ def orderings(
     rule: Rule = "none",
     sky: npt.NDArray[np.bool_] | None = None,
     measured: Measured = "depth",
+    runs: Runs | None = None,
 ) -> list[Ordering]:
     """Every pair of touching stored segments of different classes, sorted by `(a, b)`.
 
@@ -76,9 +78,10 @@ def orderings(
             `none` leaves all unknown.
         sky: `(n,)` bool, the components that are sky; none where absent.
         measured: where the depth came from; the orderings' origin.
+        runs: those of the labels, where they are known.
     """
     side = band_side(labels.shape[0])
-    pairs = _touching(labels, stored, side, class_ids)
+    pairs = _touching(find_runs(labels, np.uint32(0)) if runs is None else runs, stored, side, class_ids)
     if depth is not None:
         medians = _band_medians(labels, boxes, stored, depth, side)
         return [_by_depth(a, b, medians.get((a, b)), medians.get((b, a)), measured) for a, b in pairs]
@@ -98,13 +101,13 @@ def band_side(rows: int) -> int:
 
 
 def _touching(
-    labels: Labels, stored: npt.NDArray[np.bool_], side: int, class_ids: npt.NDArray[np.uint16]
+    runs: Runs, stored: npt.NDArray[np.bool_], side: int, class_ids: npt.NDArray[np.uint16]
 ) -> list[tuple[int, int]]:
     """Pairs `(a, b)`, sorted, of different classes whose dilated footprints intersect.
 
     They have pixels under `side` apart on both axes.
     """
-    keys = np.unique(_near(labels, np.concatenate([[False], stored]), side - 1))
+    keys = np.unique(_near(*runs, np.concatenate([[False], stored]), side - 1))
     a, b = keys >> 32, keys & 0xFFFFFFFF
     differ = class_ids[a] != class_ids[b]
     return list(zip(a[differ].tolist(), b[differ].tolist(), strict=True))
@@ -163,14 +166,15 @@ def _by_ground(a: int, b: int, bottoms: npt.NDArray[np.float64], sky: npt.NDArra
 
 
 @nb.njit(cache=True, nogil=True)
-def _near(labels, part, reach):  # type: ignore[no-untyped-def]
+def _near(first, starts, stops, values, part, reach):  # type: ignore[no-untyped-def]
     """Keys `a << 32 | b`, `a < b`, 0-based, of regions with pixels at most `reach` apart on both axes; some twice.
 
     Runs of a row are compared with each other, and with all of the rows within reach below: only runs at a region's
     lower edge with those at an upper one, for a run within one of the same region in the row between meets nobody that
     the other does not meet. Of very many regions, who meets whom is found for some at a time.
     """
-    first, starts, stops, owners = _runs(labels, part)
+    rows = len(first) - 1
+    first, starts, stops, owners = _taking_part(first, starts, stops, values, part)
     lower, foot = _uncovered(first, starts, stops, owners, 1)
     upper, head = _uncovered(first, starts, stops, owners, -1)
     region_of = np.flatnonzero(part) - 1
@@ -181,7 +185,7 @@ def _near(labels, part, reach):  # type: ignore[no-untyped-def]
     step = max(1, _MOST_PAIRS // max(n, 1))
     for low in range(0, n, step):
         meets = np.zeros((min(step, n - low), n), np.uint8)
-        for row in range(labels.shape[0]):
+        for row in range(rows):
             for i in range(first[row], first[row + 1]):
                 other = i + 1
                 while other < first[row + 1] and starts[other] < stops[i] + reach:
@@ -192,7 +196,7 @@ def _near(labels, part, reach):  # type: ignore[no-untyped-def]
             for i in lower[foot[row] : foot[row + 1]]:
                 if low <= owners[i] < low + step:
                     met, left, right = meets[owners[i] - low], starts[i] - reach, stops[i] + reach
-                    for at in range(head[row + 1], head[min(row + reach + 1, labels.shape[0])]):
+                    for at in range(head[row + 1], head[min(row + reach + 1, rows)]):
                         met[whose[at]] |= np.uint8((ends[at] > left) & (begins[at] < right))
         for one in range(len(meets)):
             for two in range(n):
@@ -229,27 +233,17 @@ def _uncovered(first, starts, stops, owners, step):  # type: ignore[no-untyped-d
 
 
 @nb.njit(cache=True, nogil=True)
-def _runs(labels, part):  # type: ignore[no-untyped-def]
-    """Runs of the regions that take part: where each row's begin, their starts, stops and 0-based owners."""
-    rows, cols = labels.shape
-    first = np.zeros(rows + 1, np.int64)
-    starts, stops, owners = np.empty(rows, np.int64), np.empty(rows, np.int64), np.empty(rows, np.int64)
-    n = 0
-    for row in range(rows):
-        if n + cols > len(starts):
-            more = np.empty(len(starts) + cols, np.int64)
-            starts, stops = np.concatenate((starts, more)), np.concatenate((stops, more))
-            owners = np.concatenate((owners, more))
-        begin = 0
-        for col in range(1, cols + 1):
-            label = labels[row, begin]
-            if col == cols or labels[row, col] != label:
-                if part[label]:
-                    starts[n], stops[n], owners[n] = begin, col, np.int64(label) - 1
-                    n += 1
-                begin = col
-        first[row + 1] = n
-    return first, starts[:n], stops[:n], owners[:n]
+def _taking_part(first, starts, stops, values, part):  # type: ignore[no-untyped-def]
+    """The runs of the regions that take part, with 0-based owners."""
+    heads, kept, n = np.zeros(len(first), np.int64), np.empty(len(starts), np.int64), 0
+    for row in range(len(first) - 1):
+        for run in range(first[row], first[row + 1]):
+            kept[n] = run
+            n += part[values[run]]
+        heads[row + 1] = n
+    kept = kept[:n]
+    owners = values[kept].astype(np.int64) - 1
+    return heads, starts[kept].astype(np.int64), stops[kept].astype(np.int64), owners
 
 
 @nb.njit(cache=True, nogil=True)

@@ -256,16 +256,23 @@ def _tile_entries(regions, top, left, found, bits):  # type: ignore[no-untyped-d
 
 
 @nb.njit(cache=True, nogil=True)
-def _is_uniform(regions, top, left):  # type: ignore[no-untyped-def]
-    """Whether a tile is of one region; most are."""
-    region, differing = regions[top, left], np.uint32(0)
-    bottom, right = min(top + TILE, regions.shape[0]), min(left + TILE, regions.shape[1])
-    for row in range(top, bottom):
-        for col in range(left, right):
-            differing |= regions[row, col] ^ region
-        if differing:
-            return False
-    return True
+def _differing(regions, top, found):  # type: ignore[no-untyped-def]
+    """Fills `found`, `(C,)`: 0 where all of a column, in the row of tiles that begins at `top`, is of one region."""
+    first = regions[top]
+    found[:] = 0
+    for row in range(top + 1, min(top + TILE, regions.shape[0])):
+        line = regions[row]
+        for col in range(len(found)):
+            found[col] |= line[col] ^ first[col]
+
+
+@nb.njit(cache=True, nogil=True)
+def _is_uniform(first, differing, left):  # type: ignore[no-untyped-def]
+    """Whether a tile is of one region, by its first row and `_differing`; most are."""
+    unlike = np.uint32(0)
+    for col in range(left, min(left + TILE, len(first))):
+        unlike |= differing[col] | (first[col] ^ first[left])
+    return unlike == 0
 
 
 @nb.njit(cache=True, nogil=True)
@@ -279,9 +286,11 @@ def _cut_tiles(regions, tiles, counts):  # type: ignore[no-untyped-def]
     """
     found, bits = np.empty(TILE * TILE, np.uint32), np.empty(TILE * TILE, np.uint64)
     entry_region, entry_bits, at = np.empty(tiles.size, np.uint32), np.empty(tiles.size, np.uint64), 0
+    differing = np.empty(regions.shape[1], np.uint32)
     for row in range(tiles.shape[0]):
+        _differing(regions, row * TILE, differing)
         for col in range(tiles.shape[1]):
-            if _is_uniform(regions, row * TILE, col * TILE):
+            if _is_uniform(regions[row * TILE], differing, col * TILE):
                 tiles[row, col] = regions[row * TILE, col * TILE]
                 continue
             tiles[row, col] = MIXED

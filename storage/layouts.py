@@ -206,6 +206,12 @@ class FramedLayout:
     boxes: npt.NDArray[np.int32]
     stored: npt.NDArray[np.bool_]
 
+    @cached_property
+    def runs(self) -> Runs:
+        """The runs of the labels in the frame."""
+        first, starts, stops, values = find_runs(self.labels, np.uint32(0))
+        return first, starts, stops, values
+
     @property
     def layout_boxes(self) -> npt.NDArray[np.int32]:
         """`(n, 4)`, the boxes at the layout's own resolution."""
@@ -219,7 +225,9 @@ def frame_layout(layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_]
     runs = sample_runs(*components.runs, rows, _taken_before(layout.shape[1], geometry.frame[1]))
     areas, boxes = measure_runs(*runs, len(components))
     labels = paint_runs(*runs, geometry.frame[1])
-    return FramedLayout(components, labels, areas, boxes, (areas >= geometry.min_area) & (areas > 0))
+    framed = FramedLayout(components, labels, areas, boxes, (areas >= geometry.min_area) & (areas > 0))
+    vars(framed)["runs"] = runs  # which need not be found again
+    return framed
 
 
 def context_box(box: Box, frame: tuple[int, int]) -> Box:

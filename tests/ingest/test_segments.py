@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from zeuxis.ingest.segments import Segments, find_segments, void_share
 from zeuxis.storage.classes import VOID, ClassTable, SemanticClass
+from zeuxis.storage.cutting import find_runs
 from zeuxis.storage.layouts import Geometry
 
 SOURCE = "00112233445566778899aabbccddeeff"
@@ -178,3 +179,20 @@ def test_join_thin_leaves_the_wall_whole_without_the_poles_pixels(wall_behind_a_
 
 def test_void_share_is_of_all_pixels() -> None:
     assert void_share(np.array([[VOID, 0, 0, 0]], np.uint16)) == 0.25
+
+
+@pytest.mark.parametrize("frame", [(40, 60), (64, 96), (90, 130)])
+def test_the_runs_in_the_frame_are_those_of_the_labels_there(frame: tuple[int, int]) -> None:
+    framed = segments_of(random_layout(8, (64, 96)), frame).framed
+    for known, found in zip(framed.runs, find_runs(framed.labels, np.uint32(0)), strict=True):
+        assert np.array_equal(known, found)
+
+
+def test_crops_and_masks_are_windows_of_the_photograph_and_of_the_labels() -> None:
+    found = segments_of(random_layout(9, (64, 96)), (64, 96))
+    image = np.random.default_rng(9).integers(0, 256, (64, 96, 3)).astype(np.uint8)
+    labels = found.framed.components.labels
+    for component, box, (pixels, mask) in zip(found.stored, found.crop_boxes, found.crops(image), strict=True):
+        window = np.s_[box[0] : box[2], box[1] : box[3]]
+        assert np.array_equal(mask, labels[window] == component + 1)
+        assert np.array_equal(pixels, image[window])
