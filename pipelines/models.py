@@ -51,6 +51,9 @@ KINDS = {
 }
 """The networks that paint, and the judge of what is painted, by the kind that stands in their checkpoints."""
 
+CHANNELS_LAST = ("transform", "ordering")
+"""Networks that take a quarter less time on a CPU with their weights laid out so; the synthesis network does not."""
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -148,7 +151,8 @@ class Models:
         check_size(card.size, self.reader.geometry.frame, path)
         network = built(kind, card, tensors, path)
         network.eval().requires_grad_(False).to(self.device)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if kind in CHANNELS_LAST:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return Model(path, card, network, channel_of, class_of, unknown)
 
 

@@ -37,7 +37,7 @@ from .painting_steps import Clock, Stages
 from .variants import Draw, chosen, digest_of, random_of
 
 BATCH = {"cpu": 1, "cuda": 8}
-"""Images that the synthesis network makes at once, by the device's type. On a CPU one keeps all cores busy."""
+"""Images the synthesis network makes at once, by the device's type; on a CPU four at once took longer than singly."""
 
 
 @dataclass(frozen=True)
