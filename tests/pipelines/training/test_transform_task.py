@@ -93,11 +93,19 @@ def test_the_loss_is_least_at_the_true_warp_and_counts_what_it_is_told_to(task):
         assert total.item() == pytest.approx(expected.item())
 
 
-def test_the_loss_weighs_small_segments_as_large_ones(task):
-    batch = batch_of(task.dataset(), 1)
-    beside = {name: each.clone() for name, each in batch.items()}
-    beside["mask"], beside["segment"] = beside["mask"] * 0, beside["segment"] * 0
-    assert warp_losses(IDENTITY[None], beside)["mask"] == pytest.approx(1, abs=1e-5)  # all of it is missing
+def test_the_loss_of_a_small_segment_is_that_of_the_same_one_enlarged():
+    found = []
+    for side in (8, 16):
+        here, there = torch.zeros(1, 1, 64, 64), torch.zeros(1, 1, 64, 64)
+        here[..., 24 : 24 + side, 24 : 24 + side], there[..., 24 : 24 + side, 24 + side // 2 : 24 + side * 3 // 2] = (
+            1,
+            1,
+        )
+        batch = {"mask": here, "segment": here.repeat(1, 3, 1, 1), "true": there.repeat(1, 4, 1, 1)}
+        parts = warp_losses(IDENTITY[None], batch | {"theta": IDENTITY[None], "corners": torch.ones(1, 3, 4)})
+        found.append((parts["mask"].item(), parts["colour"].item()))
+    assert found[0] == pytest.approx(found[1])
+    assert found[0] == pytest.approx((2 / 3, 2 / 3))
 
 
 def test_a_new_network_leaves_all_of_the_error_and_training_lowers_it(task):
