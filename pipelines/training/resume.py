@@ -146,6 +146,7 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], marks: Marks) -> None:
         try:
             files.fault_point(temporary)
             save_file(held, temporary, {"training": json.dumps({"format": FORMAT, **asdict(marks)})})
+            temporary.chmod(0o644)  # as other files; safetensors makes them private
             files.fsync_file(temporary)
             os.replace(temporary, path)
             files.fsync_folder(path.parent)
