@@ -22,7 +22,13 @@ def striking() -> Iterator[TrialServer]:
             yield server
 
 
-@pytest.mark.parametrize(("scenario", "sample"), [("rebuild", 40), ("merge", 20), ("forget", 20)])
+@pytest.mark.parametrize(
+    ("scenario", "sample"),
+    [
+        *(("rebuild", 20), ("merge", 10), ("forget", 10)),
+        *(pytest.param(scenario, 80, marks=pytest.mark.slow) for scenario in ("rebuild", "merge", "forget")),
+    ],
+)
 def test_whatever_call_fails_the_bank_is_whole(striking: TrialServer, scenario: str, sample: int) -> None:
     trials = striking.ask(scenario, layer="calls", sample=sample)
     assert trials.wrong() == []
