@@ -6,6 +6,7 @@ import pytest
 from zeuxis.storage.errors import InputError
 from zeuxis.synth.elision import NO_ELISION, Elision
 from zeuxis.synth.simulation import Simulation, Stencil, simulate, stencilled
+from zeuxis.synth.transform import Origin, Piece, Target, box_fit, identity, warp, warp_mask
 
 SIZE = (40, 50)
 
@@ -74,6 +75,23 @@ def test_colours_change_in_the_chosen_segments_alone_and_towards_the_reference(t
     moved = canvas[seen == 2].astype(float)
     assert np.abs(moved.mean(axis=0) - reference.mean(axis=0)).max() < 8
     assert moved.std() < image[seen == 2].std() / 2
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_mask_placed_alone_lies_where_it_lies_with_its_pixels(seed):
+    random = np.random.default_rng(seed)
+    rows, cols = random.integers(1, 120, 2)
+    mask = random.random((rows, cols)) < (0.6 if seed % 2 else 1)
+    top, left = random.uniform(-0.2, 0.8, 2)
+    place = top, left, top + random.uniform(0.02, 0.6), left + random.uniform(0.02, 0.6)
+    box = (3, 4, 3 + int(random.integers(1, 30)), 4 + int(random.integers(1, 40)))
+    target = Target(box, np.ones((box[2] - box[0], box[3] - box[1]), bool))
+    piece = Piece(1, 0, "sky", np.zeros((rows, cols, 3), np.uint8), mask, place, target, Origin("a", "b", "c"))
+    for transform in (identity(piece, SIZE), box_fit(piece)):
+        where, alone = warp_mask(piece, transform, SIZE)
+        warped = warp(piece, transform, SIZE)
+        assert where == warped.box
+        assert np.array_equal(alone, warped.mask)
 
 
 @pytest.mark.parametrize("wrong", [{"transfer": "magic"}, {"colour_share": 2}])

@@ -151,6 +151,11 @@ def test_an_item_depends_on_seed_and_number_alone(reader):
     assert not torch.equal(one[6]["canvas"], other[6]["canvas"])
 
 
+def test_every_item_is_drawn_anew(reader):
+    samples = samples_of(reader)
+    assert len({samples[k]["canvas"].numpy().tobytes() for k in range(32)}) == 32
+
+
 def test_an_epoch_shows_every_source_once_in_its_own_order(reader):
     samples = samples_of(reader)
     orders = [[samples.source_of(4 * epoch + i) for i in range(4)] for epoch in range(12)]
