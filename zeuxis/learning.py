@@ -64,7 +64,13 @@ def train(
     first = os.environ.get("LOCAL_RANK", "0") == "0"  # further devices run the same command beside this one
     with progress_bar("steps") as progress:
         for report in trainings(
-            what, named, models, options, restart=restart, progress=progress if first else _silent, tell=_tell
+            what,
+            named,
+            models,
+            options,
+            restart=restart,
+            progress=progress if first else _silent,
+            tell=_tell if first else None,
         ):
             if first:
                 typer.echo(_said(report))

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
 from ...storage.errors import UnfinishedError, sentence
@@ -25,11 +25,10 @@ class Devices:
 
     def __init__(self, options: TrainOptions) -> None:
         from lightning_fabric import Fabric
-        from lightning_fabric.strategies import DDPStrategy
 
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         kind, count = devices_of(options)
-        strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=True) if count > 1 else "auto"
+        strategy = "ddp" if count > 1 else "auto"
         self.fabric: Any = Fabric(accelerator=kind, devices=count, precision=options.precision, strategy=strategy)
         self.fabric.launch()
         self.rank: int = self.fabric.global_rank
@@ -81,15 +80,23 @@ class Devices:
         states = {"cpu": torch.get_rng_state()}
         if self.fabric.device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(self.fabric.device)
-        return {name: self.fabric.all_gather(each).reshape(-1, each.numel()).cpu() for name, each in states.items()}
+        return {name: self._gathered(each) for name, each in states.items()}
+
+    def _gathered(self, mine: Tensor) -> Tensor:
+        """`(world, n)`, on the CPU, of `(n,)` of each process."""
+        if self.world == 1:
+            return mine[None]
+        theirs = [torch.empty_like(mine, device=self.fabric.device) for _ in range(self.world)]
+        distributed.all_gather(theirs, mine.to(self.fabric.device))
+        return torch.stack(theirs).cpu()
 
     def seed(self, seed: int, states: Mapping[str, Tensor]) -> None:
         """Starts torch's random numbers, in each process others, or puts back what `random_states` found."""
         torch.manual_seed(seed + self.rank)
         if "cpu" in states:
-            torch.set_rng_state(states["cpu"][self.rank])
+            torch.set_rng_state(states["cpu"][self.rank].clone())  # which wants storage of its own
         if "cuda" in states and self.fabric.device.type == "cuda":
-            torch.cuda.set_rng_state(states["cuda"][self.rank], self.fabric.device)
+            torch.cuda.set_rng_state(states["cuda"][self.rank].clone(), self.fabric.device)
 
 
 def gpus(options: TrainOptions) -> list[int]:

@@ -114,7 +114,9 @@ class _Loop:
                     progress(marks.step, last, f"{self.task.name}: loss {loss:.3g}")
                     self._keep(stop=self.devices.anybody(interrupt.asked))
                     ready = next(loaded) if marks.step < last else []
-                if marks.best is None:  # it had more steps already, and no validation
+                if self.devices.anybody(
+                    self.devices.first and marks.best is None
+                ):  # it had more steps already, and no validation
                     self._validate_and_save()
         return _report(self.task, paths, marks, first, before)
 
