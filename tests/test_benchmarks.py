@@ -118,7 +118,7 @@ def test_an_unknown_name_is_refused():
     assert "unknown benchmark nothing" in done.stderr
 
 
-def test_small_networks_are_measured_beside_what_they_replace():
+def test_small_networks_are_measured_beside_what_they_replace(table):
     rows = {row["what"]: float(row["value"]) for row in table("learned")}
     overlaps = {key: rows[f"fit of hits: mask IoU, {key}"] for key in ("identity", "analytic", "network", "chosen")}
     assert 0 < overlaps["identity"] <= overlaps["chosen"] < 1
