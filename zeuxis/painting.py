@@ -41,7 +41,7 @@ def paint(
     *,
     query: dict[str, Any],
 ) -> None:
-    """Paint photographs for layouts, from the segments that fit them best.
+    """Paint photographs for layouts, with trained networks.
 
     Writes LAYOUT-VARIANT.png and, beside each, the canvas, its validity and the source of every pixel.
     """
