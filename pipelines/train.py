@@ -41,7 +41,8 @@ def train(
             that the bank has nothing for.
         bank: its folder; models: the folder of networks, made where there is none.
         restart: forget what was trained before.
-        progress: told steps; tell: given a line when a training goes on, or is passed over.
+        progress: told steps; tell: given a line when a training goes on, or is passed over; the latter is
+            a warning otherwise.
         options: fields of `TrainOptions`, such as `preset="tiny"` or `steps=1000`; of each network with `all`.
 
     Raises:
@@ -84,7 +85,7 @@ def _trained(
         except NothingToLearn as error:
             if not several:
                 raise
-            warnings.warn(f"{name} is passed over: {error}", stacklevel=2)
+            (tell or warnings.warn)(f"{name} is passed over: {error}")
             continue
         try:
             yield run(task, models, own, restart=restart, progress=progress, tell=tell)

@@ -69,6 +69,9 @@ def test_all_passes_over_what_the_bank_has_nothing_for(bank, toys, tmp_path):
     with pytest.warns(UserWarning, match="ordering is passed over: no ordering here"):
         reports = zeuxis.train("all", bank, tmp_path / "models", **QUICK)
     assert "ordering" not in [report.name for report in reports]
+    lines = []
+    zeuxis.train("all", bank, tmp_path / "models", **QUICK, tell=lines.append)
+    assert lines == ["ordering is passed over: no ordering here"]
     with pytest.raises(NothingToLearn):
         zeuxis.train("ordering", bank, tmp_path / "models", **QUICK)
 
