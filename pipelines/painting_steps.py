@@ -231,10 +231,23 @@ def composed(placements: Sequence[Placement], size: tuple[int, int], order: Orde
 
 
 def elided(canvas: Canvas, reader: Reader, settings: Elision, random: np.random.Generator) -> Elided:
-    """A canvas as a synthesis network sees it: without the pixels near the boundaries of its segments."""
+    """A canvas as a synthesis network sees it, and saw simulated ones in training.
+
+    That is, without what spills over a segment's own component, and without pixels near the boundaries of segments.
+    """
     is_thing = reader.classes.flags("thing")
     things = np.array([False, *(is_thing[each.piece.class_id] for each in canvas.placements)])
-    return elide(canvas.image, canvas.provenance, things, settings, random)
+    return elide(canvas.image, _on_own_components(canvas), things, settings, random)
+
+
+def _on_own_components(canvas: Canvas) -> npt.NDArray[np.uint16]:
+    """The provenance of a canvas, 0 also where a segment lies outside the component that it shall cover."""
+    kept = np.zeros_like(canvas.provenance)
+    for number, placed in enumerate(canvas.placements, start=1):
+        top, left, bottom, right = placed.piece.target.box
+        window = canvas.provenance[top:bottom, left:right] == number
+        kept[top:bottom, left:right][window & placed.piece.target.mask] = number
+    return kept
 
 
 def synthesised(model: Model, layouts: Sequence[Layout], canvases: Sequence[Elided], batch: int) -> list[Photograph]:

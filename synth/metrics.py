@@ -156,8 +156,11 @@ def _kernel(a: Features, b: Features) -> npt.NDArray[np.float64]:
 
 
 def _draw(random: np.random.Generator, n: int) -> npt.NDArray[np.float64]:
-    """How often each of n is drawn in n draws with replacement."""
-    return np.bincount(random.integers(0, n, n), minlength=n).astype(np.float64)
+    """How often each of n is drawn in n draws with replacement, of which no less than two are different."""
+    while True:
+        times = np.bincount(random.integers(0, n, n), minlength=n)
+        if np.count_nonzero(times) > 1:
+            return times.astype(np.float64)
 
 
 def _mmd(

@@ -34,7 +34,10 @@ def evaluate(
         list[Path] | None, typer.Option(metavar="FILE", help="Only read the answers to the study in --out.")
     ] = None,
 ) -> None:
-    """Measure synthesised photographs of held-out layouts beside real ones, rivals, and each stage switched off."""
+    """Measure synthesised photographs of held-out layouts.
+
+    They stand beside real ones, rivals, and the same with each stage switched off.
+    """
     if what != "synthesis":
         raise InputError(sentence("evaluate", expected="synthesis", found=what))
     if answers:

@@ -50,7 +50,10 @@ def train(
     ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Forget what was trained before.")] = False,
 ) -> None:
-    """Train networks on a bank; the same command goes on after an interruption."""
+    """Train networks on a bank.
+
+    The same command goes on after an interruption.
+    """
     from .pipelines.train import trainings
     from .pipelines.training.options import TrainOptions
 

@@ -101,12 +101,12 @@ def evaluate(
         judged.append(Judged(system.name, system.said, figures, pictures, log_power_spectrum(pictures)))
     about = _about(reader, judge.model, folders, truth, held.split, seed)
     found = Evaluation(judged, held.names, truth.layouts, about, left_out)
-    page, curve = build_report(found, reader), spectra_figure(found)
+    curve = spectra_figure(found)
     files = {
         out / "evaluation.json": (json.dumps(found.to_json(), indent=1) + "\n").encode(),
         out / "table.md": table_of(found).encode(),
         out / "spectra.png": curve,
-        out / "report.html": page.encode(),
+        out / "report.html": build_report(found, reader, curve).encode(),
     }
     kept = _picture_files(found, out / "pictures")
     for folder in {path.parent for path in kept} | {out}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 from collections.abc import Callable
@@ -126,8 +127,8 @@ def radial(spectrum: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple
     return (np.arange(1, len(mean)) / min(rows, cols)).tolist(), mean[1:].tolist()
 
 
-def build_report(found: Evaluation, reader: Reader) -> str:
-    """The page as text: every picture inside, nothing fetched, no scripts."""
+def build_report(found: Evaluation, reader: Reader, spectra: bytes) -> str:
+    """The page as text: every picture inside, nothing fetched, no scripts; `spectra` is that of `spectra_figure`."""
     chosen = np.linspace(0, len(found.names) - 1, min(SHOWN, len(found.names))).round().astype(int).tolist()
     body = joined([
         tag("p", "zeuxis: synthesis, evaluated", cls="eyebrow"),
@@ -137,7 +138,7 @@ def build_report(found: Evaluation, reader: Reader) -> str:
         tag("p", *(f"{head}: {said}. " for head, said, *_ in COLUMNS), cls="note"),
         *(tag("p", said, cls="note") for said in found.left_out),
         tag("h2", "Spectra"),
-        tag("div", tag("img", src=_png_uri(spectra_figure(found)), alt="mean log power spectra"), cls="card"),
+        tag("div", tag("img", src=_png_uri(spectra), alt="mean log power spectra"), cls="card"),
         tag("h2", "Layout by layout"),
         *(_layout(found, reader, i) for i in chosen),
         tag("h2", "Networks"),
@@ -186,6 +187,4 @@ def _networks(found: Evaluation) -> Html:
 
 
 def _png_uri(data: bytes) -> str:
-    import base64
-
     return "data:image/png;base64," + base64.b64encode(data).decode()

@@ -89,7 +89,7 @@ def write_study(
     for number, i in enumerate(random.permutation(len(pairs)).tolist()):
         swapped = bool(random.integers(2))
         left, right = reversed(pairs[i]["pictures"]) if swapped else pairs[i]["pictures"]
-        shown.append({"left": data_uri(_large(left), exact=True), "right": data_uri(_large(right), exact=True)})
+        shown.append({"left": _lossless(left), "right": _lossless(right)})
         known.append({"number": number, "layout": pairs[i]["layout"], "kind": pairs[i]["kind"], "swapped": swapped})
     study = hashlib.blake2b(json.dumps([first[0], second[0], seed, known]).encode(), digest_size=4).hexdigest()
     text = _PAGE.substitute(style=STYLE, study=study, pairs=json.dumps(shown), count=len(shown))
@@ -163,12 +163,9 @@ def _loaded(path: str | Path, wanted: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _large(picture: Photograph) -> Photograph:
-    """Enlarged in whole steps to about 512 columns, so that all browsers show the same."""
-    times = max(1, round(512 / picture.shape[1]))
-    size = (picture.shape[1] * times, picture.shape[0] * times)
-    large: Photograph = cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
-    return large
+def _lossless(picture: Photograph) -> str:
+    """A picture as it is: browsers enlarge both sides alike."""
+    return data_uri(picture, max(picture.shape), exact=True)
 
 
 _PAGE = Template("""<!DOCTYPE html>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +20,7 @@ FRAME, SIZE = (48, 64), (96, 128)
 WIDTH = 1 / 16
 
 
-def make_bank(photos: Any, bank: Path, names: str = "abcdef", **options: Any) -> Path:
+def make_bank(photos: Any, bank: Path, names: Sequence[str] = "abcdef", **options: Any) -> Path:
     """A bank of photographs in four classes, built in this process."""
     photos.add(*names)
     (photos.root / "classes.csv").write_text("id,name,thing\n0,sky,0\n1,ground,0\n2,car,1\n3,sign,1\n")

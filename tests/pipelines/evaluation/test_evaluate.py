@@ -1,0 +1,166 @@
+"""Systems side by side: who is measured, on what, what is written, and what is refused before anything is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import Photos
+from tests.pipelines.tiny_models import SIZE, make_bank, save_models
+from zeuxis.pipelines.evaluation.evaluate import Judge, Truth, evaluate
+from zeuxis.pipelines.evaluation.report import radial, rendered, table_of
+from zeuxis.pipelines.evaluation.results import Evaluation
+from zeuxis.pipelines.evaluation.systems import SYSTEMS, WHOLE
+from zeuxis.pipelines.models import Models
+from zeuxis.pipelines.training.sources import BankSources
+from zeuxis.storage.errors import InputError
+from zeuxis.storage.reader import Reader
+
+TRAIN = [f"train/{name}" for name in "abcdef"]
+TEST = [f"test/{name}" for name in "uvwx"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evaluate")
+
+
+@pytest.fixture(scope="module")
+def bank(folder: Path) -> Path:
+    return make_bank(Photos(folder / "photos"), folder / "bank", [*TRAIN, *TEST])
+
+
+@pytest.fixture(scope="module")
+def models(folder: Path, bank: Path) -> Path:
+    made = save_models(folder / "models", bank)
+    (made / "synthesis-no-canvas.safetensors").write_bytes((made / "synthesis.safetensors").read_bytes())
+    return made
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path, bank: Path, models: Path) -> Evaluation:
+    return evaluate(bank, models, folder / "out")
+
+
+def test_every_system_paints_every_held_out_layout_once(found: Evaluation):
+    assert found.names == [f"folder/{name}" for name in TEST]
+    measured = [each.name for each in found.systems]
+    assert measured == ["real", *(system.name for system in SYSTEMS if system.name != "image-space loss")]
+    assert found.left_out
+    assert "image-space" in found.left_out[0]
+    for each in found.systems:
+        assert [picture.shape for picture in each.pictures] == [(*SIZE, 3)] * len(TEST)
+        assert each.figures[0].kid.low <= each.figures[0].kid.high
+        assert each.figures[0].fid is None, "four pictures say nothing of a covariance"
+    assert found.system(WHOLE).figures[0].diversity is not None
+
+
+def test_switches_switch(found: Evaluation):
+    pictures = {each.name: np.stack(each.pictures) for each in found.systems}
+    assert (pictures["collage, inpainted"] > 0).any(axis=3).mean() > (pictures["collage"] > 0).any(axis=3).mean()
+    assert not np.array_equal(pictures["SIMS, no elision"], pictures[WHOLE])
+    assert np.array_equal(pictures["no canvas"], pictures[WHOLE]), "here a copy of the whole network"
+    for name in ("SIMS, analytic fit", "collage"):
+        assert set(found.system(name).figures[0].transforms) <= {"box", "identity"}
+
+
+def test_real_pictures_are_as_near_as_can_be(found: Evaluation):
+    real = found.system("real").figures[0]
+    assert (real.spectrum, real.ssim) == (0, 1)
+    for each in found.systems[1:]:
+        assert each.figures[0].spectrum > 0
+        assert each.figures[0].ssim < 1
+
+
+def test_no_held_out_source_gives_segments(found: Evaluation, bank: Path, models: Path):
+    from zeuxis.index.retriever import Retriever
+    from zeuxis.pipelines.paint import Painter
+
+    reader = Reader(bank)
+    painter = Painter(reader, Retriever(reader), models)
+    for name in found.names:
+        (image,) = painter.paint(None, source=name)
+        sources = {placed.piece.origin.source for placed in image.canvas.placements}
+        assert sources
+        assert sources <= {f"folder/{each}" for each in TRAIN}
+
+
+def test_the_judge_reads_photographs_of_its_own_size(bank: Path, models: Path):
+    reader = Reader(bank)
+    judge = Judge(Models(models, reader).load("judge"))
+    truth = Truth.of(BankSources(reader, SIZE, "test"), judge)
+    assert truth.read.shape == truth.indices.shape == (len(TEST), *SIZE)
+    one, features = judge(truth.photographs[1:2])
+    np.testing.assert_array_equal(one[0], truth.read[1])
+    np.testing.assert_allclose(features[0], truth.features[1], rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_written_agrees_and_is_the_same_again(found: Evaluation, folder: Path, bank: Path, models: Path):
+    out = folder / "out"
+    told = json.loads((out / "evaluation.json").read_text())
+    assert list(told["systems"]) == [each.name for each in found.systems]
+    assert told["about"]["networks"]["models/judge"]["network"] == "judge"
+    picture = np.asarray(Image.open(out / "pictures" / "SIMS" / "folder-test-u.png"))
+    np.testing.assert_array_equal(picture, found.system(WHOLE).pictures[0])
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/") >= len(TEST) * (len(found.systems) + 1)
+    assert "http" not in page.replace("http-equiv", "")
+    again = evaluate(bank, models, folder / "again", systems=["SIMS"])
+    assert json.loads(json.dumps(again.to_json()))["systems"]["SIMS"] == told["systems"]["SIMS"]
+    for first, second in zip(again.system(WHOLE).pictures, found.system(WHOLE).pictures, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_tables_tell_every_system_and_ranges_of_seeds(found: Evaluation, bank: Path, models: Path, folder: Path):
+    assert table_of(found).count("\n| ") == len(found.systems)
+    assert rendered(found).row_count == len(found.systems)
+    other = Path(shutil.copytree(models, folder / "other seed"))
+    save_models(other, bank, "synthesis", seed=1)
+    two = evaluate(bank, [models, other], folder / "two", systems=["collage", "SIMS"])
+    assert [len(each.figures) for each in two.systems] == [1, 1, 2]
+    accuracies = [figures.accuracy for figures in two.system("SIMS").figures]
+    assert accuracies[0] == found.system("SIMS").figures[0].accuracy
+    assert f"({min(accuracies):.3f} to {max(accuracies):.3f})" in table_of(two)
+
+
+def test_a_spectrum_by_frequency_has_its_peak_where_the_wave_is():
+    spectrum = np.zeros((64, 96))
+    spectrum[32, 48 + 12] = spectrum[32, 48 - 12] = 100.0
+    frequencies, power = radial(spectrum)
+    assert frequencies[int(np.argmax(power))] == pytest.approx(12 / 96, abs=1 / 64)
+
+
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(
+    folder: Path, bank: Path, models: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="no such file"):
+        evaluate(bank, save_models(tmp_path / "no judge", bank, "synthesis"), out)
+    with pytest.raises(InputError, match="systems: expected some of collage"):
+        evaluate(bank, models, out, systems=["SIMS", "PIX"])
+    with pytest.raises(InputError, match="at least 2"):
+        evaluate(bank, models, out, layouts=1)
+    with pytest.raises(InputError, match="at least 2 labelled sources in val, found 0"):
+        evaluate(bank, models, out, split="val")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="expected a folder"):
+        evaluate(bank, models, tmp_path / "file")
+    train = make_bank(Photos(tmp_path / "photos"), tmp_path / "train", "ab")
+    with pytest.raises(InputError, match="training sources alone"):
+        evaluate(train, models, out)
+    assert not out.exists()
