@@ -48,7 +48,6 @@ def batches(
         batch_sampler=_Numbers(first, options, place),
         num_workers=options.workers,
         pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # else it would draw from the random numbers of the training
         worker_init_fn=_start_worker,
     )
     held = iter(loader)

@@ -61,6 +61,16 @@ def test_losses_weights_and_logs_are_those_of_an_uninterrupted_training(whole, l
     assert report.best == expected["best"]
 
 
+def test_accumulated_steps_go_on_with_the_items_that_are_next(learn, toy):
+    whole, first, second = toy(), toy(), toy()
+    learn(whole, "accumulated", steps=7, accumulate=2)
+    with pytest.raises(KeyboardInterrupt):
+        learn(first, stop=3, steps=7, accumulate=2)
+    learn(second, steps=7, accumulate=2)
+    assert second.data.asked[:8] == list(range(24, 32))  # of two batches of four a step
+    assert first.seen + second.seen == whole.seen
+
+
 def test_a_state_holds_parameters_buffers_moments_the_mean_and_random_numbers_but_nothing_frozen(whole, learn, toy):
     names = set(uninterrupted(whole, learn, toy)["state"])
     assert {
