@@ -41,8 +41,10 @@ def uninterrupted(whole, learn, toy):
     return whole
 
 
-@pytest.mark.parametrize("stop", [1, 7, 8, 13, 19])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("stop", "number"),
+    [(1, signal.SIGINT), (7, signal.SIGINT), (8, signal.SIGINT), (13, signal.SIGTERM), (19, signal.SIGINT)],
+)
 def test_losses_weights_and_logs_are_those_of_an_uninterrupted_training(whole, learn, toy, stop, number):
     expected = uninterrupted(whole, learn, toy)
     first, second = toy(), toy()

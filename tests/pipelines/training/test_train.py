@@ -108,9 +108,9 @@ def test_features_given_are_not_trained_and_go_to_the_synthesis_network_alone(ba
         ({"features": "vgg19"}, "--features: expected with synthesis or all, found with features"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_written(bank, toys, tmp_path, options, said):
+def test_what_cannot_be_is_refused_before_anything_is_read_or_written(tmp_path, options, said):
     with pytest.raises(InputError, match=said):
-        zeuxis.train(options.pop("what", "features"), bank, tmp_path / "models", **QUICK | options)
+        zeuxis.train(options.pop("what", "features"), tmp_path / "no bank", tmp_path / "models", **QUICK | options)
     assert not (tmp_path / "models").exists()
 
 
