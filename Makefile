@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow check bench clean
+.PHONY: demo test slow check bench models clean
 
 demo: $(READY)  ## make scenes, a bank, retrievals and demo/report.html
 	$(BIN)/zeuxis demo --out demo
@@ -23,8 +23,11 @@ check: $(READY)  ## style and types
 bench: $(READY)  ## every figure of docs/benchmarks.md; DATA=path to the folder with nyu/ and camvid/
 	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
 
+models: $(READY)  ## the networks that the demo paints with, trained anew in models/; half an hour on two cores
+	$(BIN)/python -m zeuxis.pipelines.demo_models models
+
 clean:  ## what the commands above have made, the environment included
-	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo models build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""`zeuxis demo`: scenes, a bank of them, collages for layouts the bank has not seen, and a page that shows it all."""
+"""`zeuxis demo`: scenes, a bank of them, photographs for layouts it has not seen, and a page that shows it all."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from ..storage.files import remove_tree, writer_lock
 from ..storage.manifest import generations, load_current
 from ..storage.reader import Reader
 from .collage import paint
+from .demo_models import MODELS
+from .paint import Painter
 from .progress import Progress, silent
 from .rebuild import rebuild
 from .report import Example, write_report
@@ -39,7 +41,7 @@ def demo(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> Path:
-    """Makes `out/scenes`, `out/bank`, `out/collages` and `out/report.html`.
+    """Makes `out/scenes`, `out/bank`, `out/collages`, `out/painted` and `out/report.html`.
 
     Scenes and bank are reused where they are of the same count, seed and size, else made anew. The bank holds the
     scenes of the training streets only; the layouts are of other streets.
@@ -63,6 +65,7 @@ def demo(
     check_scenes(count, seed, size)
     out = Path(os.path.expanduser(out))
     _make(out / "collages")
+    _make(out / "painted")
     root = out / "scenes"
     if not _up_to_date(root, count, seed, size):
         _remove_bank(out / "bank", root)
@@ -72,11 +75,13 @@ def demo(
     rebuild(dataset.spec, bank, split=("train",), scheduler=scheduler, workers=workers, progress=progress)
     reader = Reader(bank)
     chosen = held_out(dataset.sources(), layouts)
+    retriever = Retriever(reader)
+    painter = Painter(reader, retriever, MODELS)
     examples = []
     for done, ref in enumerate(chosen):
-        progress(done, len(chosen), "painting collages")
-        examples.append(_example(Retriever(reader), dataset, ref, k, out / "collages"))
-    progress(len(chosen), len(chosen), "painting collages")
+        progress(done, len(chosen), "painting")
+        examples.append(_example(retriever, painter, dataset, ref, k, out))
+    progress(len(chosen), len(chosen), "painting")
     return write_report(reader, examples, out / "report.html")
 
 
@@ -96,12 +101,13 @@ def held_out(sources: Sequence[SourceRef], most: int) -> list[SourceRef]:
     return [ref for _, _, ref in sorted(turns, key=lambda turn: turn[:2])[:most]]
 
 
-def _example(retriever: Retriever, dataset: Dataset, ref: SourceRef, k: int, folder: Path) -> Example:
+def _example(retriever: Retriever, painter: Painter, dataset: Dataset, ref: SourceRef, k: int, out: Path) -> Example:
     layout = dataset.root / str(ref.layout)
     retrieval = retriever.retrieve(layout, k, dataset=dataset.spec)
-    collage = paint(retriever, layout, dataset=dataset.spec, out=folder / f"{ref.name}.png")
+    collage = paint(retriever, layout, dataset=dataset.spec, out=out / "collages" / f"{ref.name}.png")
+    (painted,) = painter.paint(layout, dataset=dataset.spec, out=out / "painted")
     photograph = dataset.decode(ref, dataset.read(ref)).image
-    return Example(ref.name, ref.group, retrieval, collage, photograph)
+    return Example(ref.name, ref.group, retrieval, collage, photograph, painted)
 
 
 def _up_to_date(root: Path, count: int, seed: int, size: tuple[int, int]) -> bool:

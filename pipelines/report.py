@@ -18,6 +18,7 @@ from ..storage.images import Photograph
 from ..storage.outputs import write_outputs
 from ..storage.reader import Reader
 from .collage import Collage
+from .paint import Painted
 from .report_parts import CROP, Html, caption, cell, draw_orderings, draw_patches, figure, joined, swatch, tag
 from .report_pictures import by_source, data_uri, source_colours, with_gaps
 from .report_style import PAGE, STYLE
@@ -35,6 +36,7 @@ class Example:
         retrieval: the k best hits a component.
         collage: painted from the best.
         photograph: `(H, W, 3)` uint8, the ground truth.
+        painted: what the networks made of the layout; None without networks.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Example:
     retrieval: Retrieval
     collage: Collage
     photograph: Photograph
+    painted: Painted | None = None
 
 
 def write_report(reader: Reader, examples: Sequence[Example], path: str | Path, title: str = "zeuxis demo") -> Path:
@@ -63,10 +66,11 @@ def write_report(reader: Reader, examples: Sequence[Example], path: str | Path, 
 def build_report(reader: Reader, examples: Sequence[Example], title: str = "zeuxis demo") -> str:
     """The page as text: every picture inside, nothing fetched, no scripts."""
     body = joined([
-        _headline(reader, len(examples)),
+        _headline(reader, examples),
         tag("h2", "Contact sheet"),
         tag("p", "Hatched: no segment covers these pixels. Scores are mask IoU + context IoU, 2 at most.", cls="note"),
         *(_contact_row(example) for example in examples),
+        *_synthesised(examples),
         tag("h2", "Layout by layout"),
         tag("p", "Which photograph painted what, and the best hits of the largest regions.", cls="note"),
         *(_details(example) for example in examples),
@@ -80,15 +84,16 @@ def build_report(reader: Reader, examples: Sequence[Example], title: str = "zeux
     return PAGE.substitute(title=html.escape(title), style=STYLE, body=body)
 
 
-def _headline(reader: Reader, layouts: int) -> Html:
+def _headline(reader: Reader, examples: Sequence[Example]) -> Html:
     sources = reader.table("sources", columns=["source"]).num_rows
+    made = "photograph" if any(example.painted for example in examples) else "collage"
     return tag(
         "header",
         tag("div", "zeuxis", cls="eyebrow"),
-        tag("h1", "Layout in, collage out"),
+        tag("h1", f"Layout in, {made} out"),
         tag(
             "p",
-            f"For every region of {layouts} layouts that the bank has never seen, the segment of {sources:,} "
+            f"For every region of {len(examples)} layouts that the bank has never seen, the segment of {sources:,} "
             "photographs that fits it best in shape and surroundings is found exactly, scaled into place, and painted "
             "in order of depth. The last column is the photograph each layout really belongs to, which was never used.",
             cls="lead",
@@ -112,6 +117,35 @@ def _contact_row(example: Example) -> Html:
             cls="row",
         ),
         cls="card",
+    )
+
+
+def _synthesised(examples: Sequence[Example]) -> list[Html]:
+    """What the networks made of each layout, step by step; nothing without networks."""
+    shown = [(example, example.painted) for example in examples if example.painted is not None]
+    if not shown:
+        return []
+    network = shown[0][1].report.networks["synthesis"]
+    rows, cols = network["size"]
+    said = (
+        f"Segments are aligned, ordered and composited at the size of the synthesis network, {rows} × {cols}; "
+        f"boundaries are elided; the network, trained for {network['step']:,} steps, makes one picture of all."
+    )
+    return [tag("h2", "Synthesised"), tag("p", said, cls="note"), *(_painted_row(*each) for each in shown)]
+
+
+def _painted_row(example: Example, painted: Painted) -> Html:
+    placed = ", ".join(f"{count} by {name}" for name, count in sorted(painted.report.transforms.items()))
+    facts = f"{len(painted.canvas.placements)} segments placed ({placed}) · {painted.report.share:.1%} from the bank"
+    pictures = (
+        (with_gaps(painted.canvas), "Canvas", "picture missing"),
+        (painted.elided, "As the network sees it", "picture"),
+        (painted.image, "Synthesised", "picture"),
+        (example.photograph, "Ground truth", "picture"),
+    )
+    row = tag("div", *(figure(data_uri(picture), said, cls) for picture, said, cls in pictures), cls="row")
+    return tag(
+        "article", tag("div", tag("h3", example.name), tag("span", facts, cls="note"), cls="head"), row, cls="card"
     )
 
 

@@ -11,6 +11,8 @@ import pytest
 import typer
 from PIL import Image
 
+from tests.pipelines.tiny_models import save_models
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 ABSOLUTE = re.compile(r"(?<![\w.)\]}/:*<-])/(?:home|root|work|tmp|mnt|data|usr|opt|var|srv|etc|Users)\b|\b[A-Z]:\\")
@@ -115,7 +117,7 @@ def test_no_absolute_paths_and_no_package_registries(page):
 
 
 def test_the_python_example_runs(photos, rebuild_bank, tmp_path, monkeypatch):
-    (example,) = (code for language, code in blocks((ROOT / "README.md").read_text()) if language == "python")
+    example, painting = (code for language, code in blocks((ROOT / "README.md").read_text()) if language == "python")
     depth = np.full((48, 64), 2000, np.uint16)
     photos.add("a", "b", "c", depth=depth)
     rebuild_bank(photos.spec, tmp_path / "BANK")
@@ -131,6 +133,9 @@ def test_the_python_example_runs(photos, rebuild_bank, tmp_path, monkeypatch):
     assert len(names["result"]) >= 4
     assert all(component.hits for component in names["result"])
     assert Path("collage.png").is_file()
+    save_models(tmp_path / "MODELS", tmp_path / "BANK", "synthesis", "transform", "ordering")
+    exec(compile(painting, "README.md", "exec"), names)
+    assert names["painted"].image.shape == (96, 128, 3)
 
 
 def test_the_class_file_of_the_docs_is_read(photos):

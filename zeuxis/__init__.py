@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .pipelines.agreement import agreement
     from .pipelines.check import check
     from .pipelines.demo import demo
+    from .pipelines.evaluation.evaluate import evaluate
     from .pipelines.forget import forget
     from .pipelines.generations import collect, generations, rollback
     from .pipelines.info import info, verify
@@ -54,6 +55,7 @@ _HOME = {
     "check": ".pipelines.check",
     "collect": ".pipelines.generations",
     "demo": ".pipelines.demo",
+    "evaluate": ".pipelines.evaluation.evaluate",
     "forget": ".pipelines.forget",
     "generations": ".pipelines.generations",
     "info": ".pipelines.info",
@@ -81,6 +83,7 @@ __all__ = [
     "collage",
     "collect",
     "demo",
+    "evaluate",
     "explain",
     "forget",
     "generations",

@@ -22,7 +22,8 @@ PARTS = ("ingest", "index", "synth", "pipelines", "storage")
 def test_the_public_names_are_these():
     assert sorted(zeuxis.__all__) == [
         *("Bank", "Component", "Explanation", "Hit", "Retrieval", "Similar", "VOID", "ZeuxisError"),
-        *("agreement", "check", "collage", "collect", "demo", "explain", "forget", "generations", "info", "merge_hits"),
+        *("agreement", "check", "collage", "collect", "demo", "evaluate", "explain", "forget", "generations", "info"),
+        "merge_hits",
         *("open", "paint", "rebuild", "repair", "retrieve", "rollback", "scenes", "similar", "train", "verify"),
     ]
     for name in zeuxis.__all__:
