@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ...storage.errors import InputError, sentence
-from ...synth.presets import MULTIPLE, PRESETS, preset
+from ...synth.presets import MULTIPLE, preset
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 VARIANTS = ("no-canvas", "image-space")
@@ -162,11 +162,6 @@ def devices_of(options: TrainOptions) -> tuple[str, int]:
         noun = "GPUs" if kind == "cuda" else "CPU cores"
         raise InputError(sentence("devices", expected=f"at most the {there} {noun} that are here", found=str(number)))
     return kind, number
-
-
-def presets_said() -> str:
-    """The presets' names, for help texts."""
-    return "|".join(PRESETS)
 
 
 def _at_least(name: str, value: Any, least: int) -> None:
