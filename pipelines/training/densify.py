@@ -25,7 +25,7 @@ from ...synth.losses import parsing_loss
 from ...synth.metrics import confusion, parsing
 from ..progress import Progress, silent
 from .options import TrainOptions
-from .sources import BankSources, held_out_split
+from .sources import BankSources, validation_split
 from .task import Batch, Losses, NothingToLearn, Subject, subject_of
 
 N_VALIDATION = 64
@@ -77,7 +77,7 @@ class DensifyTask:
         self.options, self.lr, self.coarsening = options, options.lr, coarsening
         self.subject: Subject = subject_of(reader, options.size)
         self.net_config = DensificationConfig(len(self.subject.classes), options.size, options.width)
-        split = held_out_split(reader)
+        split = validation_split(reader)
         self._channel_of = class_indices(self.subject.classes)
         self.sources = BankSources(reader, options.size, "train", cache=cache, progress=progress)
         self.held_out = BankSources(reader, options.size, split, cache=cache, most=N_VALIDATION, progress=progress)

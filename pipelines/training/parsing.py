@@ -25,7 +25,7 @@ from ...synth.losses import parsing_loss
 from ...synth.metrics import confusion, parsing
 from ..progress import Progress
 from .options import TrainOptions
-from .sources import BankSources, held_out_split
+from .sources import BankSources, validation_split
 from .task import Batch, Losses, NothingToLearn, subject_of
 
 N_VALIDATION = 100
@@ -106,7 +106,7 @@ class ParsingTask:
         self.options, self.seed = options, options.seed + seed_shift
         self.subject = subject_of(reader, options.size)
         self.channel_of = class_indices(self.subject.classes)
-        cache, split = models / "cache", held_out_split(reader)
+        cache, split = models / "cache", validation_split(reader)
         self.sources = BankSources(reader, options.size, "train", cache=cache, progress=progress)
         self.held_out = BankSources(reader, options.size, split, cache=cache, most=N_VALIDATION, progress=progress)
         if not len(self.sources):

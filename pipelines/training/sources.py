@@ -223,8 +223,20 @@ def resized_image(image: Photograph, size: tuple[int, int]) -> Photograph:
 
 
 def held_out_split(reader: Reader) -> str:
-    """The split that no training sees: `test`, else `val`; `train` where the bank has neither."""
-    return next((split for split in ("test", "val") if _labelled(reader, split)), "train")
+    """The split that figures are measured on: `test`, else `val`; `train` where the bank has neither."""
+    return _first_of(reader, "test", "val")
+
+
+def validation_split(reader: Reader) -> str:
+    """The split that a training looks at to choose what it keeps: `val`, else `test`; `train` where there is neither.
+
+    Not the one that figures are measured on, where the bank has both: what is measured must not have chosen.
+    """
+    return _first_of(reader, "val", "test")
+
+
+def _first_of(reader: Reader, *splits: str) -> str:
+    return next((split for split in splits if _labelled(reader, split)), "train")
 
 
 def _labelled(reader: Reader, split: str) -> list[tuple[str, str, _Place]]:

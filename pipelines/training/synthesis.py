@@ -26,7 +26,7 @@ from ..progress import Progress, silent
 from .canvases import CanvasSamples
 from .hits import check_leaving_out
 from .options import TrainOptions
-from .sources import BankSources, held_out_split
+from .sources import BankSources, validation_split
 from .task import Batch, Losses, NothingToLearn, subject_of
 
 NETWORK = "synthesis"
@@ -102,7 +102,7 @@ class SynthesisTask:
             canvas=options.variant != "no-canvas",
             semantic_head=loss.parsing > 0,
         )
-        cache, split = models / "cache", held_out_split(reader)
+        cache, split = models / "cache", validation_split(reader)
         sources = BankSources(reader, options.size, "train", cache=cache, progress=progress)
         held_out = BankSources(reader, options.size, split, cache=cache, most=N_VALIDATION, progress=progress)
         if not len(sources):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from zeuxis.pipelines.training.sources import BankSources, held_out_split
+from zeuxis.pipelines.training.sources import BankSources, held_out_split, validation_split
 from zeuxis.storage.errors import BankError, InputError
 from zeuxis.storage.layouts import find_components, sample_to_frame
 from zeuxis.storage.reader import Reader
@@ -101,7 +101,7 @@ def test_a_cache_that_cannot_be_written_is_told_in_a_sentence(reader, tmp_path):
 
 
 def test_splits_are_kept_apart(reader):
-    assert held_out_split(reader) == "test"
+    assert (held_out_split(reader), validation_split(reader)) == ("test", "val")
     assert BankSources(reader, SIZE, "val").names[0].endswith("/d")
     assert len(BankSources(reader, SIZE, most=2)) == 2
     with pytest.raises(InputError, match="'holdout'"):
