@@ -83,7 +83,9 @@ def learned_fit(
     """Where each piece goes: the network's warp, or what `fit` says where that does not raise the overlap.
 
     The warp starts from the segment at its own place, `identity`. It is kept only where it raises the intersection
-    over union of mask and component, in canvas pixels, over `identity`: the rejection test of the SIMS code.
+    over union of mask and component, in canvas pixels, over what stands without it: the rejection test of the SIMS
+    code, against the better of `identity` and box fit instead of `identity` alone. Against that alone, a network that
+    had seen 20,000 segments lowered the mean overlap on CamVid from the 0.65 of the analytic fit to 0.52.
 
     Args:
         pieces: any number.
@@ -218,9 +220,10 @@ def _proposal(theta: Matrix, window: Window, stay: Matrix) -> Transform | None:
 
 
 def _chosen(piece: Piece, proposal: Transform | None, size: tuple[int, int]) -> Transform:
-    if proposal is not None and overlap(piece, proposal, size) > overlap(piece, identity(piece, size), size):
+    analytic = fit(piece, size)
+    if proposal is not None and overlap(piece, proposal, size) > overlap(piece, analytic, size):
         return proposal
-    return fit(piece, size)
+    return analytic
 
 
 def overlap(piece: Piece, transform: Transform, size: tuple[int, int]) -> float:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ...storage.errors import InputError, sentence
-from ...synth.presets import MULTIPLE, preset
+from ...synth.presets import MULTIPLE, Preset, preset
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 VARIANTS = ("no-canvas", "image-space")
@@ -21,18 +21,26 @@ class Share:
     Attributes:
         steps, batch: times those of the preset.
         lr: learning rate at the narrow widths; full_lr: at full width, where it differs.
+        narrow_rows: of the pictures at the narrow widths, at most, for networks that look at a piece at a time.
     """
 
     steps: float = 1.0
     batch: float = 1.0
     lr: float = 5e-4
     full_lr: float = 1e-4
+    narrow_rows: int | None = None
+
+    def size(self, named: Preset, frame: tuple[int, int]) -> tuple[int, int]:
+        """`(rows, cols)` of the pictures by a preset, in the frame's shape."""
+        if named.width < 1 and self.narrow_rows is not None:
+            named = replace(named, rows=min(named.rows, self.narrow_rows))
+        return named.size(frame)
 
 
 SHARES = {
     "features": Share(steps=1.0, batch=1.0, lr=2e-3, full_lr=3e-4),
-    "transform": Share(steps=1.0, batch=1.0, lr=3e-4, full_lr=1e-5),
-    "ordering": Share(steps=0.5, batch=2.0, lr=3e-4, full_lr=1e-5),
+    "transform": Share(steps=1.7, batch=1.0, lr=1e-3, full_lr=1e-5, narrow_rows=64),
+    "ordering": Share(steps=1.0, batch=0.25, lr=2e-3, full_lr=1e-5, narrow_rows=64),
     "densify": Share(steps=1.0, batch=1.0, lr=1e-3),
     "synthesis": Share(steps=1.0, batch=1.0, lr=1e-3),
     "judge": Share(steps=1.0, batch=1.0, lr=1e-3, full_lr=3e-4),
@@ -105,7 +113,7 @@ def resolved(options: TrainOptions, network: str, frame: tuple[int, int]) -> Tra
         steps=steps,
         batch=options.batch or max(1, round(named.batch * share.batch)),
         lr=options.lr or (share.full_lr if named.width >= 1 else share.lr),
-        size=options.size or named.size(frame),
+        size=options.size or share.size(named, frame),
         validate_every=options.validate_every or (5000 if named.width >= 1 else 250),
     )
 

@@ -1,5 +1,7 @@
 """The transformation network's warp is laid where it says, and kept only where the overlap grows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from zeuxis.synth.fitting import (
     sight,
     window_around,
 )
-from zeuxis.synth.transform import Origin, Piece, Target, fit, identity
+from zeuxis.synth.transform import Origin, Piece, Target, Transform, fit, identity, warp
 from zeuxis.synth.transformation import warped
 
 SIZE, SEEN, N_CLASSES = (60, 80), (96, 128), 3
@@ -37,6 +39,10 @@ def piece_at(box, target_box, rows=24, cols=20):
     pixels = random.integers(0, 256, (rows, cols, 3), np.uint8)
     target = Target(target_box, shape_of(target_box[2] - target_box[0], target_box[3] - target_box[1]))
     return Piece(1, 1, "car", pixels, shape_of(rows, cols), place, target, Origin("a", "test", "a.png"))
+
+
+def as_transform(matrix):
+    return Transform("true", tuple(map(tuple, matrix[:2].tolist())))
 
 
 def window_of(piece):
@@ -68,7 +74,7 @@ def shifted(rows, cols):
 def test_a_network_that_knows_the_true_shift_covers_the_component_whole():
     piece = piece_at((10, 12, 34, 32), (16, 8, 40, 28))
     network = Knowing([theta_of(piece, shifted(6, -4))])
-    (found,) = learned_fit([piece], network, LAYOUT, SIZE, N_CLASSES, SEEN)
+    (found,) = proposed([piece], network, LAYOUT, SIZE, N_CLASSES, SEEN)
     assert found.name == "network"
     assert overlap(piece, found, SIZE) == 1
     assert np.allclose(found.matrix, [[1, 0, 8], [0, 1, 16]], atol=1e-4)
@@ -102,18 +108,28 @@ def test_a_segment_that_is_turned_out_of_the_picture_overlaps_nothing():
     assert found == fit(piece, SIZE)
 
 
-def test_a_warp_that_helps_stays_though_the_box_fit_would_help_more():
+def test_a_warp_is_kept_where_it_beats_the_box_fit_too():
+    piece = piece_at((10, 12, 34, 32), (16, 8, 40, 28))
+    lean = np.array([[1.0, -0.4, 6.0], [0, 1, 5], [0, 0, 1]])
+    leant = warp(piece, as_transform(lean @ as_matrix(identity(piece, SIZE).matrix)), SIZE)
+    piece = replace(piece, target=Target(leant.box, leant.mask))
+    (found,) = learned_fit([piece], Knowing([theta_of(piece, lean)]), LAYOUT, SIZE, N_CLASSES, SEEN)
+    assert found.name == "network"
+    assert overlap(piece, found, SIZE) > 0.95 > overlap(piece, fit(piece, SIZE), SIZE)
+
+
+def test_a_warp_that_helps_goes_where_the_box_fit_helps_more():
     piece = piece_at((10, 12, 34, 32), (16, 8, 40, 28))
     (found,) = learned_fit([piece], Knowing([theta_of(piece, shifted(5, -3))]), LAYOUT, SIZE, N_CLASSES, SEEN)
-    assert found.name == "network"
-    assert overlap(piece, identity(piece, SIZE), SIZE) < overlap(piece, found, SIZE) < 1
+    assert found == fit(piece, SIZE)
+    assert found.name == "box"
 
 
 def test_many_pieces_are_asked_in_batches_and_come_back_in_their_order(monkeypatch):
     monkeypatch.setattr(fitting, "BATCH", 2)
     pieces = [piece_at((10, 12, 34, 32), (10 + n, 12 + n, 34 + n, 32 + n)) for n in range(1, 6)]
     network = Knowing([theta_of(piece, shifted(n, n)) for n, piece in enumerate(pieces, 1)])
-    found = learned_fit(pieces, network, LAYOUT, SIZE, N_CLASSES, SEEN)
+    found = proposed(pieces, network, LAYOUT, SIZE, N_CLASSES, SEEN)
     assert [round(each.matrix[0][2]) for each in found] == [13, 14, 15, 16, 17]
     assert [shapes[0][0] for shapes in network.shapes] == [2, 2, 1]
     assert learned_fit([], network, LAYOUT, SIZE, N_CLASSES) == []
