@@ -135,7 +135,7 @@ CASES = {
         lambda n, size: (n, N_CLASSES),
         lambda logits, n, size: functional.cross_entropy(logits, torch.arange(n)),
         left=0.2,
-        lr=5e-3,
+        lr=2e-3,
     ),
     "discriminator": Case(
         lambda size, width: PatchDiscriminator(DiscriminatorConfig(N_CLASSES, width)),
