@@ -23,9 +23,9 @@ from zeuxis.storage.layouts import areas_and_boxes
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import load_checkpoint
 from zeuxis.synth.encoding import class_indices, resized
-from zeuxis.synth.fitting import learned_fit, overlap, proposed
+from zeuxis.synth.fitting import learned_fit, proposed
 from zeuxis.synth.ordering import class_evidence
-from zeuxis.synth.transform import Piece, Target, fit, identity
+from zeuxis.synth.transform import Piece, Target, fit, identity, overlap
 
 STEPS = {"transform": 2500, "ordering": 1000, "densify": 1500}
 BATCH = {"transform": 8, "ordering": 2, "densify": 8}

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..storage.images import Photograph
 from .encoding import one_hot, to_tensor
-from .transform import Affine, Mask, Piece, Transform, fit, identity, mask_iou, warp
+from .transform import Affine, Mask, Piece, Transform, fit_and_overlap, identity, overlap, warp
 from .transformation import premultiplied
 
 Matrix = npt.NDArray[np.float64]
@@ -220,16 +220,8 @@ def _proposal(theta: Matrix, window: Window, stay: Matrix) -> Transform | None:
 
 
 def _chosen(piece: Piece, proposal: Transform | None, size: tuple[int, int]) -> Transform:
-    analytic = fit(piece, size)
-    if proposal is not None and overlap(piece, proposal, size) > overlap(piece, analytic, size):
-        return proposal
-    return analytic
-
-
-def overlap(piece: Piece, transform: Transform, size: tuple[int, int]) -> float:
-    """Intersection over union of a piece's warped mask and its component, in canvas pixels."""
-    warped = warp(piece, transform, size)
-    return mask_iou(piece, warped.box, warped.mask)
+    analytic, covered = fit_and_overlap(piece, size)
+    return proposal if proposal is not None and overlap(piece, proposal, size) > covered else analytic
 
 
 def _target(piece: Piece, window: Window, seen: tuple[int, int]) -> Tensor:

@@ -111,8 +111,19 @@ def fit(piece: Piece, size: tuple[int, int]) -> Transform:
 
     The rejection test is that of the SIMS code: a warp that does not increase the overlap is discarded.
     """
+    return fit_and_overlap(piece, size)[0]
+
+
+def fit_and_overlap(piece: Piece, size: tuple[int, int]) -> tuple[Transform, float]:
+    """What `fit` says, and how much of the component that covers, as `overlap` says."""
     stay, fitted = identity(piece, size), box_fit(piece)
-    return fitted if _overlap(piece, fitted, size) > _overlap(piece, stay, size) else stay
+    before, after = overlap(piece, stay, size), overlap(piece, fitted, size)
+    return (fitted, after) if after > before else (stay, before)
+
+
+def overlap(piece: Piece, transform: Transform, size: tuple[int, int]) -> float:
+    """Intersection over union of a piece's warped mask and its component, in canvas pixels."""
+    return mask_iou(piece, *warp_mask(piece, transform, size))
 
 
 def warp(piece: Piece, transform: Transform, size: tuple[int, int]) -> Warped:
@@ -165,10 +176,6 @@ def common(a: Box, b: Box) -> tuple[bool, tuple[slice, slice], tuple[slice, slic
     in_a = slice(top - a[0], bottom - a[0]), slice(left - a[1], right - a[1])
     in_b = slice(top - b[0], bottom - b[0]), slice(left - b[1], right - b[1])
     return True, in_a, in_b
-
-
-def _overlap(piece: Piece, transform: Transform, size: tuple[int, int]) -> float:
-    return mask_iou(piece, *warp_mask(piece, transform, size))
 
 
 def _covered(mask: Mask, scale: tuple[float, float], shift: tuple[float, float], box: Box) -> npt.NDArray[np.float64]:

@@ -11,12 +11,11 @@ from zeuxis.synth.fitting import (
     as_matrix,
     learned_fit,
     moved_by,
-    overlap,
     proposed,
     sight,
     window_around,
 )
-from zeuxis.synth.transform import Origin, Piece, Target, Transform, fit, identity, warp
+from zeuxis.synth.transform import Origin, Piece, Target, Transform, fit, identity, overlap, warp
 from zeuxis.synth.transformation import warped
 
 SIZE, SEEN, N_CLASSES = (60, 80), (96, 128), 3

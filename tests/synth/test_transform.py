@@ -13,6 +13,7 @@ from zeuxis.synth.transform import (
     Transform,
     box_fit,
     fit,
+    fit_and_overlap,
     identity,
     mask_iou,
     warp,
@@ -96,10 +97,11 @@ def test_fit_takes_the_larger_overlap_and_identity_when_even(seed):
         top, left, bottom, right = piece.target.box
         wanted[top:bottom, left:right] = piece.target.mask
         overlap[transform.name] = (mask & wanted).sum() / max((mask | wanted).sum(), 1)
-    chosen = fit(piece, size)
+    chosen, covered = fit_and_overlap(piece, size)
+    assert chosen == fit(piece, size)
     assert chosen.name == ("box" if overlap["box"] > overlap["identity"] else "identity")
     warped = warp(piece, chosen, size)
-    assert mask_iou(piece, warped.box, warped.mask) == max(overlap.values())
+    assert covered == mask_iou(piece, warped.box, warped.mask) == max(overlap.values())
 
 
 def test_fit_chooses_either():
