@@ -47,7 +47,7 @@ class PaintReport:
     Attributes:
         seed, variant: which draws; layout: 32 hex digits that stand for the layout.
         transforms: how many pieces were placed by `network`, `box` and `identity`.
-        dropped: pairs of overlapping pieces whose order the painting contradicts.
+        dropped: pairs of overlapping pieces whose order shows on the canvas, and is contradicted there.
         from_layout: names of the layout's classes of which no piece is on the canvas: painted from the layout alone.
         void: classes, or ids that no class has, which the synthesis network does not know and takes for void.
         share: of the image's pixels that the synthesis network saw of the bank, 0..1.

@@ -24,7 +24,7 @@ from ..storage.errors import InputError, LayoutError, SourceError, sentence
 from ..storage.images import Photograph, decode_labels
 from ..storage.layouts import sample_to_frame
 from ..storage.reader import Reader
-from ..synth.canvas import Canvas, Placement, overlaps, paint, place
+from ..synth.canvas import Canvas, Placement, contested, paint, place
 from ..synth.elision import NO_ELISION, Elided, Elision, elide
 from ..synth.encoding import one_hot, resized, to_image, to_tensor
 from ..synth.ordering import Order, back_to_front, class_evidence
@@ -195,8 +195,8 @@ def fitted(
 
 
 def ordered(placements: Sequence[Placement], reader: Reader, how: Orders, model: Model | None, layout: Layout) -> Order:
-    """The order of painting, back to front, and the pairs of overlapping pieces that it contradicts."""
-    statistics, pairs = class_order(reader), overlaps(placements)
+    """The order of painting, back to front, and the pairs it contradicts, of those whose order the canvas shows."""
+    statistics, pairs = class_order(reader), contested(placements, (layout.shape[0], layout.shape[1]))
     ids, boxes = [each.piece.class_id for each in placements], [each.box for each in placements]
     if how == "classes" or model is None:
         evidence = class_evidence(statistics, ids, boxes, pairs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -114,6 +114,16 @@ def overlaps(placements: Sequence[Placement]) -> Iterator[tuple[int, int]]:
             yield a, b
 
 
+def contested(placements: Sequence[Placement], size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Of `overlaps`, the pairs whose order shows: that share a pixel which `paint` protects for no placement."""
+    protected = np.zeros(size, bool)
+    for placed in placements:
+        own, its = _on_own(placed)
+        _window(protected, placed.box)[own][placed.mask[own] & placed.piece.target.mask[its]] = True
+    spilt = [replace(each, mask=each.mask & (_window(protected, each.box) == 0)) for each in placements]
+    return overlaps(spilt)
+
+
 def paint(
     placements: Sequence[Placement],
     size: tuple[int, int],
@@ -142,9 +152,9 @@ def paint(
         _window(provenance, placements[i].box)[placements[i].mask] = i + 1
     if protect:
         for i in order:
-            placed, target = placements[i], placements[i].piece.target
-            _, own, its = common(placed.box, target.box)
-            _window(provenance, placed.box)[own][placed.mask[own] & target.mask[its]] = i + 1
+            placed = placements[i]
+            own, its = _on_own(placed)
+            _window(provenance, placed.box)[own][placed.mask[own] & placed.piece.target.mask[its]] = i + 1
     image = np.zeros((*size, 3), np.uint8)
     for i, placed in enumerate(placements):
         seen = _window(provenance, placed.box) == i + 1
@@ -238,6 +248,12 @@ def load_provenance(out: str | Path) -> Provenance:
             sentence(listed, f"says nothing of index {strange[0]} in {map_path.name}", fix="save the collage again")
         )
     return Provenance(indices, records)
+
+
+def _on_own(placed: Placement) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where a placement's box and its component's meet, in arrays cropped to the one and to the other."""
+    _, own, its = common(placed.box, placed.piece.target.box)
+    return own, its
 
 
 def _window(array: npt.NDArray[np.generic], box: Box) -> npt.NDArray[np.generic]:

@@ -18,13 +18,14 @@ from tests.pipelines.tiny_models import SIZE, make_bank, save_models
 from zeuxis.index.retriever import Retriever
 from zeuxis.pipelines.models import Models
 from zeuxis.pipelines.paint import Painted, Painter
-from zeuxis.pipelines.painting_steps import Stages, synthesised
+from zeuxis.pipelines.painting_steps import Stages, composed, elided, placed, synthesised
 from zeuxis.storage.classes import VOID, SemanticClass
 from zeuxis.storage.errors import InputError, LayoutError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.canvas import load_provenance
 from zeuxis.synth.elision import Elided, Elision
-from zeuxis.synth.transform import Piece, Transform, identity
+from zeuxis.synth.ordering import Order
+from zeuxis.synth.transform import Piece, Transform, fit, identity
 
 OFF = Stages("analytic", "classes", elision=False, coherent=False, synthesis=False)
 
@@ -189,6 +190,18 @@ def test_how_segments_are_ordered(painter: Painter, reader: Reader, bank: Path, 
     save_models(tmp_path, bank, "ordering", size=(32, 32))  # small ones are quicker
     image = the(Painter(reader, Retriever(reader), tmp_path).paint(layout_of(1)))
     assert image.report.networks["ordering"]["size"] == [32, 32]
+
+
+def test_the_order_decides_what_the_canvas_shows_and_nothing_that_the_network_sees(painter: Painter, reader: Reader):
+    pieces = [each.piece for each in the(painter.paint(layout_of(1), stages=OFF)).canvas.placements]
+    enlarged = [Transform("enlarged", tuple(tuple(1.5 * value for value in row) for row in fit(each, SIZE).matrix))
+                for each in pieces]  # fmt: skip
+    placements, orders = placed(pieces, enlarged, SIZE), (range(len(pieces)), range(len(pieces))[::-1])
+    one, other = (composed(placements, SIZE, Order(list(order), [])) for order in orders)
+    assert not np.array_equal(one.image, other.image)
+    seen = [elided(each, reader, Elision(), np.random.default_rng(0)) for each in (one, other)]
+    assert all(map(np.array_equal, *seen))
+    assert seen[0].valid.any()
 
 
 def test_boundaries_are_elided_as_in_training(reader: Reader, bank: Path, tmp_path: Path):

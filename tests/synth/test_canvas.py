@@ -14,6 +14,7 @@ from zeuxis.storage.layouts import areas_and_boxes, find_components
 from zeuxis.synth.canvas import (
     check_writable,
     compose,
+    contested,
     load_provenance,
     overlaps,
     paint,
@@ -114,6 +115,21 @@ def test_overlaps_are_the_pairs_that_share_a_pixel():
     expected = [(a, b) for a, b in pairs if (whole[a] & whole[b]).any()]
     assert expected
     assert list(overlaps(placements)) == expected
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_contested_are_the_pairs_whose_order_shows(seed):
+    pieces, size = scene(seed)
+    placements = [place(p, fit(p, size), size) for p in pieces]
+    everything, showing = range(len(pieces)), set()
+    for a, b in itertools.combinations(everything, 2):
+        rest = [i for i in everything if i not in (a, b)]  # of these two, one ends up in front of all others
+        one, other = (paint(placements, size, [*rest, *both]).provenance for both in ((a, b), (b, a)))
+        if (one != other).any():
+            showing.add((a, b))
+    found = list(contested(placements, size))
+    assert set(found) == showing
+    assert set(found) < set(overlaps(placements))
 
 
 def test_segments_that_interlock_without_a_shared_pixel_do_not_overlap():
