@@ -43,7 +43,8 @@ def network_evidence(
 
     The network sees the layout and the two components that the pieces cover, not the pieces' warped masks: the
     question is which of the two is nearer in the scene that the layout shows, and it was trained on just such pairs.
-    Pairs of one class, of classes it does not know, and those it is not sure of follow `class_evidence`.
+    Pairs of one class, of classes it does not know, of components of which nothing is left at its size, and those it
+    is not sure of follow `class_evidence`.
 
     Args:
         network: in evaluation mode.
@@ -60,11 +61,10 @@ def network_evidence(
     pairs = list(overlaps)
     class_ids = [placed.piece.class_id for placed in placements]
     n_classes = int(channel_of[-1])
-    asked = [
-        number
-        for number, (a, b) in enumerate(pairs)
-        if class_ids[a] != class_ids[b] and max(channel_of[class_ids[a]], channel_of[class_ids[b]]) < n_classes
+    seen = [
+        bool(channel_of[placed.piece.class_id] < n_classes and placed.piece.target.mask.any()) for placed in placements
     ]
+    asked = [n for n, (a, b) in enumerate(pairs) if class_ids[a] != class_ids[b] and seen[a] and seen[b]]
     found = class_evidence(statistics, class_ids, [placed.box for placed in placements], pairs)
     for start in range(0, len(asked), BATCH):
         some = [pairs[number] for number in asked[start : start + BATCH]]

@@ -1,5 +1,7 @@
 """The ordering network decides between overlapping pieces where it is sure, statistics where it is not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -76,6 +78,15 @@ def test_pairs_of_one_class_or_of_a_class_it_does_not_know_are_not_asked():
     overlaps = [(0, 1), (0, 2)]
     found = evidence(network, placements, overlaps, SKY_BEHIND)
     assert found == class_evidence(SKY_BEHIND, [6, 6, 77], [each.box for each in placements], overlaps)
+    assert network.pairs == []
+
+
+def test_a_component_of_which_nothing_is_left_at_its_size_is_not_asked_about():
+    gone = placed(6, (8, 8, 24, 24))
+    gone = replace(gone, piece=replace(gone.piece, target=Target((0, 0, 32, 32), np.zeros(SIZE, bool))))
+    placements, network = [placed(4, (0, 0, 16, 32)), gone], Saying(9.0, -9.0, 9.0)
+    found = evidence(network, placements, [(0, 1)], SKY_BEHIND)
+    assert found == class_evidence(SKY_BEHIND, [4, 6], [each.box for each in placements], [(0, 1)])
     assert network.pairs == []
 
 
