@@ -175,7 +175,8 @@ class Reader:
 
     def row(self, table: str, shard: int, row: int) -> dict[str, Any]:
         """One row of a shard's table by its number, as its search columns count it."""
-        return self.rows(table, shard, [row])[0]
+        found: list[dict[str, Any]] = self._whole_table(table, shard).slice(row, 1).to_pylist()
+        return found[0]
 
     def rows(self, table: str, shard: int, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Rows of a shard's table by their numbers, as its search columns count them."""
