@@ -50,7 +50,7 @@ class PaintReport:
         dropped: pairs of overlapping pieces whose order shows on the canvas, and is contradicted there.
         from_layout: names of the layout's classes of which no piece is on the canvas: painted from the layout alone.
         void: classes, or ids that no class has, which the synthesis network does not know and takes for void.
-        share: of the image's pixels that the synthesis network saw of the bank, 0..1.
+        share: of the image's pixels that the synthesis network saw of the bank, 0..1; 0 for one that sees no canvas.
         networks: which were used: file, steps of training, size, features of the loss.
         warnings: what the user should know, one sentence each.
         seconds: what the steps took that this variant shares with the others of its layout, or had for itself.
@@ -252,8 +252,9 @@ class _Run:
     def prepared(self, layout: LayoutLike | None) -> list[Prepared]:
         """Every step but the last, for each variant of a layout."""
         wish, clock, digest = self.wish, Clock(), b""
+        unknown: tuple[int, ...] = ()
         if dense := self.helpers["densify"]:
-            coarse = self._ids(layout)
+            coarse, unknown = self._ids(layout)
             digest = digest_of(coarse)
             with clock("densify"):
                 layout = steps.dense(coarse, dense)
@@ -263,18 +264,19 @@ class _Run:
         with clock("coherent"):
             together = steps.coherently(retrieval, wish.k, wish.stages.coherent, self.retriever.lights)
         shown = resized(retrieval.layout, self.model.size)
-        asked = _Asked(digest or digest_of(retrieval.layout), retrieval, together, shown, strange)
+        asked = _Asked(digest or digest_of(retrieval.layout), retrieval, together, shown, (*unknown, *strange))
         return [self._variant(asked, variant, Clock(dict(clock.seconds))) for variant in range(wish.variants)]
 
-    def _ids(self, layout: LayoutLike | None) -> Layout:
-        """A coarse layout in the bank's ids; ids that no class has are void, which is filled anyway."""
+    def _ids(self, layout: LayoutLike | None) -> tuple[Layout, tuple[int, ...]]:
+        """A coarse layout in the bank's ids, and the ids in it that no class has, which are filled as void is."""
         source = self.wish.options.get("source")
         if layout is None and source is not None:
-            return self.reader.layout(source)
+            return self.reader.layout(source), ()
         if layout is None:
             raise LayoutError(sentence("layout", expected="a layout, or the name of a source", found="neither"))
         cleaned = steps.without_unknown(layout, self.reader, self.wish.dataset)
-        return as_layout(cleaned.layout if cleaned else layout, self.reader, self.wish.dataset)
+        known, unknown = (cleaned.layout, cleaned.unknown) if cleaned else (layout, ())
+        return as_layout(known, self.reader, self.wish.dataset), unknown
 
     def _variant(self, asked: _Asked, variant: int, clock: Clock) -> Prepared:
         wish, stages, size = self.wish, self.wish.stages, self.model.size
@@ -323,7 +325,7 @@ class _Run:
             dropped=len(canvas.dropped),
             from_layout=alone,
             void=(*void, *(f"id {id}" for id in asked.strange)),
-            share=float(elided.valid.mean()),
+            share=float(elided.valid.mean()) if self.model.card.config.get("canvas", True) else 0.0,
             networks={name: _identity(used) for name, used in used.items() if used is not None},
             warnings=(*asked.together.warnings, *self._warnings(alone, void, asked.strange)),
             seconds=dict(clock.seconds),

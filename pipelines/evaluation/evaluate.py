@@ -195,7 +195,7 @@ def _painted(painter: Painter, system: System, sources: BankSources, seed: int) 
         scores = [component.hits[0].score for component in first.retrieval if component.hits]
         finished = [system.finish(each) for each in made]
         yield Sample(
-            finished[0], finished if variants > 1 else [], first.report.share, float(np.mean(scores or [0.0])),
+            finished[0], finished if variants > 1 else [], system.share(first), float(np.mean(scores or [0.0])),
             sum(first.report.seconds.values()), dict(first.report.transforms),
         )  # fmt: skip
 

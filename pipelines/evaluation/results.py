@@ -24,7 +24,7 @@ class Figures:
         kid: times 1,000, with its 95 % interval; 0 is real. fid: None where there are too few pictures.
         spectrum: mean distance of log power spectra to real ones, in decades.
         ssim: likeness to the very photograph the layout came from, on labelled pixels.
-        bank_share: of the pixels, what the network saw of the bank.
+        bank_share: of the pixels, what the network saw of the bank, or a collage shows of it.
         score: mean of the chosen segments' scores, 0..2.
         diversity: mean distance, in the judge's features, between variants of a layout; None where it was not asked.
         seconds: an image, everything but loading.

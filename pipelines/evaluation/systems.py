@@ -28,6 +28,7 @@ class System:
         stages: how the painter goes about it.
         needs: files of networks without which it is left out.
         finish: what becomes of a painted layout; default its image.
+        share: of the picture's pixels that are the bank's; default what the synthesis network saw of it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class System:
     stages: Stages
     needs: tuple[str, ...] = ()
     finish: Callable[[Painted], Photograph] = lambda painted: painted.image
+    share: Callable[[Painted], float] = lambda painted: painted.report.share
 
 
 def inpainted(painted: Painted) -> Photograph:
@@ -49,20 +51,29 @@ def collage(painted: Painted) -> Photograph:
     return painted.canvas.image
 
 
+def covered(painted: Painted) -> float:
+    """The share of a collage that its segments cover, where they spill over their components too."""
+    return float(painted.canvas.valid.mean())
+
+
 _COLLAGE = Stages(transform="analytic", order="classes", elision=False, coherent=False, synthesis=False)
 _COHERENT = replace(_COLLAGE, coherent=True)
+_ORDERED = replace(_COHERENT, order="network")
 _SIMS = ("synthesis",)
 
+# the order is compared on collages: the synthesis network sees nothing that depends on it
 SYSTEMS = (
-    System("collage", "the best segment a region, fitted and composited", _COLLAGE, finish=collage),
-    System("collage, inpainted", "its holes filled by Telea's method", _COLLAGE, finish=inpainted),
-    System("collage, coherent", "segments chosen jointly, holes filled", _COHERENT, finish=inpainted),
+    System("collage", "the best segment a region, fitted and composited", _COLLAGE, (), collage, covered),
+    System("collage, inpainted", "its holes filled by Telea's method", _COLLAGE, (), inpainted, covered),
+    System("collage, coherent", "segments chosen jointly, holes filled", _COHERENT, (), inpainted, covered),
+    System(
+        "collage, network's order", "the same, by the ordering network", _ORDERED, ("ordering",), inpainted, covered
+    ),
     System("no canvas", "the decoder from the layout alone (CRN-shaped)", Stages(synthesis=NO_CANVAS), (NO_CANVAS,)),
     System("image-space loss", "trained on pixels alone", Stages(synthesis=IMAGE_SPACE), (IMAGE_SPACE,)),
     System("SIMS", "the whole pipeline", Stages(), _SIMS),
     System("SIMS, best alone", "each region's best segment, no joint choice", Stages(coherent=False), _SIMS),
     System("SIMS, analytic fit", "no transformation network", Stages(transform="analytic"), (*_SIMS, "transform")),
-    System("SIMS, class order", "no ordering network", Stages(order="classes"), (*_SIMS, "ordering")),
     System("SIMS, no elision", "boundaries left as they are", Stages(elision=False), _SIMS),
 )
 WHOLE = "SIMS"

@@ -236,6 +236,13 @@ def test_another_synthesis_network_may_be_named(painter: Painter, models: Path, 
         painter.paint(layout_of(1), stages=Stages(synthesis="none"))
 
 
+def test_a_network_that_sees_no_canvas_has_nothing_of_the_bank(reader: Reader, bank: Path, tmp_path: Path):
+    blind = Painter(reader, Retriever(reader), save_models(tmp_path, bank, "synthesis", canvas=False))
+    image = the(blind.paint(layout_of(1)))
+    assert image.report.share == 0
+    assert image.valid.any()
+
+
 def test_the_network_sees_layout_canvas_and_validity(reader: Reader, models: Path):
     class Seeing(nn.Module):
         def __init__(self) -> None:
@@ -363,6 +370,10 @@ def test_a_coarse_layout_is_made_dense_first(painter: Painter, reader: Reader, b
     assert (image.layout != VOID).all()
     assert "densify" in image.report.networks
     assert image.report.layout == the(painter.paint(layout)).report.layout
+    layout[:5] = 77
+    strange = the(painter.paint(layout, densify=True)).report
+    assert strange.void == ("id 77",)
+    assert any("ids 77" in warning for warning in strange.warnings)
     alone = Painter(reader, Retriever(reader), save_models(tmp_path, bank, "synthesis"))
     with pytest.raises(InputError, match="densify"):
         alone.paint(layout, densify=True)

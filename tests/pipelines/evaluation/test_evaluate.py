@@ -74,6 +74,8 @@ def test_switches_switch(found: Evaluation):
     pictures = {each.name: np.stack(each.pictures) for each in found.systems}
     assert (pictures["collage, inpainted"] > 0).any(axis=3).mean() > (pictures["collage"] > 0).any(axis=3).mean()
     assert not np.array_equal(pictures["SIMS, no elision"], pictures[WHOLE])
+    shown, share = (pictures["collage"] > 0).any(axis=3).mean(), found.system("collage").figures[0].bank_share
+    assert share == pytest.approx(shown, abs=1e-3), "all that it shows is the bank's, what was elided elsewhere too"
     assert np.array_equal(pictures["no canvas"], pictures[WHOLE]), "here a copy of the whole network"
     for name in ("SIMS, analytic fit", "collage"):
         assert set(found.system(name).figures[0].transforms) <= {"box", "identity"}
