@@ -104,21 +104,21 @@ class Densifier(Protocol):
         ...
 
 
-def densified(network: Densifier, layouts: Indices, n_classes: int, *, keep: bool = False) -> Indices:
+def densified(network: Densifier, layouts: Indices, n_classes: int) -> Indices:
     """Coarse layouts made dense: `(N, H, W)` or `(H, W)` channel numbers to the same shape, without void.
+
+    The network draws the whole layout anew, as the paper has it: the outlines of a coarse layout are not to be trusted.
 
     Args:
         network: in evaluation mode, at the size it was trained at.
         layouts: void is `n_classes`.
         n_classes: C.
-        keep: pixels that have a class keep it, and only void is filled. By default the network draws the whole layout
-            anew, as the paper has it: the outlines of a coarse layout are not to be trusted either.
     """
     batch = layouts.reshape(-1, *layouts.shape[-2:])
     with torch.inference_mode():
         logits = network(one_hot(torch.from_numpy(batch).to(device_of(network)), n_classes))
     dense: Indices = logits.argmax(dim=1).cpu().numpy().reshape(layouts.shape)
-    return np.where(layouts < n_classes, layouts, dense) if keep else dense
+    return dense
 
 
 def _around(box: Sequence[int], size: Sequence[int], settings: Coarsening) -> tuple[slice, slice]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .transform import Affine
 from .trunk import Trunk
 
 LEVELS = 5
@@ -82,30 +80,6 @@ def warped(image: Tensor, theta: Tensor) -> Tensor:
     """
     grid = functional.affine_grid(theta, list(image.shape), align_corners=False)
     return functional.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-
-
-def to_matrix(theta: Tensor, size: tuple[int, int]) -> Affine:
-    """The warp of one `(2, 3)` theta in pixels: (x, y, 1) in the picture to (x, y) where `warped` puts it.
-
-    Coordinates are continuous, those of `transform.warp`. `size` is `(rows, cols)` of the picture.
-
-    Raises:
-        numpy.linalg.LinAlgError: theta flattens the picture, so that nothing maps back.
-    """
-    rows, cols = size
-    to_pixels = np.array([[cols / 2, 0, cols / 2], [0, rows / 2, rows / 2], [0, 0, 1]])
-    backward = np.vstack([theta.detach().double().cpu().numpy(), [0, 0, 1]])
-    forward = to_pixels @ np.linalg.inv(backward) @ np.linalg.inv(to_pixels)
-    (a, b, x), (c, d, y) = forward[:2].tolist()
-    return (a, b, x), (c, d, y)
-
-
-def to_theta(matrix: Affine, size: tuple[int, int]) -> Tensor:
-    """The `(2, 3)` float32 theta of a warp in pixels: the inverse of `to_matrix`."""
-    rows, cols = size
-    to_pixels = np.array([[cols / 2, 0, cols / 2], [0, rows / 2, rows / 2], [0, 0, 1]])
-    backward = np.linalg.inv(to_pixels) @ np.linalg.inv(np.vstack([matrix, [0, 0, 1]])) @ to_pixels
-    return torch.from_numpy(backward[:2]).float()
 
 
 def _coordinates(image: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from ...synth.fitting import (
     sight,
     window_around,
 )
-from ...synth.misalignment import LEAST_SHARE, Misalignment, cropped, drawn
+from ...synth.misalignment import Misalignment, cropped, drawn
 from ...synth.transform import Origin, Piece, Target, identity
 from ...synth.transformation import TransformationConfig, TransformationNetwork, warped
 from ..progress import Progress, silent
@@ -174,7 +174,7 @@ def moved_item(
     stay = as_matrix(identity(piece, size).matrix)
     place = box_of(stay, (0, 0, *piece.mask.shape))
     moved = as_matrix(drawn(place, settings, random))
-    left = _cropped(piece, settings, random)
+    left = replace(piece, mask=cropped(piece.mask, settings, random))
     window = window_around(piece.target.box)
     seen = sight(left, moved @ stay, layout, window, size, n_classes)
     unit = window.to_unit()
@@ -328,12 +328,6 @@ def make_task(reader: Reader, models: Path, options: TrainOptions, progress: Pro
         NothingToLearn: the bank has no segments of its training split.
     """
     return TransformTask(reader, options, models / "cache", progress)
-
-
-def _cropped(piece: Piece, settings: Misalignment, random: np.random.Generator) -> Piece:
-    """The piece without strips at its sides, where enough of it is left."""
-    mask = cropped(piece.mask, (0, 0, *piece.mask.shape), settings, random)
-    return replace(piece, mask=mask) if mask.sum() >= LEAST_SHARE * piece.mask.sum() else piece
 
 
 def _tight(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:

@@ -19,6 +19,7 @@ from zeuxis.synth.densification import DensificationConfig, DensificationNetwork
 from zeuxis.synth.discriminator import DiscriminatorConfig, PatchDiscriminator
 from zeuxis.synth.encoding import one_hot
 from zeuxis.synth.features import LAYERS, Features, FeaturesConfig, ParsingConfig, ParsingNetwork
+from zeuxis.synth.fitting import Window, as_affine, moved_by
 from zeuxis.synth.judge import JudgeConfig, JudgeNetwork
 from zeuxis.synth.layers import n_parameters
 from zeuxis.synth.losses import hinge_discriminator, parsing_loss
@@ -30,8 +31,6 @@ from zeuxis.synth.transformation import (
     TransformationConfig,
     TransformationNetwork,
     premultiplied,
-    to_matrix,
-    to_theta,
     warped,
 )
 
@@ -333,6 +332,11 @@ def test_without_a_semantic_head_there_are_no_logits():
     assert SynthesisNetwork(config)(*synthesis_inputs(1, SIZE))[1] is None
 
 
+def matrix_of(theta, size):
+    """The warp of a theta of the whole picture, in pixels."""
+    return as_affine(moved_by(theta.double().numpy(), Window(0, 0, *size)))
+
+
 def test_an_untrained_transformation_leaves_segments_in_place():
     network = made("transformation")
     inputs = CASES["transformation"].inputs(2, SIZE)
@@ -340,7 +344,7 @@ def test_an_untrained_transformation_leaves_segments_in_place():
         theta = network(*inputs)
     assert torch.equal(theta, torch.eye(2, 3).expand(2, 2, 3))
     torch.testing.assert_close(warped(inputs[0], theta), inputs[0], rtol=0, atol=1e-4)
-    assert to_matrix(theta[0], SIZE) == ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+    assert matrix_of(theta[0], SIZE) == ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 
 
 def test_theta_reads_where_affine_grid_says():
@@ -348,10 +352,10 @@ def test_theta_reads_where_affine_grid_says():
     right = torch.tensor([[[1.0, 0, 4 / 16 * 2], [0, 1, 0]]])  # each pixel reads 4 columns to its right
     torch.testing.assert_close(warped(image, right)[..., :12], image[..., 4:], rtol=0, atol=1e-4)
     assert warped(image, right)[..., 12:].abs().max() < 1e-4
-    matrix = to_matrix(right[0], (8, 16))
+    matrix = matrix_of(right[0], (8, 16))
     np.testing.assert_allclose(matrix, ((1, 0, -4), (0, 1, 0)), atol=1e-6)
     twice = torch.tensor([[[0.5, 0, 0], [0, 0.5, 0]]])  # reads the middle half: enlarges twice about the centre
-    np.testing.assert_allclose(to_matrix(twice[0], (8, 16)), ((2, 0, -8), (0, 2, -4)), atol=1e-6)
+    np.testing.assert_allclose(matrix_of(twice[0], (8, 16)), ((2, 0, -8), (0, 2, -4)), atol=1e-6)
 
 
 def test_matrix_and_theta_warp_alike():
@@ -359,13 +363,12 @@ def test_matrix_and_theta_warp_alike():
     theta = torch.tensor([[0.8, 0.15, -0.1], [-0.2, 0.9, 0.15]])
     image = images(1, (rows, cols))
     found = warped(image, theta[None])[0].permute(1, 2, 0).numpy()
-    matrix = np.array(to_matrix(theta, (rows, cols)))
+    matrix = np.array(matrix_of(theta, (rows, cols)))
     centred = matrix.copy()
     centred[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV puts whole coordinates at pixel centres
     picture = image[0].permute(1, 2, 0).numpy()
     wanted = cv2.warpAffine(picture, centred, (cols, rows), flags=cv2.INTER_LINEAR)
     assert np.abs(found - wanted)[2:-2, 2:-2].max() < 0.05  # OpenCV rounds to 1/32 pixel
-    torch.testing.assert_close(to_theta(to_matrix(theta, (rows, cols)), (rows, cols)), theta)
 
 
 def test_a_piece_warped_by_the_matrix_lands_where_the_network_put_it():
@@ -377,7 +380,7 @@ def test_a_piece_warped_by_the_matrix_lands_where_the_network_put_it():
     target = Target((0, 0, rows, cols), mask)
     origin = Origin("a", "scenes", "a.png")
     piece = Piece(1, 0, "car", np.zeros((rows, cols, 3), np.uint8), mask, (0.0, 0.0, 1.0, 1.0), target, origin)
-    box, _, found = warp(piece, Transform("network", to_matrix(theta, (rows, cols))), (rows, cols))
+    box, _, found = warp(piece, Transform("network", matrix_of(theta, (rows, cols))), (rows, cols))
     whole = np.zeros((rows, cols), bool)
     whole[box[0] : box[2], box[1] : box[3]] = found
     assert (whole & covered).sum() / (whole | covered).sum() > 0.97
