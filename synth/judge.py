@@ -54,8 +54,13 @@ class JudgeNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """`(N, 3, H, W)` in [-1, 1] to `(N, C, H, W)` logits."""
-        logits = self.to_logits(self._cells(images))
-        return functional.interpolate(logits, images.shape[-2:], mode="bilinear", align_corners=False)
+        return self.judged(images)[0]
+
+    def judged(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` and `features` return, computed together."""
+        cells = self._cells(images)
+        logits = functional.interpolate(self.to_logits(cells), images.shape[-2:], mode="bilinear", align_corners=False)
+        return logits, cells.mean((2, 3))
 
     def features(self, images: Tensor) -> Tensor:
         """`(N, 3, H, W)` in [-1, 1] to `(N, feature_size)`: what the logits are read from, averaged over pixels."""

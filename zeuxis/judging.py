@@ -49,11 +49,11 @@ def evaluate(
 
     if not models:
         raise InputError(sentence("--models", "none was named", fix="give a folder of trained networks"))
-    wanted = [*(system or []), *(study or [])] if system else []
     with progress_bar("pictures") as progress:
         found = evaluate(
-            open(bank).path, models, out, split=split, layouts=layouts, seed=seed, systems=wanted, progress=progress
-        )
+            open(bank).path, models, out, split=split, layouts=layouts, seed=seed, systems=system or (),
+            needed=study or (), progress=progress,
+        )  # fmt: skip
     show(rendered(found))
     for said in found.left_out:
         typer.echo(said, err=True)

@@ -47,6 +47,8 @@ from .report import build_report, spectra_figure, table_of
 from .results import Evaluation, Figures, Judged
 from .systems import WHOLE, System, available
 
+REAL = "real"
+"""What photographs are called among the systems."""
 LAYOUTS = 200
 """Held-out layouts that are painted, at most."""
 VARIANTS = 3
@@ -64,6 +66,7 @@ def evaluate(
     layouts: int = LAYOUTS,
     seed: int = 0,
     systems: Sequence[str] = (),
+    needed: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Evaluation:
     """Measures every system for which there are networks, and writes table, spectra, pictures and a page to look at.
@@ -74,7 +77,7 @@ def evaluate(
         out: folder for `report.html`, `evaluation.json`, `spectra.png` and `pictures/`.
         split: whose layouts; default `test`, else `val`.
         layouts: how many, at most, evenly spaced; seed: of all draws.
-        systems: names of those to measure; default all.
+        systems: names of those to measure; default all. needed: those that must be among them, `real` too.
         progress: told of every layout.
 
     Raises:
@@ -86,7 +89,7 @@ def evaluate(
     judge = Judge(Models(folders[0], reader).load("judge"))
     size = Models(folders[0], reader).load("synthesis").size
     held = _held_out(reader, size, split, layouts)
-    plan, left_out = _plan(folders, reader, systems)
+    plan, left_out = _plan(folders, reader, systems, needed)
     truth = Truth.of(held, judge)
     retriever = Retriever(reader)
     steps = _Counted(progress, sum(len(fit) for _, fit in plan) * len(held))
@@ -147,8 +150,9 @@ class Judge:
         with torch.inference_mode():
             for start in range(0, len(images), JUDGED_AT_ONCE):
                 batch = torch.stack([to_tensor(image) for image in images[start : start + JUDGED_AT_ONCE]]).to(device)
-                read.append(self.model.network(batch).argmax(dim=1).cpu().numpy())
-                features.append(self.model.network.features(batch).float().cpu().numpy())  # type: ignore[operator]
+                logits, found = self.model.network.judged(batch)  # type: ignore[operator]
+                read.append(logits.argmax(dim=1).cpu().numpy())
+                features.append(found.float().cpu().numpy())
         return np.concatenate(read), np.concatenate(features)
 
 
@@ -225,7 +229,7 @@ def _real(truth: Truth, judge: Judge) -> Judged:
     """The photographs themselves; their KID is that of one half to the other, what chance alone gives."""
     found = parsing(confusion(truth.indices, truth.read, judge.n_classes))
     figures = Figures(*found, kid(truth.features[::2], truth.features[1::2]), None, 0.0, 1.0)
-    return Judged("real", "the photographs the layouts came from", [figures], truth.photographs, truth.spectrum)
+    return Judged(REAL, "the photographs the layouts came from", [figures], truth.photographs, truth.spectrum)
 
 
 def _held_out(reader: Reader, size: tuple[int, int], split: str | None, layouts: int) -> BankSources:
@@ -246,12 +250,13 @@ def _held_out(reader: Reader, size: tuple[int, int], split: str | None, layouts:
 
 
 def _plan(
-    folders: Sequence[str | Path], reader: Reader, wanted: Sequence[str]
+    folders: Sequence[str | Path], reader: Reader, wanted: Sequence[str], needed: Sequence[str]
 ) -> tuple[list[tuple[System, list[str | Path]]], list[str]]:
     """Each system with the folders to measure it with: one where it needs no network, else all that have them."""
     first, left_out = available(Models(folders[0], reader))
-    if strange := sorted(set(wanted) - {system.name for system in first}):
-        known = ", ".join(system.name for system in first)
+    wanted, names = [*wanted, *needed] if wanted else [], [REAL, *(system.name for system in first)]
+    if strange := sorted({*wanted, *needed} - set(names)):
+        known = ", ".join(names)
         raise InputError(sentence("systems", expected=f"some of {known}", found=", ".join(strange)))
     plan = []
     for system in first:

@@ -409,6 +409,9 @@ def test_the_judge_tells_how_many_features_it_has():
     judge = made("judge")
     with torch.no_grad():
         assert judge.features(images(2, SIZE)).shape == (2, judge.feature_size)
+        logits, features = judge.judged(images(2, SIZE))
+        assert torch.equal(logits, judge(images(2, SIZE)))
+        assert torch.equal(features, judge.features(images(2, SIZE)))
     assert judge.feature_size == 64
     with torch.device("meta"):
         assert JudgeNetwork(JudgeConfig(N_CLASSES, 1.0)).feature_size == 256

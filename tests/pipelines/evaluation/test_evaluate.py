@@ -153,8 +153,9 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(
     out = tmp_path / "out"
     with pytest.raises(InputError, match="no such file"):
         evaluate(bank, save_models(tmp_path / "no judge", bank, "synthesis"), out)
-    with pytest.raises(InputError, match="systems: expected some of collage"):
-        evaluate(bank, models, out, systems=["SIMS", "PIX"])
+    for wrong in ({"systems": ["SIMS", "PIX"]}, {"needed": ["SIMS", "PIX"]}, {"systems": ["SIMS"], "needed": ["PIX"]}):
+        with pytest.raises(InputError, match=r"systems: expected some of real, collage.*found PIX"):
+            evaluate(bank, models, out, **wrong)
     with pytest.raises(InputError, match="at least 2"):
         evaluate(bank, models, out, layouts=1)
     with pytest.raises(InputError, match="at least 2 labelled sources in val, found 0"):
