@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..storage.manifest import generations, load_current
 from ..storage.reader import Reader
 from .collage import paint
 from .demo_models import MODELS
+from .models import Models
 from .paint import Painter
 from .progress import Progress, silent
 from .rebuild import rebuild
@@ -76,7 +78,7 @@ def demo(
     reader = Reader(bank)
     chosen = held_out(dataset.sources(), layouts)
     retriever = Retriever(reader)
-    painter = Painter(reader, retriever, MODELS)
+    painter = _painter(reader, retriever)
     examples = []
     for done, ref in enumerate(chosen):
         progress(done, len(chosen), "painting")
@@ -101,11 +103,23 @@ def held_out(sources: Sequence[SourceRef], most: int) -> list[SourceRef]:
     return [ref for _, _, ref in sorted(turns, key=lambda turn: turn[:2])[:most]]
 
 
-def _example(retriever: Retriever, painter: Painter, dataset: Dataset, ref: SourceRef, k: int, out: Path) -> Example:
+def _painter(reader: Reader, retriever: Retriever) -> Painter | None:
+    """The networks that come with the package; none, and a warning, for scenes of another shape than theirs."""
+    try:
+        Models(MODELS, reader).load("synthesis")
+    except InputError as error:
+        warnings.warn(f"the demo ends in collages: {error}", stacklevel=3)
+        return None
+    return Painter(reader, retriever, MODELS)
+
+
+def _example(
+    retriever: Retriever, painter: Painter | None, dataset: Dataset, ref: SourceRef, k: int, out: Path
+) -> Example:
     layout = dataset.root / str(ref.layout)
     retrieval = retriever.retrieve(layout, k, dataset=dataset.spec)
     collage = paint(retriever, layout, dataset=dataset.spec, out=out / "collages" / f"{ref.name}.png")
-    (painted,) = painter.paint(layout, dataset=dataset.spec, out=out / "painted")
+    painted = painter.paint(layout, dataset=dataset.spec, out=out / "painted")[0] if painter else None
     photograph = dataset.decode(ref, dataset.read(ref)).image
     return Example(ref.name, ref.group, retrieval, collage, photograph, painted)
 
