@@ -26,7 +26,7 @@ from ...synth.metrics import confusion, parsing
 from ..progress import Progress, silent
 from .options import TrainOptions
 from .sources import BankSources, validation_split
-from .task import Batch, Losses, NothingToLearn, Subject, subject_of
+from .task import Batch, Losses, NothingToLearn, Subject, palette_of, subject_of
 
 N_VALIDATION = 64
 """Held-out layouts that are validated on, at most."""
@@ -126,9 +126,7 @@ class DensifyTask:
 
     def grid(self, net: nn.Module) -> Photograph:
         """A row a layout: coarse, as the network makes it dense, dense."""
-        n = self.net_config.n_classes
-        colours = np.zeros((n + 1, 3), np.uint8)
-        colours[:n] = [entry.colour for entry in self.subject.classes]
+        n, colours = self.net_config.n_classes, palette_of(self.subject.classes)
         rows = []
         for coarse, dense in islice(self._validation(), N_SHOWN):
             given, truth = self._channel_of[coarse], self._channel_of[dense]

@@ -26,7 +26,7 @@ from ...synth.ordering_network import OrderingConfig, OrderingNetwork
 from ..progress import Progress, silent
 from .options import TrainOptions
 from .sources import BankSources
-from .task import Batch, Losses, NothingToLearn, Subject, subject_of
+from .task import Batch, Losses, NothingToLearn, Subject, palette_of, subject_of
 
 PAIRS = 10
 """Pairs of a picture that an item holds at most (SIMS' code)."""
@@ -321,9 +321,7 @@ def _row(net: nn.Module, items: OrderingItems, number: int) -> Photograph:
     device = next(net.parameters()).device
     odds = asked(net, {name: each[None].to(device) for name, each in item.items()}, items.n_classes)[0]
     picked = int(item["weights"].argmax())
-    colours = np.zeros((items.n_classes + 1, 3), np.uint8)
-    colours[:-1] = [entry.colour for entry in items.pairs.reader.classes]
-    both = colours[item["pairs"][picked].numpy()]
+    both = palette_of(tuple(items.pairs.reader.classes))[item["pairs"][picked].numpy()]
     front = item["channels"][picked, 0 if odds[picked] > 0 else 1]
     lit = np.where((item["pairs"][picked] == front).numpy()[..., None], picture.image, picture.image // 4)
     return np.hstack([picture.image, both, lit])

@@ -26,7 +26,7 @@ from ...synth.metrics import confusion, parsing
 from ..progress import Progress
 from .options import TrainOptions
 from .sources import BankSources, validation_split
-from .task import Batch, Losses, NothingToLearn, subject_of
+from .task import Batch, Losses, NothingToLearn, palette_of, subject_of
 
 N_VALIDATION = 100
 """Held-out photographs that are validated on, at most."""
@@ -151,8 +151,7 @@ class ParsingTask:
 
     def grid(self, net: nn.Module) -> Photograph:
         """A row a photograph: itself, what the network reads, its layout."""
-        colours = np.zeros((self.n_classes + 1, 3), np.uint8)
-        colours[:-1] = [entry.colour for entry in self.subject.classes]
+        colours = palette_of(self.subject.classes)
         step = max(1, len(self.held_out) // N_SHOWN)
         rows = [
             np.hstack([image, colours[read], colours[truth]])

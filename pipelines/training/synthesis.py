@@ -27,7 +27,7 @@ from .canvases import CanvasSamples
 from .hits import check_leaving_out
 from .options import TrainOptions
 from .sources import BankSources, validation_split
-from .task import Batch, Losses, NothingToLearn, subject_of
+from .task import Batch, Losses, NothingToLearn, palette_of, subject_of
 
 NETWORK = "synthesis"
 N_VALIDATION = 16
@@ -179,8 +179,7 @@ class SynthesisTask:
 
     def grid(self, net: nn.Module) -> Photograph:
         """A row a held-out photograph: its layout, the canvas, what the network makes of it, the photograph."""
-        colours = np.zeros((self.net_config.n_classes + 1, 3), np.uint8)
-        colours[:-1] = [entry.colour for entry in self.subject.classes]
+        colours = palette_of(self.subject.classes)
         batch, images, _ = next(self._painted(net, next(net.parameters()).device))
         rows = [
             np.hstack([colours[layout.cpu().numpy()], *map(to_image, pictures)])

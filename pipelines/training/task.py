@@ -7,10 +7,12 @@ is done by `Task.dataset`, which tells it to that progress.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
@@ -46,6 +48,11 @@ class Subject:
     content: str
     classes: tuple[SemanticClass, ...]
     size: tuple[int, int]
+
+
+def palette_of(classes: Sequence[SemanticClass]) -> npt.NDArray[np.uint8]:
+    """`(C + 1, 3)` RGB by channel; void, the last, is black."""
+    return np.array([*(entry.colour for entry in classes), (0, 0, 0)], np.uint8)
 
 
 def subject_of(reader: Reader, size: tuple[int, int]) -> Subject:
