@@ -1,0 +1,46 @@
+"""The class order that canvases are painted by: what the orderings of a bank say of its classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from zeuxis.pipelines.collage import class_order
+
+SKY, CAR = 4, 6
+COLUMNS = ("segment_a", "class_a", "class_b", "front", "split")
+CAR_FIRST, SKY_FIRST, UNKNOWN = (1, CAR, SKY, 1), (1, CAR, SKY, 2), (1, CAR, SKY, None)
+
+
+class Orderings:
+    """A bank of nothing but orderings."""
+
+    def __init__(self, *rows: tuple[Any, ...]) -> None:
+        self.rows = pa.Table.from_pylist([dict(zip(COLUMNS, row, strict=True)) for row in rows])
+
+    def table(self, name: str, where: pc.Expression, columns: list[str]) -> pa.Table:
+        assert name == "orderings"
+        return self.rows.filter(where).select(columns)
+
+
+def counts(*rows: tuple[Any, ...]) -> tuple[int, int]:
+    """How often a car stood in front of sky, and the other way round."""
+    statistics = class_order(Orderings(*rows))  # type: ignore[arg-type]
+    return statistics.count(CAR, SKY), statistics.count(SKY, CAR)
+
+
+def test_who_is_in_front_is_counted_where_it_is_known():
+    rows = [(*CAR_FIRST, "train")] * 3 + [(*SKY_FIRST, "train"), (*UNKNOWN, "train")]
+    assert counts(*rows) == (3, 1)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_held_out_sources_do_not_tell_their_own_order(split: str):
+    assert counts((*CAR_FIRST, "train"), (*SKY_FIRST, split), (*SKY_FIRST, split)) == (1, 0)
+
+
+def test_a_bank_of_held_out_sources_alone_goes_by_them():
+    assert counts((*UNKNOWN, "train"), (*SKY_FIRST, "test"), (*SKY_FIRST, "val")) == (0, 2)
