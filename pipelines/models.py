@@ -257,7 +257,8 @@ def _maker(kind: str, card: Card, path: Path, fix: str) -> Callable[[], nn.Modul
                     raise ValueError(f"{name} is {getattr(config, name)} instead of {value}")
             network: nn.Module = network_of(config)
         except Exception as error:  # whatever a setting may break inside
-            said = f"holds no configuration of a {kind} network ({error})"
+            cause = str(error).partition("Exception raised from")[0].strip()  # what follows is a trace of C++
+            said = f"holds no configuration of a {kind} network ({cause[:300]})"
             raise InputError(sentence(path, said, fix=fix)) from error
         return network
 

@@ -7,6 +7,7 @@ temporary name and takes its own when it is whole, so that a full disk or a kill
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -66,7 +67,9 @@ class Card:
             raise ValueError("another format")
         classes = tuple(SemanticClass(**{**each, "colour": tuple(each["colour"])}) for each in row.pop("classes"))
         rows, cols = row.pop("size")
-        card = cls(**row, classes=classes, size=(int(rows), int(cols)))
+        if not (type(rows) is type(cols) is int and min(rows, cols) > 0):
+            raise ValueError(f"size {rows}x{cols}")
+        card = cls(**row, classes=classes, size=(rows, cols))
         named = all(type(entry.id) is int and isinstance(entry.name, str) for entry in classes)
         if not named or not isinstance(card.config, dict) or not isinstance(card.training, dict):
             raise TypeError("classes, config or training of another type")
@@ -106,6 +109,8 @@ def load_checkpoint(path: Path, network: str) -> tuple[Card, dict[str, Tensor]]:
 
 def _opened(path: Path, network: str | None, tensors: bool = False) -> tuple[Card, dict[str, Tensor]]:
     train = f"train it: `zeuxis train {network or 'all'}`"
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for without end
+        raise InputError(sentence(path, expected="a trained network", found="no plain file", fix=train))
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             card = _card(path, (file.metadata() or {}).get("card", ""))

@@ -84,7 +84,7 @@ class Keeper:
             return {}
         self.marks, held = load_state(self.paths.resume)
         learner = self.learner
-        restore(held, self.marks, learner.modules, learner.average, learner.optimisers)
+        restore(self.paths.resume, held, self.marks, learner.modules, learner.average, learner.optimisers)
         self.devices.fabric._precision.load_state_dict(self.marks.scaler)
         if not self.paths.checkpoint.exists():
             self.marks.best = None

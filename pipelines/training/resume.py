@@ -95,12 +95,28 @@ def state_of(modules: nn.ModuleDict, average: nn.Module, optimisers: Mapping[str
 
 
 def restore(
+    path: Path, held: Mapping[str, Tensor], marks: Marks, modules: nn.ModuleDict, average: nn.Module,
+    optimisers: Mapping[str, Optimizer],
+) -> None:  # fmt: skip
+    """Puts back, in place, what `state_of` named.
+
+    Raises:
+        InputError: the state at `path`, which they were read from, lacks some of it, or holds it in other shapes.
+    """
+    try:
+        _restore(held, marks, modules, average, optimisers)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise _damaged(path, f"it is not that of this network, {error!r:.200}") from error
+
+
+def _restore(
     held: Mapping[str, Tensor], marks: Marks, modules: nn.ModuleDict, average: nn.Module,
     optimisers: Mapping[str, Optimizer],
 ) -> None:  # fmt: skip
-    """Puts back, in place, what `state_of` named."""
     for name, tensor in _learning(modules).items():
-        tensor.data.copy_(held[f"modules.{name}"])
+        if tensor.shape != (kept := held[f"modules.{name}"]).shape:  # else one number would fill a whole tensor
+            raise ValueError(f"{name} is {tuple(kept.shape)} instead of {tuple(tensor.shape)}")
+        tensor.data.copy_(kept)
     average.load_state_dict(_below(held, "average."))
     for name, optimiser in optimisers.items():
         state: dict[int, dict[str, Tensor]] = {}
@@ -185,6 +201,8 @@ def load_state(path: Path) -> tuple[Marks, dict[str, Tensor]]:
 
 
 def _opened(path: Path) -> Any:
+    if not path.is_file():  # a pipe would be waited for without end
+        raise _damaged(path, "it is no plain file")
     try:
         return safe_open(path, framework="pt", device="cpu")
     except (SafetensorError, OSError) as error:
@@ -196,9 +214,23 @@ def _marks(path: Path, metadata: Mapping[str, str] | None) -> Marks:
         row = json.loads((metadata or {})["training"])
         if row.pop("format") != FORMAT:
             raise ValueError("another format")
-        return Marks(**row)
-    except (ValueError, KeyError, TypeError) as error:
+        return _checked(Marks(**row))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"holds something else, {error!r}") from error
+
+
+def _checked(marks: Marks) -> Marks:
+    """The same, where every entry is of its kind; raises ValueError where one is not."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "settings": dict, "step": int, "seconds": (int, float), "best": (int, float, type(None)), "pending": dict,
+        "n_pending": int, "logged": (int, float), "rates": dict, "scaler": dict,
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        if not isinstance(getattr(marks, name), kind):
+            raise ValueError(f"{name} is {getattr(marks, name)!r:.40}")
+    if marks.step < 0:
+        raise ValueError(f"step is {marks.step}")
+    return marks
 
 
 def _damaged(path: Path, said: str) -> InputError:

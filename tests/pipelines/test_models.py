@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import struct
 from collections.abc import Callable
@@ -248,3 +249,27 @@ def test_a_configuration_that_is_not_its_own_is_refused(config: dict[str, Any], 
 
 def test_the_frame_of_the_tests_is_that_of_the_bank(reader: Reader):
     assert reader.geometry.frame == FRAME
+
+
+@pytest.mark.parametrize("size", [(0, 0), (-96, -128), (96.0, 128.0), (True, 1)])
+def test_a_size_that_no_picture_has_is_refused(size: tuple[Any, Any], bank: Path, reader: Reader, tmp_path: Path):
+    network = network_of("synthesis", 4)
+    card = card_of("synthesis", network, reader.classes, size)
+    save_checkpoint(tmp_path / "synthesis.safetensors", network.state_dict(), card)
+    refused(lambda: Models(tmp_path, reader).load("synthesis"), "expected a checkpoint of zeuxis", f"size {size[0]}x")
+
+
+def test_what_is_no_plain_file_is_not_waited_for(reader: Reader, tmp_path: Path):
+    os.mkfifo(tmp_path / "synthesis.safetensors")
+    refused(lambda: Models(tmp_path, reader).load("synthesis"), "synthesis.safetensors", "found no plain file")
+
+
+def test_a_width_without_bounds_is_said_in_a_line(reader: Reader, tmp_path: Path):
+    network = network_of("synthesis", 4)
+    card = card_of("synthesis", network, reader.classes)
+    card = replace(card, config={**card.config, "width": 1e300})
+    save_checkpoint(tmp_path / "synthesis.safetensors", network.state_dict(), card)
+    with pytest.raises(InputError) as caught:
+        Models(tmp_path, reader).load("synthesis")
+    assert "holds no configuration" in str(caught.value)
+    assert len(str(caught.value)) < 500

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import os
 import signal
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from zeuxis.pipelines.training.resume import load_marks
 from zeuxis.storage.errors import InputError, UnfinishedError
@@ -237,3 +239,39 @@ def test_a_long_time_between_validations_is_bridged(learn, toy, tmp_path, monkey
     with pytest.raises(UnfinishedError):
         learn(task)
     assert load_marks(tmp_path / "models/resume/toy.safetensors").step == 5
+
+
+def _edited(path, change):
+    with safe_open(path, "pt") as file:
+        row = json.loads(file.metadata()["training"])
+        held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(row, held)
+    save_file(held, path, {"training": json.dumps(row)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda row, held: row.update(step="many"),
+        lambda row, held: row.update(step=-1),
+        lambda row, held: row.update(settings=[]),
+        lambda row, held: row.update(best="good"),
+        lambda row, held: row.update(rates=3),
+        lambda row, held: row.update(rates={}),
+        lambda row, held: held.pop(next(name for name in held if name.startswith("modules."))),
+        lambda row, held: held.pop(next(name for name in held if name.startswith("average."))),
+        lambda row, held: held.update({name: each[:1] for name, each in held.items() if name.endswith("weight")}),
+    ],
+)
+def test_a_state_that_is_not_that_of_the_network_is_named(learn, toy, tmp_path, change):
+    with pytest.raises(KeyboardInterrupt):
+        learn(toy(), stop=3)
+    _edited(tmp_path / "models/resume/toy.safetensors", change)
+    with pytest.raises(InputError, match=r"toy\.safetensors: is no whole state of a training .*--restart"):
+        learn(toy())
+
+
+def test_a_state_that_is_no_plain_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "toy.safetensors")
+    with pytest.raises(InputError, match="no plain file"):
+        load_marks(tmp_path / "toy.safetensors")
