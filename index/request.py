@@ -99,7 +99,7 @@ class RetrievalOptions:
         _require("mode", f"one of {', '.join(get_args(Mode))}", self.mode, self.mode in get_args(Mode))
         usable = self.sample is None or _is_sample(self.sample, self.k)
         _require("sample", f"(top, seed), top at least k = {self.k}, seed at least 0", self.sample, usable)
-        _require("coherent", "True, False or a number of at least 0", self.coherent, _is_weight(self.coherent))
+        _require("coherent", "True, False or a number from 0 to 1e100", self.coherent, _is_weight(self.coherent))
         object.__setattr__(self, "k", int(self.k))  # a narrow NumPy integer overflows as soon as it is doubled
         object.__setattr__(self, "weights", tuple(float(weight) for weight in self.weights))
         weight = COHERENCE if self.coherent is True else float(self.coherent)
@@ -276,7 +276,7 @@ def _are_weights(weights: Any) -> bool:
 
 
 def _is_weight(value: Any) -> bool:
-    return (isinstance(value, bool) or _is_number(value)) and bool(value >= 0)
+    return (isinstance(value, bool) or _is_number(value)) and bool(0 <= value <= 1 / LEAST_WEIGHT)
 
 
 def _is_sample(sample: Any, k: int) -> bool:

@@ -32,7 +32,7 @@ from ..synth.encoding import resized
 from ..synth.transform import Piece
 from . import painting_steps as steps
 from .models import Model, Models, as_names_map
-from .painted_files import check_places, save, stem_of
+from .painted_files import check_places, check_variants, save, stem_of
 from .painting_steps import Clock, Stages
 from .variants import Draw, chosen, digest_of, random_of
 
@@ -376,9 +376,9 @@ def _wish(
     variants: int, seed: int, k: int, dataset: str | None, densify: bool, stages: Stages | None, options: Options
 ) -> Wish:
     """The settings of a call, checked."""
-    for name, value, least in (("variants", variants, 1), ("seed", seed, 0)):
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-            raise InputError(sentence(name, expected=f"a whole number of at least {least}", found=repr(value)))
+    check_variants(variants)
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
+        raise InputError(sentence("seed", expected="a whole number of at least 0", found=repr(seed)))
     if options.get("sample") is not None:
         raise InputError(sentence("sample", "variants draw by themselves", fix="give variants, seed and k instead"))
     stages, rest = stages or Stages(), dict(options)

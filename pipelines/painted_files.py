@@ -20,6 +20,22 @@ if TYPE_CHECKING:
     from .paint import Painted
 
 
+MOST_VARIANTS = 10_000
+"""Of one layout; all of them are held in memory."""
+
+
+def check_variants(variants: int) -> None:
+    """Refuses a number of variants that cannot be.
+
+    Raises:
+        InputError: it is none from 1 to `MOST_VARIANTS`.
+    """
+    whole = isinstance(variants, (int, np.integer)) and not isinstance(variants, bool)
+    if not (whole and 1 <= variants <= MOST_VARIANTS):
+        expected = f"a whole number of at least 1, at most {MOST_VARIANTS:,}"
+        raise InputError(sentence("variants", expected=expected, found=repr(variants)))
+
+
 def stem_of(layout: LayoutLike | None, source: str | None = None) -> str:
     """What the images of a layout are called: as its file, else as its source, else `layout`."""
     if isinstance(layout, (str, Path)):
@@ -33,6 +49,7 @@ def check_places(folder: str | Path, stems: Sequence[str], variants: int) -> Non
     Raises:
         InputError: it is a file or cannot be written, two layouts have the same name, or a file there is no plain one.
     """
+    check_variants(variants)
     folder = Path(folder)
     twice = [stem for stem, count in Counter(stems).items() if count > 1]
     if twice:

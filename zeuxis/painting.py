@@ -54,8 +54,8 @@ def paint(
     stages = Stages(transform, order, elision=elision, synthesis=synthesis)  # type: ignore[arg-type]
     layouts: Sequence[Path | None] = pictures(layout or []) or [None]
     stems = [stem_of(path, query["source"]) for path in layouts]
-    _keep_layouts([path for path in layouts if path], out, stems, variants)
     check_places(out, stems, variants)
+    _keep_layouts([path for path in layouts if path], out, stems, variants)
     painter = open(bank, models)._painter(None)
     results = painter.paint_many(
         layouts, variants, seed, k, dataset=dataset, densify=densify, map_classes=map_classes, stages=stages,

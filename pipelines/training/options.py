@@ -10,6 +10,12 @@ from ...storage.errors import InputError, sentence
 from ...synth.presets import MULTIPLE, Preset, preset
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+LARGEST_SEED = 2**64 - 1
+"""Torch takes no larger one."""
+LARGEST_LR = 1e6
+MOST_AT_ONCE = 65_536
+"""Pictures of a batch, and batches of a step: far above what any memory holds."""
+WORKERS_PER_CORE = 4
 VARIANTS = ("no-canvas", "image-space")
 """Of the synthesis network: one that sees the layout alone, one whose loss is on pixels alone."""
 
@@ -129,8 +135,18 @@ def check(options: TrainOptions) -> None:
         _at_least(name, getattr(options, name), 1)
     for name in ("seed", "workers"):
         _at_least(name, getattr(options, name), 0)
-    if options.lr is not None and not 0 < options.lr < float("inf"):
-        raise InputError(sentence("lr", expected="a number above 0", found=repr(options.lr)))
+    cores = os.cpu_count() or 1
+    for name, most in (
+        ("seed", LARGEST_SEED),
+        ("batch", MOST_AT_ONCE),
+        ("accumulate", MOST_AT_ONCE),
+        ("workers", WORKERS_PER_CORE * cores),
+    ):
+        if (getattr(options, name) or 0) > most:
+            raise InputError(sentence(name, expected=f"at most {most:,}", found=f"{getattr(options, name):,}"))
+    if options.lr is not None and not 0 < options.lr <= LARGEST_LR:
+        expected = f"a number above 0, at most {LARGEST_LR:,.0f}"
+        raise InputError(sentence("lr", expected=expected, found=repr(options.lr)))
     if not 0 <= options.ema < 1:
         raise InputError(sentence("ema", expected="a number from 0 to below 1", found=repr(options.ema)))
     if options.size is not None and any(side < MULTIPLE or side % MULTIPLE for side in options.size):

@@ -381,7 +381,17 @@ def test_a_coarse_layout_is_made_dense_first(painter: Painter, reader: Reader, b
 
 @pytest.mark.parametrize(
     "settings",
-    [{"variants": 0}, {"variants": True}, {"seed": -1}, {"seed": 1.5}, {"k": 0}, {"sample": (5, 1)}, {"coherent": -1}],
+    [
+        {"variants": 0},
+        {"variants": True},
+        {"variants": 10**9},
+        {"seed": -1},
+        {"seed": 1.5},
+        {"k": 0},
+        {"sample": (5, 1)},
+        {"coherent": -1},
+        {"coherent": 1e308},
+    ],
     ids=str,
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], painter: Painter):

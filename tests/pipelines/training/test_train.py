@@ -92,6 +92,11 @@ def test_features_given_are_not_trained_and_go_to_the_synthesis_network_alone(ba
         ({"batch": -1}, "batch: expected a whole number of at least 1"),
         ({"accumulate": 0}, "accumulate: expected"),
         ({"workers": -1}, "workers: expected a whole number of at least 0"),
+        ({"batch": 10**9}, "batch: expected at most 65,536, found 1,000,000,000"),
+        ({"accumulate": 10**30}, "accumulate: expected at most 65,536"),
+        ({"workers": 100_000}, "workers: expected at most [0-9]+, found 100,000"),
+        ({"seed": 2**64}, "seed: expected at most 18,446,744,073,709,551,615"),
+        ({"lr": 1e300}, "lr: expected a number above 0, at most 1,000,000"),
         ({"lr": 0.0}, "lr: expected a number above 0"),
         ({"lr": float("nan")}, "lr: expected a number above 0"),
         ({"ema": 1.0}, "ema: expected a number from 0 to below 1"),
@@ -154,7 +159,7 @@ def test_a_preset_gives_each_network_its_share(name):
         options = resolved(TrainOptions(preset=name), network, (192, 256))
         assert options.steps == round(PRESETS[name].steps * SHARES[network].steps)
         assert options.batch >= 1
-        assert options.size == PRESETS[name].size((192, 256))
+        assert options.size == SHARES[network].size(PRESETS[name], (192, 256))
         assert 0 < options.lr <= 2e-3
         own = resolved(TrainOptions(preset=name, steps=7, batch=3, lr=0.5, size=(32, 32)), network, (192, 256))
         assert (own.steps, own.batch, own.lr, own.size) == (7, 3, 0.5, (32, 32))
