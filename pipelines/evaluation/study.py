@@ -108,14 +108,14 @@ def read_answers(key: str | Path, answers: Sequence[str | Path]) -> Preference:
         InputError: a file is no such, belongs to another study, or nobody's answers count.
     """
     known = _loaded(key, ("study", "first", "second", "pairs"))
-    pairs: Mapping[int, Any] = {pair["number"]: pair for pair in known["pairs"]}
+    pairs = _pairs(key, known["pairs"])
     sentinels = [number for number, pair in pairs.items() if pair["kind"] == "sentinel"]
     preferred = answered = people = 0
     for path in answers:
         told = _loaded(path, ("study", "answers"))
         if told["study"] != known["study"]:
             raise InputError(sentence(path, expected=f"answers to study {known['study']}", found=str(told["study"])))
-        given = {int(number): side for number, side in told["answers"].items() if side in ("left", "right")}
+        given = _sides(path, told["answers"])
         wrong = sum(given.get(number) != _first_side(pairs[number]) for number in sentinels)
         if wrong > MISSED * len(sentinels):
             continue
@@ -147,6 +147,30 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def _pairs(key: str | Path, told: Any) -> Mapping[int, Any]:
+    """The pairs of a key by their numbers."""
+    try:
+        pairs: dict[int, Any] = {pair["number"]: pair for pair in told}
+        whole = all(
+            isinstance(number, int) and pair["kind"] in ("pair", "sentinel") and isinstance(pair["swapped"], bool)
+            for number, pair in pairs.items()
+        )
+    except (TypeError, KeyError):
+        whole = False
+    if not whole:
+        raise InputError(sentence(key, expected="the pairs of a study", found="others", fix="write the study again"))
+    return pairs
+
+
+def _sides(path: str | Path, told: Any) -> dict[int, str]:
+    """Somebody's answers by the numbers of the pairs."""
+    try:
+        return {int(number): side for number, side in told.items() if side in ("left", "right")}
+    except (AttributeError, ValueError) as error:
+        expected = "answers by the numbers of the pairs"
+        raise InputError(sentence(path, expected=expected, found=f"{told!r:.60}")) from error
+
+
 def _first_side(pair: Mapping[str, Any]) -> str:
     return "right" if pair["swapped"] else "left"
 
@@ -156,7 +180,7 @@ def _loaded(path: str | Path, wanted: Sequence[str]) -> dict[str, Any]:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(sentence(path, f"cannot be read ({error.strerror})")) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(sentence(path, expected="a JSON file of a study", found="something else")) from error
     if not isinstance(found, dict) or not set(wanted) <= set(found):
         raise InputError(sentence(path, expected=f"a JSON file with {', '.join(wanted)}", found="another one"))

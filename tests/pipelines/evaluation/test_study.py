@@ -93,3 +93,26 @@ def test_wilsons_interval():
     low, high = wilson(0, 20)
     assert low == 0
     assert high == pytest.approx(0.161, abs=1e-3)
+
+
+@pytest.mark.parametrize("answers", ['["left"]', '"left"', "3", "null", '{"first": "left"}', '{"1.5": "right"}'])
+def test_answers_that_are_none_are_refused(answers: str, study: Path):
+    told = json.loads((study / "study.key.json").read_text())
+    path = study / "garbage.json"
+    path.write_text(f'{{"study": "{told["study"]}", "answers": {answers}}}')
+    with pytest.raises(InputError, match=r"garbage\.json: expected answers by the numbers"):
+        read_answers(study / "study.key.json", [path])
+
+
+@pytest.mark.parametrize("pairs", [3, None, [1], [{}], [{"number": 0, "kind": "pair"}], [{"number": [], "kind": 1}]])
+def test_a_key_without_pairs_is_refused(pairs: object, study: Path):
+    key = study / "study.key.json"
+    key.write_text(json.dumps(json.loads(key.read_text()) | {"pairs": pairs}))
+    with pytest.raises(InputError, match=r"study\.key\.json: expected the pairs of a study"):
+        read_answers(key, [])
+
+
+def test_a_file_nested_without_end_is_refused(study: Path):
+    (study / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="expected a JSON file of a study"):
+        read_answers(study / "study.key.json", [study / "deep.json"])
