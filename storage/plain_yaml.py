@@ -8,7 +8,7 @@ import yaml
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Knows neither object tags nor aliases."""
+    """Knows neither object tags nor aliases, and takes no key twice."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -16,12 +16,21 @@ class _PlainLoader(yaml.SafeLoader):
             raise yaml.YAMLError(f"aliases such as *{name} are not taken; write out what it stands for")
         return super().compose_node(parent, index)
 
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        found = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            keys = [key.value for key, _ in node.value]
+            twice = next((key for key in keys if keys.count(key) > 1), keys[0])
+            raise yaml.YAMLError(f"{twice} stands there twice")
+        return found
+
 
 def load_yaml(text: str) -> Any:
     """What a YAML text says.
 
     Raises:
-        yaml.YAMLError: it is no YAML, holds an alias or a tag, is nested too deep, or a number in it is too long.
+        yaml.YAMLError: it is no YAML, holds an alias, a tag or a key twice, is nested too deep, or a number in it
+            is too long.
     """
     try:
         return yaml.load(text, _PlainLoader)

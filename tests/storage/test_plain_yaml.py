@@ -23,3 +23,8 @@ def test_values_come_through():
 def test_what_could_grow_or_run_is_refused(text, words):
     with pytest.raises(yaml.YAMLError, match=words):
         load_yaml(text)
+
+
+def test_a_key_that_stands_there_twice_is_refused():
+    with pytest.raises(yaml.YAMLError, match="sky stands there twice"):
+        load_yaml("sky: null\nroad: 1\nsky: road")
