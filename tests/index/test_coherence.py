@@ -256,5 +256,5 @@ def test_the_option_is_a_weight_from_python_and_the_command_line():
 
 @pytest.mark.parametrize("coherent", [-1, float("nan"), float("inf"), "yes", None])
 def test_other_weights_are_refused_in_one_sentence(bank, coherent):
-    with pytest.raises(FilterError, match="coherent: expected True, False or a number of at least 0"):
+    with pytest.raises(FilterError, match="coherent: expected True, False or a number from 0 to 1e100"):
         bank.retrieve(LAYOUTS[0], coherent=coherent)
