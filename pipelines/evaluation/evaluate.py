@@ -51,6 +51,8 @@ REAL = "real"
 """What photographs are called among the systems."""
 LAYOUTS = 200
 """Held-out layouts that are painted, at most."""
+FEWEST = 4
+"""Of them: one half of the photographs is compared with the other, and a distance needs two on each side."""
 VARIANTS = 3
 VARIED = 20
 """Layouts of which the whole pipeline paints `VARIANTS` variants, to see how they differ."""
@@ -233,8 +235,8 @@ def _real(truth: Truth, judge: Judge) -> Judged:
 
 
 def _held_out(reader: Reader, size: tuple[int, int], split: str | None, layouts: int) -> BankSources:
-    if layouts < 2:
-        raise InputError(sentence("layouts", expected="at least 2", found=str(layouts)))
+    if layouts < FEWEST:
+        raise InputError(sentence("layouts", expected=f"at least {FEWEST}", found=str(layouts)))
     chosen = split or held_out_split(reader)
     if chosen == "train":
         raise InputError(
@@ -242,9 +244,9 @@ def _held_out(reader: Reader, size: tuple[int, int], split: str | None, layouts:
                      fix="add some, or rebuild with all splits")
         )  # fmt: skip
     held = BankSources(reader, size, chosen, most=layouts)
-    if len(held) < 2:
+    if len(held) < FEWEST:
         raise InputError(
-            sentence(reader.path, expected=f"at least 2 labelled sources in {chosen}", found=str(len(held)))
+            sentence(reader.path, expected=f"at least {FEWEST} labelled sources in {chosen}", found=str(len(held)))
         )
     return held
 

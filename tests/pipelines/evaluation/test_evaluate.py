@@ -156,9 +156,9 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(
     for wrong in ({"systems": ["SIMS", "PIX"]}, {"needed": ["SIMS", "PIX"]}, {"systems": ["SIMS"], "needed": ["PIX"]}):
         with pytest.raises(InputError, match=r"systems: expected some of real, collage.*found PIX"):
             evaluate(bank, models, out, **wrong)
-    with pytest.raises(InputError, match="at least 2"):
-        evaluate(bank, models, out, layouts=1)
-    with pytest.raises(InputError, match="at least 2 labelled sources in val, found 0"):
+    with pytest.raises(InputError, match="at least 4"):
+        evaluate(bank, models, out, layouts=3)
+    with pytest.raises(InputError, match="at least 4 labelled sources in val, found 0"):
         evaluate(bank, models, out, split="val")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="expected a folder"):
