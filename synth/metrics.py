@@ -44,7 +44,12 @@ def kid(real: Features, made: Features, *, seed: int = 0, rounds: int = 500) -> 
     Args:
         real, made: at least two rows each; they need not be equally many.
         seed: of the bootstrap; rounds: draws.
+
+    Raises:
+        ValueError: a set has fewer than two rows.
     """
+    if min(len(real), len(made)) < 2:
+        raise ValueError("at least two pictures on each side")
     kernel_rr, kernel_mm, kernel_rm = _kernel(real, real), _kernel(made, made), _kernel(real, made)
     random = np.random.default_rng(seed)
     value = _mmd(kernel_rr, kernel_mm, kernel_rm, np.ones(len(real)), np.ones(len(made)))

@@ -27,6 +27,7 @@ from ...storage.files import make_folder
 from ...storage.images import Photograph
 from ...storage.outputs import check_output, write_outputs
 from ...storage.reader import Reader
+from ...synth.checkpoint import SUFFIX, load_card
 from ...synth.encoding import to_tensor
 from ...synth.metrics import (
     Features,
@@ -93,6 +94,7 @@ def evaluate(
     held = _held_out(reader, size, split, layouts)
     plan, left_out = _plan(folders, reader, systems, needed)
     truth = Truth.of(held, judge)
+    about = _about(reader, judge.model, folders, truth, held.split, seed)
     retriever = Retriever(reader)
     steps = _Counted(progress, sum(len(fit) for _, fit in plan) * len(held))
     judged = [_real(truth, judge)]
@@ -104,7 +106,6 @@ def evaluate(
         pictures = [one.image for one in samples[0]]
         figures = [_figures(each, truth, judge) for each in samples]
         judged.append(Judged(system.name, system.said, figures, pictures, log_power_spectrum(pictures)))
-    about = _about(reader, judge.model, folders, truth, held.split, seed)
     found = Evaluation(judged, held.names, truth.layouts, about, left_out)
     curve = spectra_figure(found)
     files = {
@@ -258,8 +259,8 @@ def _plan(
     first, left_out = available(Models(folders[0], reader))
     wanted, names = [*wanted, *needed] if wanted else [], [REAL, *(system.name for system in first)]
     if strange := sorted({*wanted, *needed} - set(names)):
-        known = ", ".join(names)
-        raise InputError(sentence("systems", expected=f"some of {known}", found=", ".join(strange)))
+        known = ", ".join(map(repr, names))
+        raise InputError(sentence("systems", expected=f"some of {known}", found=", ".join(map(repr, strange))))
     plan = []
     for system in first:
         if wanted and system.name not in wanted:
@@ -277,14 +278,22 @@ def _checked_out(out: str | Path) -> Path:
             raise InputError(sentence(out, expected="a folder", found="a file", fix="give another name"))
     else:
         check_output(out / "report.html")
+        if (out / "pictures").exists() and not (out / "pictures").is_dir():
+            raise InputError(sentence(out / "pictures", expected="a folder", found="a file", fix="move it away"))
     return out
 
 
 def _about(
     reader: Reader, judge: Model, folders: Sequence[str | Path], truth: Truth, split: str, seed: int
 ) -> dict[str, Any]:
-    paths = [(Path(folder).name, path) for folder in folders for path in sorted(Path(folder).glob("*.safetensors"))]
-    networks = {f"{folder}/{path.stem}": _card(path) for folder, path in paths}
+    names = [Path(folder).resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [f"{name} {number}" for number, name in enumerate(names, start=1)]
+    networks = {
+        f"{name}/{path.stem}": _card(path)
+        for name, folder in zip(names, folders, strict=True)
+        for path in sorted(Path(folder).glob(f"*{SUFFIX}"))
+    }
     return {
         "bank": reader.path.name, "generation": reader.manifest.generation, "split": split,
         "layouts": len(truth.layouts), "size": list(truth.layouts.shape[1:]), "seed": seed,
@@ -294,8 +303,6 @@ def _about(
 
 
 def _card(path: Path) -> dict[str, Any]:
-    from ...synth.checkpoint import load_card
-
     card = load_card(path)
     return {"network": card.network, "step": card.step, "size": list(card.size), "features": card.features,
             "seed": card.training.get("seed")}  # fmt: skip

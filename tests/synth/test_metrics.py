@@ -113,3 +113,8 @@ def test_ssim_looks_at_the_mask_alone(random):
 def test_diversity_is_the_mean_distance_of_variants():
     rows = np.array([[0, 0], [3, 4], [0, 0]], np.float32)
     assert diversity([rows, np.zeros((2, 2), np.float32)]) == pytest.approx((10 / 3 + 0) / 2)
+
+
+def test_one_picture_has_no_distance_to_others(random):
+    with pytest.raises(ValueError, match="two pictures"):
+        kid(features(random, 1), features(random, 5))

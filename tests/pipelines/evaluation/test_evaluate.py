@@ -154,12 +154,16 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(
     with pytest.raises(InputError, match="no such file"):
         evaluate(bank, save_models(tmp_path / "no judge", bank, "synthesis"), out)
     for wrong in ({"systems": ["SIMS", "PIX"]}, {"needed": ["SIMS", "PIX"]}, {"systems": ["SIMS"], "needed": ["PIX"]}):
-        with pytest.raises(InputError, match=r"systems: expected some of real, collage.*found PIX"):
+        with pytest.raises(InputError, match=r"systems: expected some of 'real', 'collage'.*found 'PIX'"):
             evaluate(bank, models, out, **wrong)
     with pytest.raises(InputError, match="at least 4"):
         evaluate(bank, models, out, layouts=3)
     with pytest.raises(InputError, match="at least 4 labelled sources in val, found 0"):
         evaluate(bank, models, out, split="val")
+    stray = Path(shutil.copytree(models, tmp_path / "stray"))
+    (stray / "other.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"other.safetensors: is no whole checkpoint"):
+        evaluate(bank, stray, out)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="expected a folder"):
         evaluate(bank, models, tmp_path / "file")
