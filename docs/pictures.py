@@ -16,6 +16,7 @@ from PIL import Image
 
 import zeuxis
 from zeuxis.index.figure import FAINT, INK, at_its_place, cut_out, to_png
+from zeuxis.pipelines.demo_models import MODELS
 from zeuxis.pipelines.report_pictures import by_source, source_colours
 from zeuxis.storage.classes import Layout
 from zeuxis.storage.layouts import Box, areas_and_boxes, context_box, find_components
@@ -27,6 +28,7 @@ IMAGES = Path(__file__).parent / "images"
 SCALE = Path(__file__).parent / "scale.md"
 SEED, SCENES = 7, 60
 OVERVIEW, SCORE, COLLAGE, COHERENCE = "scenes/0055", "scenes/0047", "scenes/0046", "scenes/0036"
+SYNTHESIS = "scenes/0055"
 """The scenes whose layouts are asked for; nothing of their groups may answer."""
 PIXELS_PER_INCH = 100
 STRIP_TOP = 0.5  # inches
@@ -90,6 +92,7 @@ def main() -> None:
         draw_score(bank)
         draw_collage(bank)
         draw_coherence(bank)
+        draw_synthesis(zeuxis.open(bank.path, models=MODELS))
 
 
 def draw_overview(bank: zeuxis.Bank) -> None:
@@ -141,6 +144,21 @@ def draw_coherence(bank: zeuxis.Bank) -> None:
     }
     note = "both painted from photographs of other streets, in many kinds of light"
     strip(panels, 3.35, note)[0].save("coherence.png")
+
+
+def draw_synthesis(bank: zeuxis.Bank) -> None:
+    """Layout, canvas, what the network sees of it, what it makes of that, photograph."""
+    layout, group = query(bank, SYNTHESIS)
+    (made,) = bank.paint(layout, exclude=group)
+    panels = {
+        "layout": made.retrieval.painted(),
+        "canvas": made.canvas.image,
+        "as the network sees it": made.elided,
+        "synthesised": made.image,
+        "photograph": bank.photograph(SYNTHESIS),
+    }
+    note = "by the networks of the demo: 96x128 pixels, an eighth of the paper's width, 5,600 samples"
+    strip(panels, 2.68, note)[0].save("synthesis.png")
 
 
 def strip(panels: Mapping[str, Picture | None], width: float, note: str) -> tuple[Sheet, list[float]]:
