@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
@@ -81,7 +82,7 @@ def recoloured(image: Photograph, random: np.random.Generator) -> Photograph:
     return jittered
 
 
-class ParsingTask:
+class ParsingTask(ABC):
     """A network that parses a bank's photographs.
 
     Args:
@@ -117,9 +118,9 @@ class ParsingTask:
         """Of the bank."""
         return len(self.subject.classes)
 
+    @abstractmethod
     def net(self) -> nn.Module:
         """A new network: `(N, 3, H, W)` in [-1, 1] to `(N, C, H, W)` logits; its `config` is a dataclass."""
-        raise NotImplementedError
 
     def modules(self) -> nn.ModuleDict:
         """The network alone."""
