@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SHOWN = 12
 """Layouts on the page."""
 
+SPECTRA = ("real", "collage, inpainted", "collage, coherent", "no canvas", "image-space loss", "SIMS")
+"""Systems whose spectra are shown as pictures."""
+
 COLUMNS: tuple[tuple[str, str, Callable[[Figures], float | None], str], ...] = (
     ("accuracy", "share of the labelled pixels that the judge reads as the layout says", lambda f: f.accuracy, ".3f"),
     ("mIoU", "mean intersection over union of its reading, over classes", lambda f: f.mean_iou, ".3f"),
@@ -104,7 +107,7 @@ def spectra_figure(found: Evaluation) -> bytes:
         curve.set_xlabel("cycles a pixel")
         curve.set_ylabel("log10 of the mean power")
         curve.legend(fontsize=7)
-        shown = [each for each in found.systems if not each.name.startswith("SIMS,")][:6]
+        shown = [each for each in found.systems if each.name in SPECTRA]
         low, high = np.percentile(found.systems[0].spectrum, [1, 99.9])
         for i, judged in enumerate(shown):
             axes = figure.add_subplot(grid[i // 3, 3 + i % 3])
