@@ -1,7 +1,6 @@
 """One photograph of a held-out layout with every step of painting, warm: time by step.
 
-Weights do not change the time, so the networks are untrained ones. Those that fit and order segments are of half the
-size of the synthesis network, as they may be.
+Weights do not change the time, so the networks are untrained ones, each of the size that training gives it.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from benchmarks.banks import dataset_of, workers_of
 from zeuxis.index.retriever import Retriever
 from zeuxis.pipelines.models import KINDS
 from zeuxis.pipelines.paint import Painter
+from zeuxis.pipelines.training.options import SHARES
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import Card, save_checkpoint
 from zeuxis.synth.presets import preset
 
 LAYOUTS = 10
 TIMES = 3
-SMALLER = {"transform": 2, "ordering": 2}
 
 
 def run(quick: bool, data: Path | None) -> list[dict[str, Any]]:
@@ -72,9 +71,8 @@ def untrained(reader: Reader, models: Path, name: str) -> None:
     """Networks of a preset, as they are before any training."""
     models.mkdir(parents=True, exist_ok=True)
     chosen, classes = preset(name), tuple(reader.classes)
-    rows, cols = chosen.size(reader.geometry.frame)
     for kind, home in KINDS.items():
-        size = (rows // SMALLER.get(kind, 1), cols // SMALLER.get(kind, 1))
+        size = SHARES[kind].size(chosen, reader.geometry.frame)
         module = import_module(f"zeuxis.synth.{home.module}")
         config_of = getattr(module, home.config)
         given = {"n_classes": len(classes), "size": size, "width": chosen.width}
