@@ -97,7 +97,7 @@ def _trained(
 
 def options_of(options: TrainOptions, network: str) -> TrainOptions:
     """The options as one of several networks has them: those of the synthesis network alone are left out of others."""
-    return options if network == "synthesis" else replace(options, features=None, variant=None)
+    return options if network == "synthesis" else replace(options, features=None, variant=None, adversarial=None)
 
 
 def _networks(what: str, options: TrainOptions) -> list[str]:
@@ -109,6 +109,8 @@ def _networks(what: str, options: TrainOptions) -> list[str]:
         raise InputError(sentence("--variant", expected="with synthesis", found=f"with {what}"))
     if options.features is not None and what not in ("synthesis", "all"):
         raise InputError(sentence("--features", expected="with synthesis or all", found=f"with {what}"))
+    if options.adversarial is not None and what not in ("synthesis", "all"):
+        raise InputError(sentence("--adversarial", expected="with synthesis or all", found=f"with {what}"))
     if what != "all":
         return [what]
     return [name for name in NETWORKS if name != "features" or options.features in (None, "bank")]

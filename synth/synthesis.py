@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .refinement import Cascade, n_fine, n_levels, pyramid, refinement_channels
 from .trunk import Trunk, trunk_channels
 
 CANVAS_CHANNELS = 4
 """Red, green, blue and the validity mask."""
+MARGIN = 2
+"""Pixels from what is not valid within which a canvas's pixel is painted anew, and over which it fades in."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class SynthesisConfig:
         width: multiplies the channel counts of the paper's code.
         canvas: whether it sees the canvas; without it is the cascade of CRN, of the same width, on the layout alone.
         semantic_head: whether it also predicts the layout, which its loss then compares (SIMS' code).
+        passing: whether the canvas's own pixels reach the picture, corrected; the paper's network paints all anew.
     """
 
     n_classes: int
@@ -31,6 +35,7 @@ class SynthesisConfig:
     width: float = 1.0
     canvas: bool = True
     semantic_head: bool = True
+    passing: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(self.size))
@@ -41,6 +46,10 @@ class SynthesisNetwork(nn.Module):
 
     Layout and canvas are shrunk by area averaging, features enlarged bilinearly with their corners aligned. At 512
     rows the encoder sees half the size and the cascade has one level of 128 channels more.
+
+    With `passing` it makes two pictures: what is painted anew, and a correction of the canvas's own pixels, which show
+    wherever the canvas is valid all around (`passed`). A cascade has only its narrowest features at full size to copy
+    textures through, and takes very long to learn to; here it starts from them, and learns to agree with them.
     """
 
     def __init__(self, config: SynthesisConfig) -> None:
@@ -56,7 +65,8 @@ class SynthesisNetwork(nn.Module):
             self.encoder = Trunk(seen, config.width, coded)
             encoded[self.fine + 1 :] = trunk_channels(config.width, coded)
         self.cascade = Cascade([seen + each for each in encoded], outputs)
-        self.to_image = nn.Conv2d(outputs[0], 3, 1)
+        self.passing = config.canvas and config.passing
+        self.to_image = nn.Conv2d(outputs[0], 6 if self.passing else 3, 1)
         self.to_logits = nn.Conv2d(outputs[0], config.n_classes, 1) if config.semantic_head else None
 
     def forward(self, layout: Tensor, canvas: Tensor, valid: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -78,4 +88,20 @@ class SynthesisNetwork(nn.Module):
             at = self.fine + 1
             inputs[at:] = [torch.cat(pair, 1) for pair in zip(inputs[at:], coded, strict=True)]
         features = self.cascade(inputs)
-        return self.to_image(features), None if self.to_logits is None else self.to_logits(features)
+        image = self.to_image(features)
+        if self.passing:
+            share = passed(valid)
+            image = (1 - share) * image[:, :3] + share * (canvas + image[:, 3:])
+        return image, None if self.to_logits is None else self.to_logits(features)
+
+
+def passed(valid: Tensor) -> Tensor:
+    """`(N, 1, H, W)` shares, 0..1, in which a canvas's pixels show: all where it is valid well around, none near holes.
+
+    Args:
+        valid: `(N, 1, H, W)`, 0 or 1. Lone pixels that elision has left count as holes: what is made around them need
+            not have their tone.
+    """
+    side = 2 * MARGIN + 1
+    inner = 1 - functional.max_pool2d(1 - valid, side, 1, MARGIN)
+    return functional.avg_pool2d(inner, side, 1, MARGIN, count_include_pad=False)

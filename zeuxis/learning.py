@@ -48,6 +48,9 @@ def train(
     variant: Annotated[
         str | None, typer.Option(metavar="no-canvas|image-space", help="Of the synthesis network, to compare with.")
     ] = None,
+    adversarial: Annotated[
+        float | None, typer.Option(help="Weight of a discriminator in the loss of synthesis.", show_default=False)
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Forget what was trained before.")] = False,
 ) -> None:
     """Train networks on a bank.
@@ -60,6 +63,7 @@ def train(
     options = TrainOptions(
         preset=preset, steps=steps, batch=batch, seed=seed, lr=lr, precision=precision, devices=devices,
         accumulate=accumulate, workers=workers, validate_every=validate_every, features=features, variant=variant,
+        adversarial=adversarial,
     )  # fmt: skip
     named = bank or os.environ.get("ZEUXIS_BANK")
     if not named:

@@ -37,9 +37,13 @@ class Devices:
         self._learning: list[Any] = []
 
     def set_up(self, modules: nn.ModuleDict) -> nn.ModuleDict:
-        """The modules on the device; those that learn are wrapped, so that gradients are exchanged."""
+        """The modules on the device; those that learn are wrapped, so that gradients are exchanged.
+
+        Their weights lie channels last, which convolutions on every kind of device are quicker with.
+        """
         placed = {}
         for name, module in modules.items():
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             if any(parameter.requires_grad for parameter in module.parameters()):
                 placed[name] = self.fabric.setup_module(module)
                 self._learning.append(placed[name])

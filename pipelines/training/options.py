@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -16,6 +17,8 @@ LARGEST_LR = 1e6
 MOST_AT_ONCE = 65_536
 """Pictures of a batch, and batches of a step: far above what any memory holds."""
 WORKERS_PER_CORE = 4
+ADVERSARIAL = 0.1
+"""Weight of a discriminator in the loss of the synthesis network, but where pixels alone are compared."""
 VARIANTS = ("no-canvas", "image-space")
 """Of the synthesis network: one that sees the layout alone, one whose loss is on pixels alone."""
 
@@ -73,6 +76,7 @@ class TrainOptions:
         size: `(rows, cols)` of the pictures, multiples of 32; default by the preset and the bank's frame.
         features: feature network of the losses: a path, or `vgg19`; default what is there.
         variant: one of `VARIANTS`, or None.
+        adversarial: weight of a discriminator of patches in the loss of the synthesis network; 0 leaves it out.
         validate_every: steps between two validations; log_every: between two rows of the log.
     """
 
@@ -89,6 +93,7 @@ class TrainOptions:
     size: tuple[int, int] | None = None
     features: str | None = None
     variant: str | None = None
+    adversarial: float | None = None
     validate_every: int | None = None
     log_every: int = 10
 
@@ -120,6 +125,7 @@ def resolved(options: TrainOptions, network: str, frame: tuple[int, int]) -> Tra
         batch=options.batch or max(1, round(named.batch * share.batch)),
         lr=options.lr or (share.full_lr if named.width >= 1 else share.lr),
         size=options.size or share.size(named, frame),
+        adversarial=_adversarial(options, network),
         validate_every=options.validate_every or (5000 if named.width >= 1 else 250),
     )
 
@@ -152,6 +158,8 @@ def check(options: TrainOptions) -> None:
     if options.size is not None and any(side < MULTIPLE or side % MULTIPLE for side in options.size):
         found = "x".join(map(str, options.size))
         raise InputError(sentence("size", expected=f"ROWSxCOLS in multiples of {MULTIPLE}", found=found))
+    if options.adversarial is not None and not 0 <= options.adversarial < math.inf:
+        raise InputError(sentence("adversarial", expected="a number of at least 0", found=repr(options.adversarial)))
     for name, value, known in (
         ("precision", options.precision, PRECISIONS),
         ("variant", options.variant, (None, *VARIANTS)),
@@ -163,6 +171,12 @@ def check(options: TrainOptions) -> None:
     if options.precision == "16-mixed" and kind == "cpu":
         fix = "take bf16-mixed or 32-true"
         raise InputError(sentence("precision 16-mixed", expected="a GPU", found="none in use", fix=fix))
+
+
+def _adversarial(options: TrainOptions, network: str) -> float:
+    if options.adversarial is not None:
+        return float(options.adversarial)
+    return ADVERSARIAL if network == "synthesis" and options.variant != "image-space" else 0.0
 
 
 def devices_of(options: TrainOptions) -> tuple[str, int]:

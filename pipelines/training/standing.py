@@ -62,7 +62,7 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
     return held
 
 
-_OPTIONS = ("preset", "batch", "seed", "lr", "precision", "accumulate", "ema")
+_OPTIONS = ("preset", "batch", "seed", "lr", "precision", "accumulate", "ema", "adversarial")
 
 
 def standing(paths: Paths, settings: Mapping[str, Any], steps: int) -> Marks | None:

@@ -101,6 +101,7 @@ class SynthesisTask:
             options.width,
             canvas=options.variant != "no-canvas",
             semantic_head=loss.parsing > 0,
+            passing=options.variant != "no-canvas",
         )
         cache, split = models / "cache", validation_split(reader)
         sources = BankSources(reader, options.size, "train", cache=cache, progress=progress)
@@ -229,7 +230,8 @@ def make_task(reader: Reader, models: Path, options: TrainOptions, progress: Pro
         InputError: it is too small to leave a source's own group out; the features of the loss are missing.
     """
     features = None if options.variant == "image-space" else load_features(options.features, models)
-    return SynthesisTask(reader, models, options, features, progress=progress)
+    loss = SynthesisLoss(adversarial=options.adversarial or 0.0)
+    return SynthesisTask(reader, models, options, features, loss=loss, progress=progress)
 
 
 def _add(sums: dict[str, float], terms: Mapping[str, Tensor], times: int) -> None:

@@ -25,7 +25,7 @@ from zeuxis.synth.layers import n_parameters
 from zeuxis.synth.losses import hinge_discriminator, parsing_loss
 from zeuxis.synth.ordering_network import OrderingConfig, OrderingNetwork
 from zeuxis.synth.refinement import halved, n_fine, n_levels, pyramid, refinement_channels
-from zeuxis.synth.synthesis import SynthesisConfig, SynthesisNetwork
+from zeuxis.synth.synthesis import MARGIN, SynthesisConfig, SynthesisNetwork, passed
 from zeuxis.synth.transform import Origin, Piece, Target, Transform, warp
 from zeuxis.synth.transformation import (
     TransformationConfig,
@@ -90,7 +90,7 @@ def logits_loss(logits: object, n: int, size: tuple[int, int]) -> torch.Tensor:
 
 
 def synthesis(size: tuple[int, int], width: float, canvas: bool = True) -> nn.Module:
-    return SynthesisNetwork(SynthesisConfig(N_CLASSES, size, width, canvas=canvas))
+    return SynthesisNetwork(SynthesisConfig(N_CLASSES, size, width, canvas=canvas, passing=canvas))
 
 
 def synthesis_inputs(n: int, size: tuple[int, int]) -> tuple[torch.Tensor, ...]:
@@ -325,6 +325,37 @@ def test_without_a_canvas_nothing_of_it_reaches_the_picture():
         other = made("synthesis")
         assert not torch.allclose(other(layout, canvas, valid)[0], other(layout, -canvas, valid)[0], atol=1e-3)
         assert not torch.allclose(other(layout, canvas, valid)[0], other(layout, canvas, 1 - valid)[0], atol=1e-3)
+
+
+def test_pixels_of_the_canvas_pass_where_it_is_valid_all_around():
+    valid = torch.ones(1, 1, 32, 32)
+    valid[..., 16:] = 0
+    valid[..., 10, 20] = 1  # a lone pixel that elision left
+    share = passed(valid)[0, 0]
+    assert share[:, : 16 - 2 * MARGIN].eq(1).all()
+    assert share[:, 16:].eq(0).all()
+    assert torch.all(share[valid[0, 0] == 0] == 0)
+    fading = share[0, 16 - 2 * MARGIN : 16].tolist()
+    assert fading == sorted(fading, reverse=True)
+    assert 0 < fading[1] < 1
+
+
+def test_a_passing_network_shows_the_canvas_itself_but_for_what_it_corrects():
+    layout, canvas, _ = synthesis_inputs(1, SIZE)
+    valid = torch.zeros(1, 1, *SIZE)
+    valid[..., :24] = 1
+    share = passed(valid).expand_as(canvas) == 1
+    network = made("synthesis")
+    nn.init.zeros_(network.to_image.weight)
+    nn.init.zeros_(network.to_image.bias)
+    plain = SynthesisNetwork(SynthesisConfig(N_CLASSES, SIZE, WIDTH))
+    nn.init.zeros_(plain.to_image.weight)
+    nn.init.zeros_(plain.to_image.bias)
+    with torch.no_grad():
+        image = network(layout, canvas, valid)[0]
+        assert torch.allclose(image[share], canvas[share])
+        assert image[(valid == 0).expand_as(image)].eq(0).all()
+        assert plain(layout, canvas, valid)[0].eq(0).all()
 
 
 def test_without_a_semantic_head_there_are_no_logits():

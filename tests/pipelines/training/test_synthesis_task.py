@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import default_collate
 
 from zeuxis.pipelines.training import synthesis
-from zeuxis.pipelines.training.options import TrainOptions
+from zeuxis.pipelines.training.options import ADVERSARIAL, TrainOptions, resolved
 from zeuxis.pipelines.training.synthesis import SynthesisLoss, SynthesisTask, make_task
 from zeuxis.pipelines.training.task import NothingToLearn
 from zeuxis.storage.errors import InputError
@@ -78,6 +78,25 @@ def test_a_discriminator_learns_beside_it_where_it_counts(reader, tmp_path):
     assert modules["net"].to_logits is None
     seen = learn(task, modules, batch_of(task), 6)
     assert seen[-1]["discriminator"] < seen[0]["discriminator"]
+
+
+@pytest.mark.parametrize(
+    ("given", "weight"),
+    [
+        ({}, ADVERSARIAL),
+        ({"variant": "no-canvas"}, ADVERSARIAL),
+        ({"variant": "image-space"}, 0),
+        ({"adversarial": 0}, 0),
+        ({"adversarial": 0.5}, 0.5),
+    ],
+)
+def test_a_discriminator_counts_by_default_where_features_do(reader, tmp_path, monkeypatch, given, weight):
+    monkeypatch.setattr(synthesis, "load_features", lambda *_: features())
+    options = resolved(TrainOptions(preset="tiny", size=(32, 64), **given), "synthesis", (192, 256))
+    task = make_task(reader, tmp_path / "models", options)
+    assert task.loss.adversarial == weight
+    assert ("discriminator" in task.modules()) == (weight > 0)
+    assert task.config()["passing"] == (given.get("variant") != "no-canvas")
 
 
 @pytest.mark.parametrize("variant", ["no-canvas", "image-space"])

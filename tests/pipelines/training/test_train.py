@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import types
 from pathlib import Path
@@ -111,6 +112,9 @@ def test_features_given_are_not_trained_and_go_to_the_synthesis_network_alone(ba
         ({"variant": "no-canvas"}, "--variant: expected with synthesis, found with features"),
         ({"variant": "other", "what": "synthesis"}, "variant 'other': expected one of no-canvas, image-space"),
         ({"features": "vgg19"}, "--features: expected with synthesis or all, found with features"),
+        ({"adversarial": 0.5}, "--adversarial: expected with synthesis or all, found with features"),
+        ({"adversarial": -1.0, "what": "synthesis"}, "adversarial: expected a number of at least 0, found -1.0"),
+        ({"adversarial": math.nan, "what": "synthesis"}, "adversarial: expected a number of at least 0, found nan"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_read_or_written(tmp_path, options, said):
