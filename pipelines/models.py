@@ -21,6 +21,8 @@ from ..storage.errors import InputError, sentence
 from ..storage.plain_yaml import load_yaml
 from ..storage.reader import Reader
 from ..synth.checkpoint import SUFFIX, Card, load_checkpoint
+from ..synth.compiling.buckets import Compiled
+from ..synth.compiling.packages import Store
 from ..synth.layers import is_finite
 from ..synth.presets import MULTIPLE
 
@@ -48,8 +50,11 @@ KINDS = {
     "ordering": Kind("ordering_network", "OrderingNetwork", "OrderingConfig"),
     "densify": Kind("densification", "DensificationNetwork", "DensificationConfig"),
     "judge": Kind("judge", "JudgeNetwork", "JudgeConfig"),
+    "crn": Kind("crn", "CrnNetwork", "CrnConfig"),
 }
 """The networks that paint, and the judge of what is painted, by the kind that stands in their checkpoints."""
+OTHERS = {"features": Kind("features", "ParsingNetwork", "ParsingConfig")}
+"""Networks that training alone uses, and that can be compiled as those can."""
 
 CHANNELS_LAST = ("transform", "ordering")
 """Networks that take a quarter less time on a CPU with their weights laid out so; the synthesis network does not."""
@@ -65,6 +70,7 @@ class Model:
         channel_of: `(65536,)` int64, bank class id to channel; void and what the network does not know is the last.
         class_of: `(n_classes + 1,)` uint16, channel to bank class id, `VOID` where there is none.
         unknown: names of the bank's classes that are void to the network.
+        warnings: what the user should know of it, one sentence each.
     """
 
     path: Path
@@ -73,6 +79,12 @@ class Model:
     channel_of: npt.NDArray[np.int64]
     class_of: npt.NDArray[np.uint16]
     unknown: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def backend(self) -> str:
+        """What runs it, such as `inductor float32`."""
+        return self.network.backend if isinstance(self.network, Compiled) else "eager"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -93,9 +105,10 @@ class Models:
         reader: the bank that they shall paint from.
         map_classes: see `as_names_map`; without it a network must have been trained for exactly the bank's classes.
         device: that they run on; default a CUDA device where there is one.
+        compiled: folder of compiled forms of them, which are used where they fit network, device and versions.
 
     Raises:
-        InputError: there is no such folder, or `map_classes` cannot be used.
+        InputError: there is no such folder, `compiled` is not the user's alone, or `map_classes` cannot be used.
     """
 
     def __init__(
@@ -104,6 +117,7 @@ class Models:
         reader: Reader,
         map_classes: str | Path | Mapping[str, Any] | None = None,
         device: str | torch.device | None = None,
+        compiled: str | Path | None = None,
     ) -> None:
         self.folder = Path(os.path.expanduser(folder))
         if not self.folder.is_dir():
@@ -112,6 +126,7 @@ class Models:
         self.reader = reader
         self.names = None if map_classes is None else as_names_map(map_classes)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.compiled = None if compiled is None else Store(compiled)
         self._held: dict[str, tuple[tuple[int, int, int], Model]] = {}
 
     def path(self, name: str) -> Path:
@@ -149,11 +164,19 @@ class Models:
         card, tensors = load_checkpoint(path, kind)
         channel_of, class_of, unknown = channels_of(card, self.reader.classes, self.names, path)
         check_size(card.size, self.reader.geometry.frame, path)
-        network = built(kind, card, tensors, path)
-        network.eval().requires_grad_(False).to(self.device)
-        if kind in CHANNELS_LAST:
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return Model(path, card, network, channel_of, class_of, unknown)
+        network = ready(built(kind, card, tensors, path), kind, self.device)
+        said: tuple[str, ...] = ()
+        if self.compiled is not None:
+            network, said = _fastest(network, path, self.compiled)
+        return Model(path, card, network, channel_of, class_of, unknown, said)
+
+
+def ready(network: nn.Module, kind: str, device: torch.device) -> nn.Module:
+    """A network for use: in evaluation mode, on the device, without gradients, laid out as is fastest."""
+    network.eval().requires_grad_(False).to(device)
+    if kind in CHANNELS_LAST:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def built(kind: str, card: Card, tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
@@ -242,7 +265,7 @@ def check_size(size: tuple[int, int], frame: tuple[int, int], path: Path) -> Non
 
 def _maker(kind: str, card: Card, path: Path, fix: str) -> Callable[[], nn.Module]:
     """Makes the network that a card describes, as often as it is called."""
-    home = KINDS[kind]
+    home = (KINDS | OTHERS)[kind]
     module = import_module(f"..synth.{home.module}", __package__)
     config_of, network_of = getattr(module, home.config), getattr(module, home.network)
 
@@ -263,6 +286,15 @@ def _maker(kind: str, card: Card, path: Path, fix: str) -> Callable[[], nn.Modul
         return network
 
     return make
+
+
+def _fastest(network: nn.Module, path: Path, store: Store) -> tuple[nn.Module, tuple[str, ...]]:
+    """A network with its compiled forms, and what is to be said where there are none."""
+    compiled, said = store.load(network)
+    if not compiled.buckets and not said:
+        found = f"nothing compiled for {path.name}, this machine and these versions"
+        said = (sentence(store.folder, f"holds {found}: it runs uncompiled", fix="compile it: `zeuxis compile`"),)
+    return compiled, said
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path, fix: str) -> None:

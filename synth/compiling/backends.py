@@ -1,0 +1,152 @@
+"""The compilers: each says whether it is here, makes a package of a network for fixed shapes, and loads it.
+
+A package is bytes that hold native code and the weights. Inductor's is an AOTInductor archive; TensorRT's an exported
+program with its engines inside. Neither compiler's caches in shared folders are used: both work in a private one.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from .parity import Call, Inputs
+
+INDUCTOR = {"freezing": True, "cpp.dynamic_threads": True}
+"""Weights are constants, laid out once for the kernels that read them; as many threads as the process that runs has."""
+
+
+class Backend(NamedTuple):
+    """A compiler.
+
+    Attributes:
+        missing: why it cannot be used on a device, empty if it can.
+        build: a package for a network and inputs of fixed shape, both on their device and in their precision.
+        load: what to call, from a package and the device that it was built for.
+    """
+
+    missing: Callable[[torch.device], str]
+    build: Callable[[nn.Module, Inputs], bytes]
+    load: Callable[[bytes, torch.device], Call]
+
+
+def exported(network: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram:
+    """The network's graph for inputs of these shapes, for inference."""
+    with torch.no_grad():
+        return torch.export.export(network, inputs)
+
+
+def _inductor_missing(device: torch.device) -> str:
+    if device.type == "cuda":
+        return "" if find_spec("triton") else "triton is not installed"
+    compiler = os.environ.get("CXX", "g++")
+    return "" if shutil.which(compiler) else f"there is no C++ compiler {compiler}"
+
+
+def _inductor_build(network: nn.Module, inputs: Inputs) -> bytes:
+    from torch._inductor import aoti_compile_and_package, config
+
+    program = exported(network, inputs)
+    with _private_cache(), tempfile.TemporaryDirectory() as folder, torch.no_grad(), config.patch(INDUCTOR):
+        return Path(aoti_compile_and_package(program, package_path=f"{folder}/network.pt2")).read_bytes()
+
+
+def _inductor_load(package: bytes, device: torch.device) -> Call:
+    from torch._inductor import aoti_load_package
+
+    with tempfile.TemporaryDirectory() as folder:  # unpacked and opened while this runs
+        path = Path(folder, "network.pt2")
+        path.write_bytes(package)
+        return aoti_load_package(str(path), device_index=-1 if device.index is None else device.index)
+
+
+def _tensorrt_missing(device: torch.device) -> str:
+    if device.type != "cuda":
+        return "it needs a CUDA device"
+    return "" if find_spec("torch_tensorrt") else "torch-tensorrt is not installed"
+
+
+def _tensorrt_build(network: nn.Module, inputs: Inputs) -> bytes:
+    """The precision is that of network and inputs: `enabled_precisions` is ignored where types are explicit."""
+    import torch_tensorrt
+
+    program = exported(network, inputs)
+    with tempfile.TemporaryDirectory() as folder:
+        module = torch_tensorrt.dynamo.compile(
+            program,
+            arg_inputs=list(inputs),
+            cache_built_engines=False,
+            reuse_cached_engines=False,
+            engine_cache_dir=folder,
+            timing_cache_path=f"{folder}/timing_cache.bin",
+        )
+        path = Path(folder, "network.ep")
+        torch_tensorrt.save(module, str(path), output_format="exported_program", arg_inputs=list(inputs))
+        return path.read_bytes()
+
+
+def _tensorrt_load(package: bytes, device: torch.device) -> Call:
+    import torch_tensorrt  # noqa: F401 - its operators must be known to the loader
+
+    with torch.cuda.device(device):
+        module: Call = torch.export.load(io.BytesIO(package)).module()
+    return module
+
+
+BACKENDS = {
+    "tensorrt": Backend(_tensorrt_missing, _tensorrt_build, _tensorrt_load),
+    "inductor": Backend(_inductor_missing, _inductor_build, _inductor_load),
+}
+"""By name, the one to be tried first, first."""
+
+
+class Graphed:
+    """A call on a GPU recorded once as a CUDA graph, and replayed: the CPU no longer launches kernel after kernel.
+
+    Args:
+        call: takes inputs of these shapes; inputs: an example, on the device.
+    """
+
+    def __init__(self, call: Call, inputs: Inputs) -> None:
+        self._given = tuple(each.clone() for each in inputs)
+        stream = torch.cuda.Stream(inputs[0].device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(inputs[0].device))
+        with torch.cuda.stream(stream):
+            for _ in range(3):  # lets libraries choose their kernels and take their memory before the record
+                call(*self._given)
+        torch.cuda.current_stream(inputs[0].device).wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._made = call(*self._given)
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """The outputs, which later calls leave alone."""
+        for own, each in zip(self._given, inputs, strict=True):
+            own.copy_(each)
+        self._graph.replay()
+        return pytree.tree_map_only(Tensor, torch.clone, self._made)
+
+
+@contextmanager
+def _private_cache() -> Iterator[None]:
+    """Inductor's cache in a folder that nobody else can write, instead of one in /tmp with a name to be foreseen."""
+    with patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": _scratch().name}):
+        yield
+
+
+@lru_cache(maxsize=1)
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """One for the whole process: Inductor remembers where its headers lie."""
+    return tempfile.TemporaryDirectory(prefix="zeuxis-compile-")
