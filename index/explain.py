@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..storage.classes import VOID, Layout
 from ..storage.codec import Mask
-from ..storage.footprints import TILE, Footprints
+from ..storage.footprints import source_regions
 from ..storage.layouts import Box, context_box
 from ..storage.records import hex_id
 from .figure import FAINT, INK, NEUTRAL, cut_out, save_figure, to_png
@@ -212,25 +212,6 @@ def explain(hit: Hit, asked: Asked) -> Explanation:
         segment_mask,
         *contexts,
     )
-
-
-def source_regions(footprints: Footprints, source: int, frame: tuple[int, int]) -> npt.NDArray[np.uint32]:
-    """The region map of one source of a shard, `(R, C)` uint32, out of its tiles (see `storage/footprints.py`).
-
-    Args:
-        footprints: of the shard; source: its row there; frame: `(rows, cols)` of the bank.
-    """
-    tiles = footprints.tiles[source]
-    mixed = tiles == np.iinfo(tiles.dtype).max
-    blocks = np.broadcast_to(tiles[..., None], (*tiles.shape, TILE * TILE)).astype(np.uint32)
-    for number, (row, col) in enumerate(np.argwhere(mixed), start=int(footprints.row_start[source, 0])):
-        blocks[row, col] = 0
-        for entry in range(int(footprints.mixed_start[number]), int(footprints.mixed_start[number + 1])):
-            bits = np.unpackbits(footprints.entry_bits[entry : entry + 1].view(np.uint8), bitorder="little")
-            blocks[row, col, bits.astype(bool)] = footprints.entry_region[entry]
-    rows, cols = tiles.shape
-    regions = blocks.reshape(rows, cols, TILE, TILE).transpose(0, 2, 1, 3).reshape(rows * TILE, cols * TILE)
-    return regions[: frame[0], : frame[1]]
 
 
 def _inside(layout: Layout, box: Box) -> Layout:

@@ -208,6 +208,20 @@ def take_source(joined: Footprints, source: int, rows: npt.NDArray[np.int64]) ->
     return tiled, SegmentColumns(**{name: getattr(joined, name)[rows] for name in _COLUMN_TYPES})
 
 
+def source_regions(footprints: Footprints, source: int, frame: tuple[int, int]) -> npt.NDArray[np.uint32]:
+    """The region map of one source of a shard, `(R, C)` uint32, out of its tiles.
+
+    Args:
+        footprints: of the shard; source: its row there; frame: `(rows, cols)` of the bank.
+    """
+    tiles = footprints.tiles[source]
+    first = int(footprints.row_start[source, 0])
+    regions = np.empty((tiles.shape[0] * TILE, tiles.shape[1] * TILE), np.uint32)
+    mixed = int(np.iinfo(tiles.dtype).max)
+    _lay_tiles(tiles, mixed, footprints.mixed_start[first:], footprints.entry_region, footprints.entry_bits, regions)
+    return regions[: frame[0], : frame[1]]
+
+
 _COLUMN_TYPES: dict[str, tuple[Any, ...]] = {
     "segment_id": (np.uint64,),
     "class_id": (np.uint16,),
@@ -304,6 +318,25 @@ def _cut_tiles(regions, tiles, counts):  # type: ignore[no-untyped-def]
                     counts[row, col] += np.uint32(1)
                     at += 1
     return entry_region[:at].copy(), entry_bits[:at].copy()
+
+
+@nb.njit(cache=True, nogil=True)
+def _lay_tiles(tiles, mixed, mixed_start, entry_region, entry_bits, regions):  # type: ignore[no-untyped-def]
+    """Fills `regions`, `(TR * TILE, TC * TILE)` uint32, from the tiles of one source."""
+    number = 0
+    for row in range(tiles.shape[0]):
+        for col in range(tiles.shape[1]):
+            top, left = row * TILE, col * TILE
+            whole = tiles[row, col]
+            regions[top : top + TILE, left : left + TILE] = 0 if whole == mixed else whole
+            if whole != mixed:
+                continue
+            for entry in range(mixed_start[number], mixed_start[number + 1]):
+                bits = entry_bits[entry]
+                for bit in range(TILE * TILE):
+                    if (bits >> np.uint64(bit)) & np.uint64(1):
+                        regions[top + bit // TILE, left + bit % TILE] = entry_region[entry]
+            number += 1
 
 
 def frame_tiles(frame: tuple[int, int]) -> tuple[int, int]:
