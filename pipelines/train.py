@@ -15,7 +15,8 @@ from ..storage.reader import Reader
 from .progress import Progress, silent
 from .training.loop import TrainReport
 from .training.loop import train as run
-from .training.options import NETWORKS, TrainOptions, check, resolved
+from .training.memory import Foreseen, check_memory
+from .training.options import NETWORKS, RIVALS, TrainOptions, check, check_only, resolved
 from .training.task import NothingToLearn, Task
 
 Tell = Callable[[str], object]
@@ -37,18 +38,18 @@ def train(
     A run with the same options goes on where the one before was interrupted, and a run with more steps goes further.
 
     Args:
-        what: `features`, `transform`, `ordering`, `densify`, `synthesis`, `judge`; or `all`, which passes over those
-            that the bank has nothing for.
+        what: `features`, `transform`, `ordering`, `densify`, `synthesis`, `judge`; or `all` of these, which passes
+            over those that the bank has nothing for; or `crn`.
         bank: its folder; models: the folder of networks, made where there is none.
         restart: forget what was trained before.
-        progress: told steps; tell: given a line when a training goes on, or is passed over; the latter is
-            a warning otherwise.
+        progress: told steps; tell: given a line when a training goes on, when its memory is predicted, or when it is
+            passed over; the latter is a warning otherwise.
         options: fields of `TrainOptions`, such as `preset="tiny"` or `steps=1000`; of each network with `all`.
 
     Raises:
         InputError, BankError: found before anything is written: an option that cannot be, no bank, one that keeps no
-            sources or is too small, other options than those of the training before. UnfinishedError: a loss is no
-            finite number, or the disk refuses. KeyboardInterrupt: interrupted; all is saved.
+            sources or is too small, too little memory, other options than those of the training before.
+        UnfinishedError: a loss is no finite number, or the disk refuses. KeyboardInterrupt: interrupted; all is saved.
     """
     return list(trainings(what, bank, models, TrainOptions(**options), restart=restart, progress=progress, tell=tell))
 
@@ -87,6 +88,10 @@ def _trained(
                 raise
             (tell or warnings.warn)(f"{name} is passed over: {error}")
             continue
+        if isinstance(task, Foreseen):
+            said = check_memory(task, own, models)
+            if tell is not None:
+                tell(said)
         try:
             yield run(task, models, own, restart=restart, progress=progress, tell=tell)
         except (KeyboardInterrupt, UnfinishedError):
@@ -96,8 +101,10 @@ def _trained(
 
 
 def options_of(options: TrainOptions, network: str) -> TrainOptions:
-    """The options as one of several networks has them: those of the synthesis network alone are left out of others."""
-    return options if network == "synthesis" else replace(options, features=None, variant=None, adversarial=None)
+    """The options as one of several networks has them: what the losses of painters compare is left out of others."""
+    if network in ("synthesis", "crn"):
+        return options
+    return replace(options, features=None, variant=None, adversarial=None)
 
 
 def _networks(what: str, options: TrainOptions) -> list[str]:
@@ -105,15 +112,11 @@ def _networks(what: str, options: TrainOptions) -> list[str]:
     if what not in (*NETWORKS, "all"):
         expected = ", ".join(NETWORKS) + " or all"
         raise InputError(sentence(f"network {what!r}", expected=expected, found="no such network"))
-    if options.variant is not None and what != "synthesis":
-        raise InputError(sentence("--variant", expected="with synthesis", found=f"with {what}"))
-    if options.features is not None and what not in ("synthesis", "all"):
-        raise InputError(sentence("--features", expected="with synthesis or all", found=f"with {what}"))
-    if options.adversarial is not None and what not in ("synthesis", "all"):
-        raise InputError(sentence("--adversarial", expected="with synthesis or all", found=f"with {what}"))
+    check_only(options, what)
     if what != "all":
         return [what]
-    return [name for name in NETWORKS if name != "features" or options.features in (None, "bank")]
+    own = options.features in (None, "bank")
+    return [name for name in NETWORKS if name not in RIVALS and (own or name != "features")]
 
 
 def _models_folder(path: str | Path) -> Path:

@@ -187,6 +187,23 @@ def load_features(source: str | Path | None, models: Path | None, pooling: Pooli
     )
 
 
+def load_parser(path: Path) -> tuple[Card, ParsingNetwork]:
+    """A network that has learned to parse a bank's photographs, frozen, and what its checkpoint says of it.
+
+    Raises:
+        InputError: there is none, or it is not what it should be.
+    """
+    card, tensors = load_checkpoint(path, NETWORK)
+    try:
+        network = ParsingNetwork(ParsingConfig(**card.config))
+        network.load_state_dict(tensors)
+    except (TypeError, RuntimeError) as error:
+        fix = "train it again: `zeuxis train features`"
+        raise InputError(sentence(path, "its weights are not those of its card", fix=fix)) from error
+    network.features.name = features_name(card)
+    return card, network.requires_grad_(False).eval()
+
+
 def features_name(card: Card) -> str:
     """What features of a checkpoint are called, such as `bank:1/8 step 1500`."""
     return f"bank:{_fraction(float(card.config['width']))} step {card.step}"
@@ -219,14 +236,7 @@ def _frozen_vgg(tensors: Mapping[str, Tensor], name: str, pooling: Pooling) -> F
 
 
 def _learned(path: Path) -> Features:
-    card, tensors = load_checkpoint(path, NETWORK)
-    try:
-        network = ParsingNetwork(ParsingConfig(**card.config))
-        network.load_state_dict(tensors)
-    except (TypeError, RuntimeError) as error:
-        fix = "train it again: `zeuxis train features`"
-        raise InputError(sentence(path, "its weights are not those of its card", fix=fix)) from error
-    return _frozen(network.features, features_name(card))
+    return load_parser(path)[1].features
 
 
 def _frozen(features: Features, name: str) -> Features:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 LEAK = 0.2
 """Slope of the leaky ReLU below zero, in every network of CRN and SIMS."""
@@ -17,9 +20,10 @@ class ConvBlock(nn.Sequential):
     normalisation with one group. Epsilon is 1e-5, which half precision can hold, where the original has 1e-12.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, normalise: bool = True) -> None:
+    def __init__(self, inputs: int, outputs: int, *, normalise: bool = True, dilation: int = 1) -> None:
         norm = [nn.GroupNorm(1, outputs, eps=1e-5)] if normalise else []
-        super().__init__(nn.Conv2d(inputs, outputs, 3, padding=1), *norm, nn.LeakyReLU(LEAK))
+        convolution = nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation)
+        super().__init__(convolution, *norm, nn.LeakyReLU(LEAK))
 
 
 def blocks(inputs: int, outputs: int, count: int) -> nn.Sequential:
@@ -40,6 +44,17 @@ def averaged(image: Tensor, size: tuple[int, int]) -> Tensor:
 def channels(full: int, width: float, multiple: int = 8) -> int:
     """A channel count times the width multiplier, in whole eights, at least one of them."""
     return max(multiple, round(full * width / multiple) * multiple)
+
+
+def recomputed(work: Callable[..., Tensor], *inputs: Tensor | None, yes: bool = True) -> Tensor:
+    """`work(*inputs)`; with `yes` nothing in between is kept for the backward pass, which computes it once more.
+
+    What is computed must draw no random numbers.
+    """
+    if not yes or not torch.is_grad_enabled():
+        return work(*inputs)
+    found: Tensor = checkpoint(work, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return found
 
 
 def n_parameters(network: nn.Module) -> int:

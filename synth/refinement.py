@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .layers import blocks, channels, enlarged
+from .layers import blocks, channels, enlarged, recomputed
 
 COARSEST_ROWS = 4
 """Rows the cascade starts from, as near as halving comes to it (CRN, section 3: 4x8)."""
@@ -55,7 +56,12 @@ class Cascade(nn.Module):
 
     Args:
         inputs: channels of what each level is given, finest first; outputs: of its features, finest first.
+
+    Attributes:
+        recompute: whether the backward pass computes each level once more instead of keeping what it needs.
     """
+
+    recompute = False
 
     def __init__(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
         super().__init__()
@@ -66,9 +72,13 @@ class Cascade(nn.Module):
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """`(N, inputs[i], H_i, W_i)` a level, finest first, to `(N, outputs[0], H_0, W_0)`."""
         features: Tensor | None = None
-        for module, given in zip(reversed(self.levels), reversed(inputs), strict=True):
-            if features is not None:
-                given = torch.cat([given, enlarged(features, (given.shape[-2], given.shape[-1]))], 1)
-            features = module(given)
+        for number in reversed(range(len(self.levels))):
+            features = recomputed(partial(self._refined, number), inputs[number], features, yes=self.recompute)
         assert features is not None
+        return features
+
+    def _refined(self, number: int, given: Tensor, coarser: Tensor | None) -> Tensor:
+        if coarser is not None:
+            given = torch.cat([given, enlarged(coarser, (given.shape[-2], given.shape[-1]))], 1)
+        features: Tensor = self.levels[number](given)
         return features

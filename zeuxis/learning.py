@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .pipelines.training.loop import TrainReport
 
 _What = Annotated[
-    str, typer.Argument(metavar="WHAT", help="features, transform, ordering, densify, synthesis, judge; or all.")
+    str, typer.Argument(metavar="WHAT", help="features, transform, ordering, densify, synthesis, judge; all; or crn.")
 ]
 
 
@@ -25,7 +25,7 @@ def train(
     models: Annotated[Path, typer.Option(help="The folder of networks; made where there is none.")],
     bank: BankOption = None,
     preset: Annotated[
-        str, typer.Option(metavar="tiny|small|paper-256|paper-512", help="Width, resolution, batch and steps.")
+        str, typer.Option(metavar="NAME", help="tiny, small, paper-256, paper-512 or paper-1024: width and resolution.")
     ] = "small",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps in all.", show_default=False)] = None,
     batch: Annotated[int | None, typer.Option(help="Pictures a step and device.", show_default=False)] = None,
@@ -46,10 +46,27 @@ def train(
         str | None, typer.Option(metavar="PATH|vgg19|bank", help="Feature network of the perceptual loss.")
     ] = None,
     variant: Annotated[
-        str | None, typer.Option(metavar="no-canvas|image-space", help="Of the synthesis network, to compare with.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="To compare with; of synthesis: no-canvas or image-space; of crn: image-space, encoder-decoder, "
+            "full-resolution, gan or pix2pix.",
+        ),
     ] = None,
     adversarial: Annotated[
         float | None, typer.Option(help="Weight of a discriminator in the loss of synthesis.", show_default=False)
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(metavar="K", help="Pictures crn makes of a layout at once.", show_default=False)
+    ] = None,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Less memory for more time, with crn; the same numbers.")
+    ] = False,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="FILE", help="A coarser crn network that this one begins with.")
+    ] = None,
+    calibrate_after: Annotated[
+        int | None, typer.Option(metavar="STEPS", help="Before crn's loss finds its weights.", show_default=False)
     ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Forget what was trained before.")] = False,
 ) -> None:
@@ -63,7 +80,8 @@ def train(
     options = TrainOptions(
         preset=preset, steps=steps, batch=batch, seed=seed, lr=lr, precision=precision, devices=devices,
         accumulate=accumulate, workers=workers, validate_every=validate_every, features=features, variant=variant,
-        adversarial=adversarial,
+        adversarial=adversarial, images=images, checkpointing=checkpointing, start=start,
+        calibrate_after=calibrate_after,
     )  # fmt: skip
     named = bank or os.environ.get("ZEUXIS_BANK")
     if not named:

@@ -43,7 +43,8 @@ class Devices:
         """
         placed = {}
         for name, module in modules.items():
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if not _strides_points(module):
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             if any(parameter.requires_grad for parameter in module.parameters()):
                 placed[name] = self.fabric.setup_module(module)
                 self._learning.append(placed[name])
@@ -101,6 +102,12 @@ class Devices:
             torch.set_rng_state(states["cpu"][self.rank].clone())  # which wants storage of its own
         if "cuda" in states and self.fabric.device.type == "cuda":
             torch.cuda.set_rng_state(states["cuda"][self.rank].clone(), self.fabric.device)
+
+
+def _strides_points(module: nn.Module) -> bool:
+    """Whether it has 1x1 convolutions with a stride: with channels last, torch's own on a CPU overrun their memory."""
+    found = (each for each in module.modules() if isinstance(each, nn.Conv2d))
+    return any(max(each.kernel_size) == 1 < max(each.stride) for each in found)
 
 
 def gpus(options: TrainOptions) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,8 +20,28 @@ MOST_AT_ONCE = 65_536
 WORKERS_PER_CORE = 4
 ADVERSARIAL = 0.1
 """Weight of a discriminator in the loss of the synthesis network, but where pixels alone are compared."""
-VARIANTS = ("no-canvas", "image-space")
-"""Of the synthesis network: one that sees the layout alone, one whose loss is on pixels alone."""
+VARIANTS = {
+    "synthesis": ("no-canvas", "image-space"),
+    "crn": ("image-space", "encoder-decoder", "full-resolution", "gan", "pix2pix"),
+}
+"""By network: what stands beside it to be compared with; `image-space` has its loss on pixels alone."""
+ALL_VARIANTS = tuple(dict.fromkeys(each for those in VARIANTS.values() for each in those))
+ADVERSARIAL_LR = 2e-4
+"""Learning rate of the variants `gan` and `pix2pix` (Radford et al. 2016, Isola et al. 2017)."""
+ONLY = {
+    "features": ("synthesis", "crn", "all"),
+    "variant": ("synthesis", "crn"),
+    "adversarial": ("synthesis", "all"),
+    "images": ("crn",),
+    "checkpointing": ("crn",),
+    "start": ("crn",),
+    "calibrate_after": ("crn",),
+}
+"""Options that not every network has, and what must be named for them to be given."""
+FLAGS = {"start": "--from", "calibrate_after": "--calibrate-after"}
+"""What users write for these, where it is not `--` and the name."""
+MOST_IMAGES = 64
+"""Pictures of one pass."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +49,13 @@ class Share:
     """What one network gets of a preset.
 
     Attributes:
-        steps, batch: times those of the preset.
-        lr: learning rate at the narrow widths; full_lr: at full width, where it differs.
+        steps, batch: times those of the preset; full_steps: at full width, where it differs.
+        lr: learning rate at the narrow widths; full_lr: at full width.
         narrow_rows: of the pictures at the narrow widths, at most, for networks that look at a piece at a time.
     """
 
     steps: float = 1.0
+    full_steps: float | None = None
     batch: float = 1.0
     lr: float = 5e-4
     full_lr: float = 1e-4
@@ -45,17 +67,25 @@ class Share:
             named = replace(named, rows=min(named.rows, self.narrow_rows))
         return named.size(frame)
 
+    def n_steps(self, named: Preset) -> int:
+        """Optimiser steps by a preset."""
+        share = self.steps if named.width < 1 or self.full_steps is None else self.full_steps
+        return max(1, round(named.steps * share))
+
 
 SHARES = {
     "features": Share(steps=1.0, batch=1.0, lr=2e-3, full_lr=3e-4),
-    "transform": Share(steps=1.7, batch=1.0, lr=1e-3, full_lr=1e-5, narrow_rows=64),
+    "transform": Share(steps=2.7, batch=1.0, lr=1e-3, full_lr=1e-5, narrow_rows=64),
     "ordering": Share(steps=1.0, batch=0.25, lr=2e-3, full_lr=1e-5, narrow_rows=64),
     "densify": Share(steps=1.0, batch=1.0, lr=1e-3),
     "synthesis": Share(steps=1.0, batch=1.0, lr=1e-3),
     "judge": Share(steps=1.0, batch=1.0, lr=1e-3, full_lr=3e-4),
+    "crn": Share(steps=1.0, full_steps=0.25, batch=1.0, lr=1e-3),
 }
-"""By network, in the order in which `all` trains them: features first, since losses need them."""
+"""By network, in the order in which they are trained: features first, since losses need them."""
 NETWORKS = tuple(SHARES)
+RIVALS = ("crn",)
+"""Those that `all` leaves out: the painter does not need them."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +105,12 @@ class TrainOptions:
         ema: decay of the running mean of the weights that is validated and kept; 0 keeps the weights themselves.
         size: `(rows, cols)` of the pictures, multiples of 32; default by the preset and the bank's frame.
         features: feature network of the losses: a path, or `vgg19`; default what is there.
-        variant: one of `VARIANTS`, or None.
+        variant: one of `VARIANTS` of the network, or None.
         adversarial: weight of a discriminator of patches in the loss of the synthesis network; 0 leaves it out.
+        images: pictures that CRN makes of a layout in one pass; None for one.
+        checkpointing: less memory for more time: what the backward pass needs is computed once more; same numbers.
+        start: a checkpoint of CRN, coarser or of this size, whose weights a new training begins with.
+        calibrate_after: steps before CRN's loss weights are calibrated; None for none (the paper: 100 epochs).
         validate_every: steps between two validations; log_every: between two rows of the log.
     """
 
@@ -94,6 +128,10 @@ class TrainOptions:
     features: str | None = None
     variant: str | None = None
     adversarial: float | None = None
+    images: int | None = None
+    checkpointing: bool = False
+    start: str | None = None
+    calibrate_after: int | None = None
     validate_every: int | None = None
     log_every: int = 10
 
@@ -108,7 +146,7 @@ class TrainOptions:
 
 
 def resolved(options: TrainOptions, network: str, frame: tuple[int, int]) -> TrainOptions:
-    """Options of which none is None any more, but for `features` and `variant`.
+    """Options of which none is None any more, but for those in `ONLY`.
 
     Args:
         network: one of `NETWORKS`; frame: of the bank.
@@ -118,12 +156,12 @@ def resolved(options: TrainOptions, network: str, frame: tuple[int, int]) -> Tra
     """
     check(options)
     named, share = preset(options.preset), SHARES[network]
-    steps = options.steps or max(1, round(named.steps * share.steps))
+    rate = share.full_lr if named.width >= 1 else share.lr
     return replace(
         options,
-        steps=steps,
+        steps=options.steps or share.n_steps(named),
         batch=options.batch or max(1, round(named.batch * share.batch)),
-        lr=options.lr or (share.full_lr if named.width >= 1 else share.lr),
+        lr=options.lr or (ADVERSARIAL_LR if options.variant in ("gan", "pix2pix") else rate),
         size=options.size or share.size(named, frame),
         adversarial=_adversarial(options, network),
         validate_every=options.validate_every or (5000 if named.width >= 1 else 250),
@@ -162,11 +200,12 @@ def check(options: TrainOptions) -> None:
         raise InputError(sentence("adversarial", expected="a number of at least 0", found=repr(options.adversarial)))
     for name, value, known in (
         ("precision", options.precision, PRECISIONS),
-        ("variant", options.variant, (None, *VARIANTS)),
+        ("variant", options.variant, (None, *ALL_VARIANTS)),
     ):
         if value not in known:
             expected = "one of " + ", ".join(each for each in known if each)
             raise InputError(sentence(f"{name} {value!r}", expected=expected, found="no such name"))
+    _check_rival(options)
     kind, _ = devices_of(options)
     if options.precision == "16-mixed" and kind == "cpu":
         fix = "take bf16-mixed or 32-true"
@@ -177,6 +216,49 @@ def _adversarial(options: TrainOptions, network: str) -> float:
     if options.adversarial is not None:
         return float(options.adversarial)
     return ADVERSARIAL if network == "synthesis" and options.variant != "image-space" else 0.0
+
+
+def _check_rival(options: TrainOptions) -> None:
+    """Refuses options of CRN that cannot be, or not together."""
+    for name, most in (("images", MOST_IMAGES), ("calibrate_after", None)):
+        value = getattr(options, name)
+        if value is not None:
+            _at_least(name, value, 1)
+            if most is not None and value > most:
+                raise InputError(sentence(f"--{name}", expected=f"at most {most}", found=str(value)))
+    if options.variant in ("gan", "pix2pix"):
+        for name in ("images", "checkpointing", "start", "calibrate_after"):
+            given = getattr(options, name)
+            if given is not None and given is not False and (name, given) != ("images", 1):
+                expected = f"without --variant {options.variant}"
+                raise InputError(sentence(flag(name), expected=expected, found="with it", fix="leave it out"))
+    if options.start is not None and options.variant not in (None, "image-space"):
+        expected = f"no --variant {options.variant}, which has no levels to begin with"
+        raise InputError(sentence("--from", expected=expected, found="one", fix="leave it out"))
+
+
+def check_only(options: TrainOptions, what: str) -> None:
+    """Refuses options that another network has.
+
+    Raises:
+        InputError: `what`, a network or `all`, has no such option, or no such variant.
+    """
+    for name, those in ONLY.items():
+        given = getattr(options, name)
+        if given is not None and given is not False and what not in those:
+            raise InputError(sentence(flag(name), expected=f"with {_listed(those)}", found=f"with {what}"))
+    if options.variant in ALL_VARIANTS and options.variant not in (known := VARIANTS[what]):
+        expected = f"one of {', '.join(known)} with {what}"
+        raise InputError(sentence(f"variant {options.variant!r}", expected=expected, found="one of another network"))
+
+
+def flag(name: str) -> str:
+    """What users write for an option."""
+    return FLAGS.get(name, f"--{name}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def devices_of(options: TrainOptions) -> tuple[str, int]:

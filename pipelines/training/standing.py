@@ -57,12 +57,22 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
         "devices": devices_of(options)[1],
         **{name: getattr(options, name) for name in _OPTIONS},
         "config": task.config(),
+        "from": _beginning(options.start),
     }
     held: dict[str, Any] = json.loads(json.dumps(settings))
     return held
 
 
-_OPTIONS = ("preset", "batch", "seed", "lr", "precision", "accumulate", "ema", "adversarial")
+_OPTIONS = ("preset", "batch", "seed", "lr", "precision", "accumulate", "ema", "adversarial", "calibrate_after")
+
+
+def _beginning(path: str | None) -> str | None:
+    """What is said of the checkpoint that a training began with."""
+    if path is None:
+        return None
+    card = load_card(Path(path))
+    rows, cols = card.size
+    return f"{card.network} {rows}x{cols} step {card.step} of {card.bank}"
 
 
 def standing(paths: Paths, settings: Mapping[str, Any], steps: int) -> Marks | None:

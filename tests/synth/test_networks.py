@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -14,7 +15,9 @@ from torch import nn
 from torch.nn import functional
 
 from zeuxis.storage.classes import SemanticClass
+from zeuxis.synth.baselines import WholeConfig, WholeDiscriminator
 from zeuxis.synth.checkpoint import Card, load_checkpoint, save_checkpoint
+from zeuxis.synth.crn import Body, CrnConfig, CrnNetwork
 from zeuxis.synth.densification import DensificationConfig, DensificationNetwork
 from zeuxis.synth.discriminator import DiscriminatorConfig, PatchDiscriminator
 from zeuxis.synth.encoding import one_hot
@@ -22,7 +25,7 @@ from zeuxis.synth.features import LAYERS, Features, FeaturesConfig, ParsingConfi
 from zeuxis.synth.fitting import Window, as_affine, moved_by
 from zeuxis.synth.judge import JudgeConfig, JudgeNetwork
 from zeuxis.synth.layers import n_parameters
-from zeuxis.synth.losses import hinge_discriminator, parsing_loss
+from zeuxis.synth.losses import gan_discriminator, hinge_discriminator, parsing_loss
 from zeuxis.synth.ordering_network import OrderingConfig, OrderingNetwork
 from zeuxis.synth.refinement import halved, n_fine, n_levels, pyramid, refinement_channels
 from zeuxis.synth.synthesis import MARGIN, SynthesisConfig, SynthesisNetwork, passed
@@ -106,6 +109,17 @@ def pixels(n: int, size: tuple[int, int]) -> tuple[int, ...]:
     return n, N_CLASSES, *size
 
 
+def crn(body: Body) -> Case:
+    """Two pictures of a layout."""
+    return Case(
+        lambda size, width: CrnNetwork(CrnConfig(N_CLASSES, size, width, images=2, body=body)),
+        lambda n, size: (hot(n, size),),
+        lambda n, size: (n, 2, 3, *size),
+        lambda found, n, size: functional.l1_loss(found, images(n, size, 1)[:, None].expand_as(found)),
+        left=0.75,
+    )
+
+
 CASES = {
     "synthesis": Case(synthesis, synthesis_inputs, lambda n, size: (n, 3, *size), image_loss, left=0.65),
     "synthesis-no-canvas": Case(
@@ -135,6 +149,13 @@ CASES = {
         lambda logits, n, size: functional.cross_entropy(logits, torch.arange(n)),
         left=0.2,
         lr=2e-3,
+    ),
+    **{f"crn-{body}": crn(body) for body in get_args(Body)},
+    "whole-discriminator": Case(
+        lambda size, width: WholeDiscriminator(WholeConfig(size, width)),
+        lambda n, size: (images(n, size), hot(n, size)),
+        lambda n, size: (n, 1),
+        lambda scores, n, size: gan_discriminator(scores[:1], scores[1:]),
     ),
     "discriminator": Case(
         lambda size, width: PatchDiscriminator(DiscriminatorConfig(N_CLASSES, width)),

@@ -109,9 +109,9 @@ def test_features_given_are_not_trained_and_go_to_the_synthesis_network_alone(ba
         ({"devices": "0"}, "devices: expected a number of devices"),
         ({"devices": ":2"}, "devices: expected a number of devices"),
         ({"size": (40, 64)}, "size: expected ROWSxCOLS in multiples of 32, found 40x64"),
-        ({"variant": "no-canvas"}, "--variant: expected with synthesis, found with features"),
+        ({"variant": "no-canvas"}, "--variant: expected with synthesis or crn, found with features"),
         ({"variant": "other", "what": "synthesis"}, "variant 'other': expected one of no-canvas, image-space"),
-        ({"features": "vgg19"}, "--features: expected with synthesis or all, found with features"),
+        ({"features": "vgg19"}, "--features: expected with synthesis, crn or all, found with features"),
         ({"adversarial": 0.5}, "--adversarial: expected with synthesis or all, found with features"),
         ({"adversarial": -1.0, "what": "synthesis"}, "adversarial: expected a number of at least 0, found -1.0"),
         ({"adversarial": math.nan, "what": "synthesis"}, "adversarial: expected a number of at least 0, found nan"),
@@ -161,7 +161,7 @@ def _interrupted(*_, **__):
 def test_a_preset_gives_each_network_its_share(name):
     for network in NETWORKS:
         options = resolved(TrainOptions(preset=name), network, (192, 256))
-        assert options.steps == round(PRESETS[name].steps * SHARES[network].steps)
+        assert options.steps == SHARES[network].n_steps(PRESETS[name])
         assert options.batch >= 1
         assert options.size == SHARES[network].size(PRESETS[name], (192, 256))
         assert 0 < options.lr <= 2e-3
