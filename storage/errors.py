@@ -12,6 +12,7 @@ ZeuxisError
 │   ├── BankBusyError     somebody else is writing the bank
 │   └── UnfinishedError   work that had begun could not be finished; the same run may go better
 │       └── NoRoomError   the disk is nearly full
+├── LeakError             something of val or test was about to be trained on
 ├── InstallationError     two wheels of one library, a file system without hard links
 └── SourceError           one source of a data set: becomes a row in rejects.parquet
 """
@@ -72,6 +73,10 @@ class UnfinishedError(BankError):
 
 class NoRoomError(UnfinishedError):
     """The disk is nearly full: the work is stopped while what is done can still be kept."""
+
+
+class LeakError(ZeuxisError):
+    """Something that must not be trained on, of `val`, `test` or a layout's own group, is in what would be."""
 
 
 class InstallationError(ZeuxisError):

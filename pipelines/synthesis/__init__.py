@@ -1,0 +1,1 @@
+"""`zeuxis synthesize`: layouts in, labelled images out, by the thousand, the same bytes however often it is stopped."""

@@ -1,0 +1,90 @@
+"""What a batch synthesis is asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from ...index.request import Mode
+from ...storage.errors import InputError, sentence
+from ...storage.filters import Where
+from ..painted_files import check_variants
+from ..painting_steps import Orders, Transforms
+
+Format = Literal["folder", "webdataset", "parquet"]
+SHARD = 128
+"""Images a shard: what is published at once, and made again after a kill."""
+MOST_SHARD = 10_000
+
+
+@dataclass(frozen=True)
+class SynthesisOptions:
+    """What decides the bytes of a run, together with the bank, the networks and the layouts.
+
+    Attributes:
+        variants: images a layout; seed: of all draws; k: hits a component that variants are drawn from.
+        dataset: the layouts' ids are native to this data set, and labels are saved in them too.
+        from_bank: the layouts are those of the bank's sources of this split; default `train` where no folder is named.
+        recompose: each image gets a layout of its own, made anew from the layout.
+        boost: class name to factor: how much more of it there shall be.
+        keep_real: the share of the output that is real photographs with their labels, 0 to below 1.
+        limit: images, at most.
+        format: of the output; coco: also write COCO annotations.
+        shard: images a shard.
+        where, exclude, mode: of retrieval, as in `Retriever.retrieve`; val and test are always left out.
+        map_classes, transform, order: as in `Painter.paint_many` and `Stages`.
+
+    Raises:
+        InputError: a value that cannot be.
+    """
+
+    variants: int = 1
+    seed: int = 0
+    k: int = 5
+    dataset: str | None = None
+    from_bank: str | None = None
+    recompose: bool = False
+    boost: Mapping[str, float] = field(default_factory=dict)
+    keep_real: float = 0.0
+    limit: int | None = None
+    format: Format = "folder"
+    coco: bool = False
+    shard: int = SHARD
+    where: Where = None
+    exclude: tuple[str, ...] = ()
+    mode: Mode = "exact"
+    map_classes: str | Path | Mapping[str, Any] | None = None
+    transform: Transforms = "network"
+    order: Orders = "network"
+
+    def __post_init__(self) -> None:
+        check_variants(self.variants)
+        _require("seed", "a whole number of at least 0", self.seed, _is_whole(self.seed, 0))
+        _require("shard", f"a whole number from 1 to {MOST_SHARD:,}", self.shard, _is_whole(self.shard, 1, MOST_SHARD))
+        _require("limit", "a whole number of at least 1", self.limit, self.limit is None or _is_whole(self.limit, 1))
+        share = isinstance(self.keep_real, (int, float)) and 0 <= self.keep_real < 1
+        _require("keep_real", "a share from 0 to below 1", self.keep_real, share)
+        _require("format", f"one of {', '.join(get_args(Format))}", self.format, self.format in get_args(Format))
+        splits = (None, "train", "val", "test")
+        _require("from_bank", "train, val or test", self.from_bank, self.from_bank in splits)
+        for name, factor in self.boost.items():
+            usable = isinstance(factor, (int, float)) and math.isfinite(factor) and factor > 0
+            _require(f"boost of {name}", "a number above 0", factor, usable)
+        if self.keep_real and self.from_bank not in (None, "train"):
+            said = f"photographs that train and layouts of {self.from_bank} would stand in one set"
+            raise InputError(sentence("keep_real", said, fix="leave it out, or take layouts of train"))
+
+
+def _is_whole(value: object, least: int, most: float = math.inf) -> bool:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return whole and bool(least <= value <= most)  # type: ignore[operator]
+
+
+def _require(name: str, expected: str, found: object, holds: bool) -> None:
+    if not holds:
+        raise InputError(sentence(name, expected=expected, found=repr(found)))

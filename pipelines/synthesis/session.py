@@ -1,0 +1,306 @@
+"""The first two steps of an image: layout to canvas on the CPU, canvas to photograph by the network."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ...index.request import Options, RetrievalOptions
+from ...index.retriever import Retriever
+from ...storage.classes import Layout
+from ...storage.errors import SourceError, UnfinishedError, sentence
+from ...storage.images import Photograph
+from ...storage.layouts import find_components, sample_to_frame
+from ...storage.reader import Reader
+from ...storage.records import hex_id
+from ...synth.canvas import Canvas
+from ...synth.elision import Elided
+from ...synth.encoding import resized
+from .. import painting_steps as steps
+from ..paint import Painter, Run
+from ..painting_steps import Stages
+from ..variants import digest_of
+from .guard import Guard, Used
+from .layouts import TRAIN, Layouts
+from .options import SynthesisOptions
+from .plan import Item, Plan
+
+Instances = npt.NDArray[np.uint16]
+"""`(H, W)` numbers of things, 0 where there is none."""
+MOST_TOGETHER = 8
+"""Variants of a layout that are prepared at once, sharing its retrieval; what bounds the memory of many variants."""
+_RECOMPOSE = 7
+"""Sets the random numbers of recomposition apart from those of painting."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """All of an image but its pixels.
+
+    Attributes:
+        item: which; layout: `(H, W)` uint16 in the bank's ids, at the size of the image; instances: likewise.
+        seen: what the synthesis network is shown; image: of a photograph that is kept, else None.
+        used: what it is made from; group: what it must stay apart from, and with.
+        told: what else is to be said of it, plain values.
+    """
+
+    item: Item
+    layout: Layout
+    instances: Instances
+    seen: Elided | None
+    image: Photograph | None
+    used: tuple[Used, ...]
+    group: str | None
+    told: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An image that cannot be made: the word for it and a sentence."""
+
+    item: Item
+    reason: str
+    said: str
+
+
+@dataclass(frozen=True, eq=False)
+class Imagined:
+    """An image with all that is known of it; `fed` is a checksum of the layout that the network was given."""
+
+    ready: Ready
+    image: Photograph
+    fed: int
+
+
+class Recomposing(Protocol):
+    """What makes new layouts from old ones."""
+
+    def recompose(self, layout: Layout, random: np.random.Generator, group: str | None = None) -> Any:
+        """A layout made anew, with its instances and what was changed."""
+
+
+class Session:
+    """A bank, its networks and a plan, opened for work; safe to use from several threads.
+
+    Args:
+        reader: the bank; models: folder of networks; device: that they run on.
+        options: of the run; plan: of the run; paths: pictures of layouts, None for the bank's own.
+        tell: takes a sentence for the user.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        models: str | Path,
+        options: SynthesisOptions,
+        plan: Plan,
+        paths: Sequence[Path] | None,
+        device: str | None = None,
+        tell: Callable[[str], None] = lambda said: None,
+    ) -> None:
+        self.reader, self.options, self.plan, self.tell = reader, options, plan, tell
+        self.layouts = Layouts(reader, options, paths, plan.layouts)
+        self.guard = Guard(reader)
+        self._painter = Painter(reader, Retriever(reader), models, device)
+        self._lock, self._recomposing = threading.Lock(), threading.Lock()
+        self._batch = self.run.batch
+
+    @cached_property
+    def run(self) -> Run:
+        """How images are painted: from segments of `train` alone."""
+        given = self.options
+        stages = Stages(given.transform, given.order)
+        options: Options = {"where": given.where, "exclude": given.exclude, "mode": given.mode, "guard": True}
+        return self._painter.run(
+            given.variants, given.seed, given.k, map_classes=given.map_classes, stages=stages, **options
+        )
+
+    @property
+    def batch(self) -> int:
+        """Images that go through the network together, by their numbers in a shard."""
+        return self.run.batch
+
+    def warnings(self) -> list[str]:
+        """Opens what is needed, before anything is written; what the user should know of the networks.
+
+        Raises:
+            InputError: a network cannot be used, a class not be boosted, or a name not be left out.
+        """
+        given = self.options
+        self._painter.retriever.filters.candidates(
+            RetrievalOptions(where=given.where, exclude=given.exclude, guard=True)
+        )
+        if given.recompose:
+            _ = self._recomposer
+        return self.run._warnings((), (), ())
+
+    # ---- layout to canvas
+
+    def prepare(self, items: Sequence[Item]) -> list[Ready | Rejected]:
+        """Images of one layout, or one photograph, up to the network; what cannot be used is rejected."""
+        if items[0].photograph is not None:
+            return [self._kept(item) for item in items]
+        try:
+            if self.options.recompose:
+                return [self._recomposed(item) for item in items]
+            number = cast(int, items[0].layout)
+            layout = self.layouts.read(number)
+            return self._painted(items, layout, self._components(layout), [])
+        except SourceError as error:
+            return [Rejected(item, error.reason, str(error)) for item in items]
+
+    def _painted(
+        self, items: Sequence[Item], layout: Layout, instances: Instances, edits: Sequence[Any]
+    ) -> list[Ready | Rejected]:
+        entry = self.layouts.entries[cast(int, items[0].layout)]
+        numbers = [item.variant for item in items]
+        made: list[Ready | Rejected] = []
+        for item, each in zip(items, self.run.prepared(layout, numbers, entry.source), strict=True):
+            sources = {used.source: used for used in self._objects(edits)}
+            used = (*self._layout_of(entry.source), *sources.values(), *_segments(each.canvas))
+            report = each.report
+            told = {
+                "layout": entry.name, "variant": item.variant, "split": self.plan.split,
+                "share": round(report.share, 6),
+                "from_layout": list(report.from_layout), "void": list(report.void), "edits": [asdict(e) for e in edits],
+            }  # fmt: skip
+            self.guard.check(self.plan.name(item.index), used, entry.group)
+            group = entry.group or f"layout/{entry.name}"
+            made.append(Ready(item, each.layout, instances, each.elided, None, used, group, told))
+        return made
+
+    def _recomposed(self, item: Item) -> Ready | Rejected:
+        number = cast(int, item.layout)
+        entry = self.layouts.entries[number]
+        try:
+            layout = self.layouts.read(number)
+        except SourceError as error:
+            return Rejected(item, error.reason, str(error))
+        seed = [self.options.seed, *np.frombuffer(digest_of(layout), "<u4").tolist(), item.variant, _RECOMPOSE]
+        with self._recomposing:  # it keeps masks that it has decoded, for one thread
+            new = self._recomposer.recompose(layout, np.random.default_rng(seed), entry.group)
+        instances = np.asarray(sample_to_frame(new.instances, self.plan.size), np.uint16)
+        (made,) = self._painted([item], new.layout, instances, new.edits)
+        return made
+
+    def _kept(self, item: Item) -> Ready | Rejected:
+        """A photograph with its labels, averaged over areas and sampled to the size of the images."""
+        name = cast(str, item.photograph)
+        rows, cols = self.plan.size
+        image = cv2.resize(self.reader.photograph(name), (cols, rows), interpolation=cv2.INTER_AREA)
+        layout = self.reader.layout(name)
+        used = (Used("photograph", name), *self._layout_of(name))
+        source = self.guard.sources[name]
+        self.guard.check(self.plan.name(item.index), used, None)
+        told = {"layout": name, "variant": 0, "split": source.split, "share": 1.0}
+        told |= {"from_layout": [], "void": [], "edits": []}
+        shown = resized(layout, self.plan.size)
+        instances = self._components(layout)
+        return Ready(item, shown, instances, None, np.asarray(image, np.uint8), used, source.group, told)
+
+    def _layout_of(self, source: str | None) -> tuple[Used, ...]:
+        return () if source is None else (Used("layout", source),)
+
+    def _objects(self, edits: Sequence[Any]) -> list[Used]:
+        """The sources that objects of a recomposed layout come from."""
+        names = [asdict(edit).get("source") for edit in edits]
+        return [Used("object", name) for name in names if name]
+
+    def _components(self, layout: Layout) -> Instances:
+        """Things are told apart where they do not touch; numbered as their first pixels come."""
+        shown = resized(layout, self.plan.size)
+        components = find_components(shown)
+        thing = self._thing[components.class_ids]
+        numbers = np.concatenate([[0], np.where(thing, np.cumsum(thing), 0)]).astype(np.uint16)
+        instances: Instances = numbers[components.labels]
+        return instances
+
+    @cached_property
+    def _thing(self) -> npt.NDArray[np.bool_]:
+        found = np.zeros(1 << 16, bool)
+        for entry in self.reader.classes:
+            found[entry.id] = entry.thing
+        return found
+
+    @cached_property
+    def _recomposer(self) -> Recomposing:
+        from ..recomposition import Recomposer
+
+        with self._lock:
+            made: Recomposing = Recomposer(self.reader, split=TRAIN, boost=self.options.boost or None)
+        return made
+
+    # ---- canvas to photograph
+
+    def imagine(self, slots: Sequence[Ready | Rejected]) -> list[Imagined | Rejected]:
+        """The photographs of a batch.
+
+        Every image has a slot of its own in a batch of constant size, whatever became of the others: a network's last
+        bits may depend on both.
+        """
+        due = [each for each in slots if isinstance(each, Ready) and each.seen is not None]
+        images: dict[int, tuple[Photograph, int]] = {}
+        if due:
+            filled = [each if isinstance(each, Ready) and each.seen is not None else due[0] for each in slots]
+            filled += [due[0]] * (self.batch - len(filled))
+            layouts = [each.layout for each in filled]
+            made = self._synthesised(layouts, [cast(Elided, each.seen) for each in filled])
+            fed = [zlib.crc32(layout.tobytes()) for layout in layouts]
+            images = {slot: (made[slot], fed[slot]) for slot in range(len(slots))}
+        done: list[Imagined | Rejected] = []
+        for slot, each in enumerate(slots):
+            if isinstance(each, Rejected):
+                done.append(each)
+            elif each.image is not None:
+                done.append(Imagined(each, each.image, zlib.crc32(each.layout.tobytes())))
+            else:
+                done.append(Imagined(each, *images[slot]))
+        return done
+
+    def _synthesised(self, layouts: Sequence[Layout], canvases: Sequence[Elided]) -> list[Photograph]:
+        """As many at once as the device has memory for.
+
+        Raises:
+            UnfinishedError: it has not enough for one.
+        """
+        while True:
+            batch = self._batch
+            try:
+                return steps.synthesised(self.run.model, layouts, canvases, batch)
+            except torch.OutOfMemoryError as error:
+                if batch == 1:
+                    said = "has not enough memory for one image"
+                    fix = "end what else runs on it, or give --models a smaller network"
+                    raise UnfinishedError(sentence("GPU", said, fix=fix)) from error
+                self._shrink(batch)
+
+    def _shrink(self, batch: int) -> None:
+        """Halves the batch, once for all threads that found it too large; says so the first time."""
+        with self._lock:
+            if self._batch != batch:
+                return
+            if batch == self.batch:
+                self.tell(sentence("GPU", f"has not enough memory for {batch} images at once: fewer are made together"))
+            self._batch = batch // 2
+        torch.cuda.empty_cache()
+
+
+def _segments(canvas: Canvas) -> tuple[Used, ...]:
+    """Every segment that was placed, with the pixels that the canvas shows of it."""
+    return tuple(
+        Used(
+            "segment", placed.piece.origin.source, hex_id(placed.piece.segment_id), placed.piece.class_name,
+            int(visible),
+        )
+        for placed, visible in zip(canvas.placements, canvas.visible, strict=True)
+    )  # fmt: skip

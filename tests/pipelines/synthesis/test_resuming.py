@@ -1,0 +1,257 @@
+"""A run that is stopped, killed, starved or handed to a cluster ends with the same files as one that is not."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipelines.synthesis.conftest import tree
+from zeuxis.pipelines.synthesis import making, units
+from zeuxis.pipelines.synthesis.making import Job, make_unit
+from zeuxis.pipelines.synthesis.units import folder_lock
+from zeuxis.storage.errors import InputError, NoRoomError, UnfinishedError
+
+Make = Callable[..., Any]
+SETTINGS: dict[str, Any] = {"variants": 2, "keep_real": 0.2, "coco": True}
+QUICK: dict[str, Any] = {"transform": "analytic", "order": "classes"}
+
+
+@pytest.fixture(scope="module")
+def whole(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, bytes]]:
+    """What an undisturbed run of a format leaves."""
+    from zeuxis.pipelines.synthesis.synthesize import synthesize
+
+    made: dict[str, dict[str, bytes]] = {}
+
+    def of(format: str) -> dict[str, bytes]:
+        if format not in made:
+            out = tmp_path_factory.mktemp("whole") / "out"
+            given = {"shard": 3, "workers": 1, "format": format, **SETTINGS, **QUICK}
+            synthesize(home / "bank", home / "models", out, home / "layouts", **given)
+            made[format] = tree(out)
+        return made[format]
+
+    return of
+
+
+@pytest.mark.parametrize("format", ["folder", "webdataset", "parquet"])
+def test_a_run_that_is_stopped_goes_on(make: Make, tmp_path: Path, whole: Any, format: str):
+    class Stopped(BaseException):
+        pass
+
+    def stop(done: int, total: int, note: str = "") -> None:
+        assert total == 12
+        if done == 8:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        make(format=format, progress=stop, **SETTINGS)
+    left = list((tmp_path / "out/units").glob("?????.json"))
+    report = make(format=format, **SETTINGS)
+    assert report.made == 12 - 3 * len(left)
+    assert tree(tmp_path / "out") == whole(format)
+    assert make(format=format, **SETTINGS).made == 0
+    assert tree(tmp_path / "out") == whole(format)
+
+
+def test_a_run_that_is_killed_goes_on(home: Path, tmp_path: Path, make: Make, whole: Any):
+    """Killed twice at operations of the disk, in the middle of a shard."""
+    script = (
+        "from zeuxis.pipelines.synthesis.synthesize import synthesize; import sys\n"
+        "home, out = sys.argv[1:]\n"
+        "synthesize(home + '/bank', home + '/models', out, home + '/layouts', shard=3, workers=2, variants=2,"
+        " keep_real=0.2, coco=True, transform='analytic', order='classes')\n"
+    )
+    out, kills = tmp_path / "out", 0
+    for operation in (90, 45):
+        environment = os.environ | {"ZEUXIS_FAULT": f"{operation}:kill", "OMP_NUM_THREADS": "1"}
+        run = subprocess.run([sys.executable, "-c", script, str(home), str(out)], env=environment, check=False)
+        kills += run.returncode == -9
+    assert kills == 2
+    assert 0 < len(list((out / "units").glob("?????.json"))) < 4
+    assert list(out.glob(".unit-*"))
+    report = make(**SETTINGS)
+    assert report.images == 12
+    assert tree(out) == whole("folder")
+
+
+@pytest.mark.parametrize("operation", [1, 2, 8, 11, 20])
+def test_a_run_that_the_disk_fails_goes_on(
+    make: Make, tmp_path: Path, whole: Any, operation: int, monkeypatch: pytest.MonkeyPatch
+):
+    """The nth rename, link or folder fails, wherever that is."""
+    left = operation
+
+    def failing(honest: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(arguments[0]))
+            return honest(*arguments)
+
+        return run
+
+    for name in ("make_folder", "rename", "link_new"):
+        monkeypatch.setattr(units, name, failing(getattr(units, name)))
+    with pytest.raises(UnfinishedError, match="what is published stays"):
+        make(format="webdataset", **SETTINGS)
+    monkeypatch.undo()
+    make(format="webdataset", **SETTINGS)
+    assert tree(tmp_path / "out") == whole("webdataset")
+
+
+def test_a_full_disk_is_said_and_costs_nothing_that_is_there(
+    make: Make, tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch
+):
+    from zeuxis.pipelines.synthesis import writers
+
+    honest, room = writers.write_bytes, 2
+
+    def full(path: Path, data: bytes) -> None:
+        nonlocal room
+        room -= 1
+        if room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        honest(path, data)
+
+    monkeypatch.setattr(writers, "write_bytes", full)
+    with pytest.raises(NoRoomError, match=r"disk is full.*make room"):
+        make(format="webdataset", **SETTINGS)
+    assert len(list((tmp_path / "out/units").glob("?????.json"))) == 2
+    assert not list((tmp_path / "out").glob(".unit-*"))
+    monkeypatch.undo()
+    assert make(format="webdataset", **SETTINGS).made == 6
+    assert tree(tmp_path / "out") == whole("webdataset")
+
+
+def test_a_shard_that_was_lost_is_made_again(make: Make, tmp_path: Path, whole: Any):
+    make(**SETTINGS)
+    shutil.rmtree(tmp_path / "out/labels/00001")
+    report = make(**SETTINGS)
+    assert report.made == 3
+    assert tree(tmp_path / "out") == whole("folder")
+    (tmp_path / "out/units/00001.json").unlink()  # as when it was being taken back, to be made anew otherwise
+    (tmp_path / "out/labels/00001/0000003.png").write_bytes(b"of before")
+    assert make(**SETTINGS).made == 3
+    assert tree(tmp_path / "out") == whole("folder")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"seed": 1}, "option seed differs"),
+        ({"variants": 3}, "option variants differs"),
+        ({"format": "parquet"}, "option format differs"),
+        ({"transform": "identity"}, "option transform differs"),
+    ],
+    ids=str,
+)
+def test_a_folder_of_another_run_is_refused(make: Make, tmp_path: Path, settings: dict[str, Any], said: str):
+    make(**SETTINGS)
+    before = tree(tmp_path / "out")
+    with pytest.raises(InputError, match=said):
+        make(**SETTINGS | settings)
+    assert tree(tmp_path / "out") == before
+
+
+def test_networks_that_were_trained_on_are_another_run(make: Make, home: Path, tmp_path: Path):
+    from tests.pipelines.tiny_models import save_models
+    from zeuxis.pipelines.synthesis.synthesize import synthesize
+
+    make(limit=1)
+    others = save_models(tmp_path / "others", home / "bank", "synthesis", "transform", "ordering", seed=5)
+    with pytest.raises(InputError, match="set of networks differs"):
+        synthesize(home / "bank", others, tmp_path / "out", home / "layouts", shard=3, limit=1, **QUICK)
+
+
+def test_a_place_that_cannot_be_the_output_is_refused(make: Make, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd/plan.json").write_text(json.dumps({"version": 1}))
+    for name, said in (("file", "a file"), ("mine", r"thesis\.txt"), ("odd", "no plan of a synthesis")):
+        with pytest.raises(InputError, match=said):
+            make(name)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_two_at_once_are_refused(make: Make, tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    with folder_lock(tmp_path / "out"), pytest.raises(InputError, match="another process"):
+        make()
+
+
+# ---- on a cluster
+
+
+def test_a_cluster_makes_the_same_files(make: Make, tmp_path: Path, whole: Any, dask_address: str):
+    seen: list[int] = []
+    report = make(scheduler=dask_address, progress=lambda done, total, note="": seen.append(done), **SETTINGS)
+    assert report.made == 12
+    assert seen[-1] == 12
+    assert [rate.images for rate in report.rates] == [12] * 4
+    assert tree(tmp_path / "out") == whole("folder")
+
+
+def test_a_shard_that_is_made_twice_is_there_once(
+    make: Make, tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """As a scheduler may have it: who comes second finds the shard half published, or published."""
+    honest = making._publish
+
+    def twice(units: Any, session: Any, done: Any) -> None:
+        honest(units, session, done)
+        units.record_path(done[0]).unlink()
+        honest(units, session, done)
+        honest(units, session, done)
+
+    monkeypatch.setattr(making, "_publish", twice)
+    make(**SETTINGS)
+    assert tree(tmp_path / "out") == whole("folder")
+
+
+def test_a_shard_whose_worker_dies_is_rejected_and_may_be_retried(
+    make: Make, tmp_path: Path, whole: Any, dask_address: str, monkeypatch: pytest.MonkeyPatch
+):
+    honest = making.make_unit
+
+    def given_up(job: Job) -> Any:
+        return make_unit(making._given_up(job) if job.unit == 1 else job)
+
+    monkeypatch.setattr(making, "make_unit", given_up)
+    report = make(scheduler=dask_address, **SETTINGS)
+    assert report.reasons == {"killed-worker": 3}
+    assert report.images == 9
+    monkeypatch.setattr(making, "make_unit", honest)
+    report = make(retry="failed", **SETTINGS)
+    assert (report.made, report.rejected) == (3, 0)
+    assert tree(tmp_path / "out") == whole("folder")
+
+
+def test_gpus_and_cores_are_shared_by_the_workers_of_a_machine(monkeypatch: pytest.MonkeyPatch):
+    class Client:
+        def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+            hosts = {"tcp://a:1": "a", "tcp://b:1": "b", "tcp://a:2": "a"}
+            return {"workers": {address: {"host": host, "nthreads": 1} for address, host in hosts.items()}}
+
+    monkeypatch.setattr(making, "usable_cores", lambda: 8)
+    devices, threads = making._spread(Client())
+    assert devices == {"tcp://a:1": 0, "tcp://a:2": 1, "tcp://b:1": 0}
+    assert threads == 4
+
+
+def test_a_scheduler_that_does_not_answer_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("zeuxis.pipelines.cluster.ANSWER_SECONDS", 0.2)
+    with pytest.raises(InputError, match="does not answer"):
+        make(scheduler="tcp://127.0.0.1:1")
