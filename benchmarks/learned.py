@@ -27,9 +27,9 @@ from zeuxis.synth.fitting import learned_fit, proposed
 from zeuxis.synth.ordering import class_evidence
 from zeuxis.synth.transform import Piece, Target, fit, identity, overlap
 
-STEPS = {"transform": 2500, "ordering": 1000, "densify": 1500}
+STEPS = {"transform": 4000, "ordering": 1000, "densify": 1500}
 BATCH = {"transform": 8, "ordering": 2, "densify": 8}
-"""20,000 segments, 20,000 pairs at most, 12,000 layouts."""
+"""32,000 segments, 20,000 pairs at most, 12,000 layouts."""
 LAYOUTS = 40
 """Held-out layouts whose components segments are retrieved for."""
 QUICK_SIZE = (32, 64)

@@ -18,12 +18,12 @@ from typing import Any, Literal, Unpack, cast
 
 import numpy as np
 
-from ..index.request import LayoutLike, Options, RetrievalOptions, as_layout
+from ..index.request import LayoutLike, Options, RetrievalOptions
 from ..index.result import Retrieval
 from ..index.retriever import Retriever
 from ..storage.classes import VOID, Layout
 from ..storage.codec import Mask
-from ..storage.errors import InputError, LayoutError, ZeuxisError, sentence
+from ..storage.errors import InputError, ZeuxisError, sentence
 from ..storage.images import Photograph
 from ..storage.reader import Reader
 from ..synth.canvas import Canvas, Provenance
@@ -51,7 +51,7 @@ class PaintReport:
         from_layout: names of the layout's classes of which no piece is on the canvas: painted from the layout alone.
         void: classes, or ids that no class has, which the synthesis network does not know and takes for void.
         share: of the image's pixels that the synthesis network saw of the bank, 0..1; 0 for one that sees no canvas.
-        networks: which were used: file, steps of training, size, features of the loss.
+        networks: which were used: file, steps of training, size, features of the loss, what ran them (`eager`, ...).
         warnings: what the user should know, one sentence each.
         seconds: what the steps took that this variant shares with the others of its layout, or had for itself.
     """
@@ -135,15 +135,23 @@ class Painter:
         reader, retriever: of the bank.
         models: the folder; without a synthesis network in it nothing is painted.
         device: that the networks run on; default a CUDA device where there is one.
+        compiled: folder of compiled forms of the networks, see `Models`.
 
     Raises:
         InputError: there is no such folder.
     """
 
-    def __init__(self, reader: Reader, retriever: Retriever, models: str | Path, device: str | None = None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        retriever: Retriever,
+        models: str | Path,
+        device: str | None = None,
+        compiled: str | Path | None = None,
+    ) -> None:
         self.reader, self.retriever = reader, retriever
-        self._folder, self._device = models, device
-        self._models = {"": Models(models, reader, device=device)}
+        self._folder, self._device, self._compiled = models, device, compiled
+        self._models = {"": Models(models, reader, device=device, compiled=compiled)}
 
     def paint(
         self,
@@ -204,39 +212,73 @@ class Painter:
         Raises:
             InputError: at once, for networks or settings that cannot be used; else as `Retriever.retrieve`.
         """
+        run = self.run(
+            variants, seed, k, dataset=dataset, densify=densify, map_classes=map_classes, stages=stages, **options
+        )
+        return run.images(iter(layouts), errors)
+
+    def run(
+        self,
+        variants: int = 1,
+        seed: int = 0,
+        k: int = 5,
+        *,
+        dataset: str | None = None,
+        densify: bool = False,
+        map_classes: str | Path | Mapping[str, Any] | None = None,
+        stages: Stages | None = None,
+        **options: Unpack[Options],
+    ) -> Run:
+        """The settings and networks of a call of `paint_many`, for who takes its steps one by one.
+
+        Raises:
+            InputError: networks or settings that cannot be used.
+        """
         wish = _wish(variants, seed, k, dataset, densify, stages, options)
         models = self._models_for(map_classes)
-        model = models.load("synthesis", wish.stages.network)
+        model = models.load(wish.stages.kind, wish.stages.network)
+        pieces = wish.stages.kind != "crn"
         helpers = {
             "densify": models.load("densify") if densify else None,
-            "transform": models.find("transform") if wish.stages.transform == "network" else None,
-            "ordering": models.find("ordering") if wish.stages.order == "network" else None,
+            "transform": models.find("transform") if pieces and wish.stages.transform == "network" else None,
+            "ordering": models.find("ordering") if pieces and wish.stages.order == "network" else None,
         }
-        run = _Run(self.reader, self.retriever, wish, model, helpers)
-        return run.images(iter(layouts), errors, BATCH.get(models.device.type, 1))
+        if not pieces:
+            _check_images(model, wish.variants)
+        return Run(self.reader, self.retriever, wish, model, helpers, BATCH.get(models.device.type, 1))
+
+    def images(self, stages: Stages) -> int:
+        """How many pictures of a layout the network makes at once that paints by these stages."""
+        return int(self._models_for(None).load(stages.kind, stages.network).card.config.get("images", 1))
 
     def _models_for(self, map_classes: str | Path | Mapping[str, Any] | None) -> Models:
         key = "" if map_classes is None else repr(as_names_map(map_classes))
         if key not in self._models:
-            self._models[key] = Models(self._folder, self.reader, map_classes, self._device)
+            self._models[key] = Models(self._folder, self.reader, map_classes, self._device, self._compiled)
         return self._models[key]
 
 
 @dataclass(frozen=True, eq=False)
-class _Run:
-    """One call's settings and networks."""
+class Run:
+    """One call's settings and networks; `batch` images go through the synthesis network at once."""
 
     reader: Reader
     retriever: Retriever
     wish: Wish
     model: Model
     helpers: Mapping[str, Model | None]
+    batch: int
+
+    @property
+    def blind(self) -> bool:
+        """Whether the network sees nothing of the bank, so that nothing is retrieved for it."""
+        return self.model.card.network == "crn"
 
     def images(
-        self, layouts: Iterator[LayoutLike | None], errors: Literal["raise", "skip"], batch: int
+        self, layouts: Iterator[LayoutLike | None], errors: Literal["raise", "skip"]
     ) -> Iterator[list[Painted] | ZeuxisError]:
         """All images, as many layouts at a time as fill a batch of the synthesis network."""
-        while some := list(islice(layouts, max(1, batch // self.wish.variants))):
+        while some := list(islice(layouts, max(1, self.batch // self.wish.variants))):
             ready: list[list[Prepared] | ZeuxisError] = []
             for layout in some:
                 try:
@@ -245,38 +287,38 @@ class _Run:
                     if errors == "raise":
                         raise
                     ready.append(error)
-            images = iter(self.imagined([one for each in ready if isinstance(each, list) for one in each], batch))
+            images = iter(self.imagined([one for each in ready if isinstance(each, list) for one in each]))
             for each in ready:
                 yield each if isinstance(each, ZeuxisError) else list(islice(images, len(each)))
 
-    def prepared(self, layout: LayoutLike | None) -> list[Prepared]:
-        """Every step but the last, for each variant of a layout."""
+    def prepared(
+        self, layout: LayoutLike | None, variants: Iterable[int] | None = None, source: str | None = None
+    ) -> list[Prepared]:
+        """Every step but the last, for each variant of a layout, or for those numbers.
+
+        Args:
+            layout, source: as in `Retriever.retrieve`; a `source` named here takes the place of that of the call.
+        """
         wish, clock, digest = self.wish, Clock(), b""
+        options = wish.options if source is None else cast(Options, {**wish.options, "source": source})
         unknown: tuple[int, ...] = ()
         if dense := self.helpers["densify"]:
-            coarse, unknown = self._ids(layout)
+            coarse, unknown = steps.ids_of(layout, self.reader, wish.dataset, options.get("source"))
             digest = digest_of(coarse)
             with clock("densify"):
                 layout = steps.dense(coarse, dense)
         with clock("retrieve"):
             dataset = None if dense else wish.dataset
-            retrieval, strange = steps.retrieved(self.retriever, layout, wish.k, dataset, wish.options)
+            if self.blind:
+                retrieval, strange = steps.unretrieved(self.reader, layout, wish.k, dataset, options)
+            else:
+                retrieval, strange = steps.retrieved(self.retriever, layout, wish.k, dataset, options)
         with clock("coherent"):
             together = steps.coherently(retrieval, wish.k, wish.stages.coherent, self.retriever.lights)
         shown = resized(retrieval.layout, self.model.size)
+        numbers = range(wish.variants) if variants is None else variants
         asked = _Asked(digest or digest_of(retrieval.layout), retrieval, together, shown, (*unknown, *strange))
-        return [self._variant(asked, variant, Clock(dict(clock.seconds))) for variant in range(wish.variants)]
-
-    def _ids(self, layout: LayoutLike | None) -> tuple[Layout, tuple[int, ...]]:
-        """A coarse layout in the bank's ids, and the ids in it that no class has, which are filled as void is."""
-        source = self.wish.options.get("source")
-        if layout is None and source is not None:
-            return self.reader.layout(source), ()
-        if layout is None:
-            raise LayoutError(sentence("layout", expected="a layout, or the name of a source", found="neither"))
-        cleaned = steps.without_unknown(layout, self.reader, self.wish.dataset)
-        known, unknown = (cleaned.layout, cleaned.unknown) if cleaned else (layout, ())
-        return as_layout(known, self.reader, self.wish.dataset), unknown
+        return [self._variant(asked, variant, Clock(dict(clock.seconds))) for variant in numbers]
 
     def _variant(self, asked: _Asked, variant: int, clock: Clock) -> Prepared:
         wish, stages, size = self.wish, self.wish.stages, self.model.size
@@ -298,17 +340,28 @@ class _Run:
             asked.layout, canvas, elided, asked.together, self._report(asked, variant, canvas, elided, clock)
         )
 
-    def imagined(self, ready: Sequence[Prepared], batch: int) -> Iterator[Painted]:
+    def imagined(self, ready: Sequence[Prepared]) -> Iterator[Painted]:
         """The photographs of what is prepared."""
         layouts, canvases, clock = [each.layout for each in ready], [each.elided for each in ready], Clock()
         with clock("network"):
             images = [each.elided.image for each in ready]
             if self.wish.stages.synthesis and ready:
-                images = steps.synthesised(self.model, layouts, canvases, batch)
+                images = (
+                    self._pictures(ready)
+                    if self.blind
+                    else steps.synthesised(self.model, layouts, canvases, self.batch)
+                )
         share = {name: seconds / len(ready) for name, seconds in clock.seconds.items() if ready}
         for each, image in zip(ready, images, strict=True):
             report = replace(each.report, seconds={**each.report.seconds, **share})
             yield Painted(image, each.canvas, each.elided.image, each.elided.valid, each.layout, each.retrieval, report)
+
+    def _pictures(self, ready: Sequence[Prepared]) -> list[Photograph]:
+        """Of a network that makes the variants of a layout at once: each layout is looked at once."""
+        layouts = list({id(each.layout): each.layout for each in ready}.values())
+        made = steps.pictured(self.model, layouts, self.batch)
+        of = {id(layout): images for layout, images in zip(layouts, made, strict=True)}
+        return [of[id(each.layout)][each.report.variant] for each in ready]
 
     def _report(self, asked: _Asked, variant: int, canvas: Canvas, elided: Elided, clock: Clock) -> PaintReport:
         model, classes = self.model, self.reader.classes
@@ -334,11 +387,12 @@ class _Run:
     def _warnings(self, alone: Sequence[str], void: Sequence[str], strange: Sequence[int]) -> list[str]:
         said = []
         stages, folder = self.wish.stages, self.model.path.parent
-        if stages.transform == "network" and self.helpers["transform"] is None:
+        if not self.blind and stages.transform == "network" and self.helpers["transform"] is None:
             said.append(sentence(folder, "holds no transform network: segments are fitted by their boxes"))
-        if stages.order == "network" and self.helpers["ordering"] is None:
+        if not self.blind and stages.order == "network" and self.helpers["ordering"] is None:
             said.append(sentence(folder, "holds no ordering network: segments are ordered by their classes"))
-        if alone:
+        said += [warning for used in (self.model, *self.helpers.values()) if used for warning in used.warnings]
+        if alone and not self.blind:
             said.append(
                 sentence(
                     "layout", f"nothing of the bank is there for {', '.join(alone)}: painted from the layout alone"
@@ -364,11 +418,24 @@ class _Asked:
     made: dict[tuple[int, int], Piece | None] = field(default_factory=dict)
 
 
+def _check_images(model: Model, variants: int) -> None:
+    """Refuses more variants of a layout than a network makes.
+
+    Raises:
+        InputError: it is so.
+    """
+    images = model.card.config["images"]
+    if variants > images:
+        expected = f"at most {images}, as many pictures as {model.path.name} makes of a layout"
+        fix = "train one that makes more: `zeuxis train crn --images K`"
+        raise InputError(sentence("variants", expected=expected, found=f"{variants:,}", fix=fix))
+
+
 def _identity(model: Model) -> dict[str, Any]:
     card = model.card
     return {
         "file": model.path.name, "step": card.step, "size": list(card.size), "bank": card.bank,
-        "generation": card.generation, "features": card.features,
+        "generation": card.generation, "features": card.features, "backend": model.backend,
     }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import torch
 
 from ..index.coherence import coherent
 from ..index.lights import Lights
-from ..index.request import POOL, LayoutLike, Options
+from ..index.request import POOL, LayoutLike, Options, RetrievalOptions, as_layout
 from ..index.result import Retrieval
 from ..index.retriever import Retriever
 from ..storage.classes import VOID, Layout
@@ -49,12 +49,14 @@ class Stages:
         elision: None for the one the synthesis network was trained with, True and False likewise, or other settings.
         coherent: choose the hits of variant 0 jointly; a number is the weight of what neighbours say of each other.
         synthesis: name of the network's file, True for `synthesis`; False leaves the canvas as it would have seen it.
+            One whose name begins with `crn` paints from the layout alone: nothing is retrieved, and its pictures of a
+            layout are the variants.
     """
 
     transform: Transforms = "network"
     order: Orders = "network"
     elision: Elision | bool | None = None
-    coherent: bool | float = True
+    coherent: bool | float = False
     synthesis: bool | str = True
 
     def __post_init__(self) -> None:
@@ -67,6 +69,11 @@ class Stages:
     def network(self) -> str:
         """Name of the synthesis network's file."""
         return self.synthesis if isinstance(self.synthesis, str) else "synthesis"
+
+    @property
+    def kind(self) -> str:
+        """Of that network."""
+        return "crn" if self.network.split("-")[0] == "crn" else "synthesis"
 
     def elision_of(self, model: Model) -> Elision:
         """How much is elided for a synthesis network: what is set here, else what stands in its checkpoint."""
@@ -127,6 +134,32 @@ def retrieved(
         if cleaned is None or not cleaned.unknown:
             raise
     return retriever.retrieve(cleaned.layout, k, dataset=dataset, **options), cleaned.unknown
+
+
+def unretrieved(
+    reader: Reader, layout: LayoutLike | None, k: int, dataset: str | None, options: Options
+) -> tuple[Retrieval, tuple[int, ...]]:
+    """As `retrieved`, of a layout for which nothing is searched: no components."""
+    chosen = RetrievalOptions(k, **options)
+    labels, unknown = ids_of(layout, reader, dataset, chosen.source)
+    return Retrieval(labels, reader.geometry.frame, [], [], [], chosen, True, reader), unknown
+
+
+def ids_of(
+    layout: LayoutLike | None, reader: Reader, dataset: str | None, source: str | None
+) -> tuple[Layout, tuple[int, ...]]:
+    """A layout in the bank's ids, and the ids in it that no class has, which count as void.
+
+    Raises:
+        LayoutError: it is none, or there is neither a layout nor a source to take one of.
+    """
+    if layout is None:
+        if source is None:
+            raise LayoutError(sentence("layout", expected="a layout, or the name of a source", found="neither"))
+        return reader.layout(source), ()
+    cleaned = without_unknown(layout, reader, dataset)
+    known, unknown = (cleaned.layout, cleaned.unknown) if cleaned else (layout, ())
+    return as_layout(known, reader, dataset), unknown
 
 
 def without_unknown(layout: LayoutLike, reader: Reader, dataset: str | None) -> Cleaned | None:
@@ -260,6 +293,20 @@ def synthesised(model: Model, layouts: Sequence[Layout], canvases: Sequence[Elid
     for start in range(0, len(layouts), batch):
         some = list(zip(layouts, canvases, strict=True))[start : start + batch]
         images += _imagined(model, some + some[:1] * (batch - len(some)))[: len(some)]
+    return images
+
+
+def pictured(model: Model, layouts: Sequence[Layout], batch: int) -> list[list[Photograph]]:
+    """Of each layout the photographs that a network makes of it that sees no canvas; batches as `synthesised`."""
+    images: list[list[Photograph]] = []
+    device = next(model.network.parameters()).device
+    for start in range(0, len(layouts), batch):
+        some = layouts[start : start + batch]
+        filled = [*some, *[some[0]] * (batch - len(some))]
+        with torch.inference_mode():
+            indices = torch.from_numpy(np.stack([model.channel_of[layout] for layout in filled]))
+            made = model.network(one_hot(indices.to(device), model.n_classes))
+        images += [[to_image(image) for image in each] for each in made[: len(some)]]
     return images
 
 

@@ -94,6 +94,13 @@ def test_canvases_are_simulated(table):
     assert 0 < float(row["ms"]) < 1000
 
 
+def test_layouts_are_recomposed(table):
+    (row,) = table("recomposition")
+    assert min(float(row["a second"]), float(row["boosted, a second"])) > 5
+    assert float(row["boosted"]) > 1.3
+    assert float(row["standing"]) > 0.9
+
+
 def test_codecs_are_smaller_than_raw(table):
     rows = {row["codec"]: row for row in table("codecs")}
     assert float(rows["the bank's: mask and pixels, sealed"]["share"]) < 0.5
@@ -108,6 +115,16 @@ def test_painting_is_timed_by_step(table):
     rows = {row["what"]: float(row["ms"]) for row in table("painting")}
     assert {"retrieve", "coherent", "pieces", "fit", "order", "compose", "elide", "network", "an image"} < set(rows)
     assert max(rows["fit"], rows["network"]) < rows["an image"]
+
+
+def test_batch_synthesis_is_measured_beside_its_own_stages(table):
+    rows = {row["what"]: float(row["value"]) for row in table("synthesize")}
+    assert rows["images a second"] > 0
+    assert 0 < rows["share of the bound"] < 1.5
+    stages = ("canvases", "network", "encoding", "writing")
+    parts = [rows[f"{stage} alone, core ms an image"] for stage in stages]
+    assert abs(sum(parts) - rows["all stages alone, core ms an image"]) < 1e-3 * sum(parts) + 1
+    assert rows["memory after 8 images, MB"] > 100
 
 
 def test_an_unknown_name_is_refused():
@@ -125,3 +142,10 @@ def test_small_networks_are_measured_beside_what_they_replace(table):
     assert overlaps["identity"] < overlaps["analytic"] < 1
     assert rows["order: pairs"] > 0
     assert 0 < rows["dense layouts: mean IoU, network"] < rows["dense layouts: mean IoU, nearest class"] <= 1
+
+
+def test_compiled_networks_are_timed_beside_eager_ones(table):
+    *rows, mean = table("compiled")
+    assert [row["network"] for row in rows] == ["transform"]
+    assert rows[0]["backend"] in ("inductor float32", "eager")
+    assert float(mean["times eager"]) == pytest.approx(float(rows[0]["times eager"]), rel=1e-3)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .index.result import Component, Hit, Retrieval
     from .pipelines.agreement import agreement
     from .pipelines.check import check
+    from .pipelines.compile import compile
     from .pipelines.demo import demo
     from .pipelines.evaluation.evaluate import evaluate
     from .pipelines.forget import forget
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .pipelines.rebuild import rebuild
     from .pipelines.repair import repair
     from .pipelines.scenes import scenes
+    from .pipelines.synthesis.synthesize import synthesize
     from .pipelines.train import train
     from .storage.classes import VOID
     from .storage.errors import ZeuxisError
@@ -53,6 +55,7 @@ _HOME = {
     "Retrieval": ".index.result",
     "agreement": ".pipelines.agreement",
     "check": ".pipelines.check",
+    "compile": ".pipelines.compile",
     "collect": ".pipelines.generations",
     "demo": ".pipelines.demo",
     "evaluate": ".pipelines.evaluation.evaluate",
@@ -63,6 +66,7 @@ _HOME = {
     "repair": ".pipelines.repair",
     "rollback": ".pipelines.generations",
     "scenes": ".pipelines.scenes",
+    "synthesize": ".pipelines.synthesis.synthesize",
     "train": ".pipelines.train",
     "verify": ".pipelines.info",
     "VOID": ".storage.classes",
@@ -82,6 +86,7 @@ __all__ = [
     "check",
     "collage",
     "collect",
+    "compile",
     "demo",
     "evaluate",
     "explain",
@@ -97,6 +102,7 @@ __all__ = [
     "rollback",
     "scenes",
     "similar",
+    "synthesize",
     "train",
     "verify",
 ]

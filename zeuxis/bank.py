@@ -43,7 +43,7 @@ class Bank:
 
     def __init__(self, path: str | Path, models: str | Path | None = None) -> None:
         self._reader, self._models = Reader(path), models
-        self._painters: dict[Path, Painter] = {}
+        self._painters: dict[tuple[Path, Path | None], Painter] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_reader": self._reader, "_models": self._models, "_painters": {}}
@@ -204,6 +204,7 @@ class Bank:
         k: int = 5,
         *,
         models: str | Path | None = None,
+        compiled: str | Path | None = None,
         dataset: str | None = None,
         densify: bool = False,
         map_classes: str | Path | Mapping[str, Any] | None = None,
@@ -216,10 +217,11 @@ class Bank:
         The same bank, networks, layout, seed and variant give the same bytes on the same machine.
 
         Args:
-            layout, dataset, options: as in `retrieve`; `coherent` is on by default, `sample` is not to be had.
+            layout, dataset, options: as in `retrieve`; `sample` is not to be had.
             variants: how many; the first takes the best hits, each other one a random one of the best `k` for every
                 component, drawn by `seed`.
             models: folder of trained networks; default that which the bank was opened with.
+            compiled: folder of compiled forms of them, as `zeuxis.compile` makes it; they are used where they fit.
             densify: the layout is coarse and is made dense first.
             map_classes: for networks trained on other classes: class of theirs to class, or classes, of the bank; or a
                 YAML file that says so.
@@ -229,7 +231,7 @@ class Bank:
         Raises:
             as `retrieve`; InputError: the networks are missing or do not fit the bank, or `out` cannot be written.
         """
-        painter = self._painter(models)
+        painter = self._painter(models, compiled)
         images = painter.paint(
             layout, variants, seed, k, out=out, dataset=dataset, densify=densify, map_classes=map_classes,
             stages=stages, **options,
@@ -309,17 +311,17 @@ class Bank:
         """A source's depth, `(H, W)` float32 metres, 0 where unknown; None where it has none."""
         return self._reader.depth(source)
 
-    def _painter(self, models: str | Path | None) -> Painter:
+    def _painter(self, models: str | Path | None, compiled: str | Path | None = None) -> Painter:
         from .pipelines.paint import Painter
 
         folder = models or self._models
         if not folder:
             fix = "open the bank with models=FOLDER, or train some: `zeuxis train all`"
             raise InputError(sentence("models", "no folder of trained networks was named", fix=fix))
-        folder = Path(folder)
-        if folder not in self._painters:
-            self._painters[folder] = Painter(self._reader, self._retriever, folder)
-        return self._painters[folder]
+        key = Path(folder), None if compiled is None else Path(compiled)
+        if key not in self._painters:
+            self._painters[key] = Painter(self._reader, self._retriever, key[0], compiled=key[1])
+        return self._painters[key]
 
     @cached_property
     def _appearance(self) -> AppearanceIndex:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import judging, learning, painting, upkeep
+from . import compiling, judging, learning, painting, synthesizing, upkeep
 from .layout_files import pictures
 from .options import BankOption, DatasetSpec, LayoutPath, LayoutPaths, NativeIds, queries
 from .progress import progress_bar
@@ -172,7 +172,7 @@ def collage(
         typer.echo(path)
 
 
-for command in (*learning.COMMANDS, *painting.COMMANDS, *judging.COMMANDS):
+for command in (*learning.COMMANDS, *compiling.COMMANDS, *painting.COMMANDS, *synthesizing.COMMANDS, *judging.COMMANDS):
     app.command()(command)
 
 

@@ -38,6 +38,12 @@ def paint(
     order: Annotated[str, typer.Option(metavar="network|classes", help="How segments are ordered.")] = "network",
     elision: Annotated[bool, typer.Option(help="Elide boundaries, as in training.")] = True,
     synthesis: Annotated[bool, typer.Option(help="Make photographs of the canvases.")] = True,
+    network: Annotated[
+        str, typer.Option(metavar="NAME", help="The network that paints; crn sees the layout alone.")
+    ] = "synthesis",
+    compiled: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Compiled networks, as `zeuxis compile` made them.")
+    ] = None,
     *,
     query: dict[str, Any],
 ) -> None:
@@ -49,14 +55,12 @@ def paint(
     from .pipelines.painted_files import check_places, save, stem_of
     from .pipelines.painting_steps import Stages
 
-    if query.get("coherent") is False:  # `paint` does so unless it is told `--coherence 0`
-        del query["coherent"]
-    stages = Stages(transform, order, elision=elision, synthesis=synthesis)  # type: ignore[arg-type]
+    stages = Stages(transform, order, elision=elision, synthesis=synthesis and network)  # type: ignore[arg-type]
     layouts: Sequence[Path | None] = pictures(layout or []) or [None]
     stems = [stem_of(path, query["source"]) for path in layouts]
     check_places(out, stems, variants)
     _keep_layouts([path for path in layouts if path], out, stems, variants)
-    painter = open(bank, models)._painter(None)
+    painter = open(bank, models)._painter(None, compiled)
     results = painter.paint_many(
         layouts, variants, seed, k, dataset=dataset, densify=densify, map_classes=map_classes, stages=stages,
         errors="skip" if len(layouts) > 1 else "raise", **query,

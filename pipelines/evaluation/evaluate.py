@@ -46,7 +46,7 @@ from ..progress import Progress, silent
 from ..training.sources import BankSources, held_out_split
 from .report import build_report, spectra_figure, table_of
 from .results import Evaluation, Figures, Judged
-from .systems import WHOLE, System, available
+from .systems import CRN, WHOLE, System, available
 
 REAL = "real"
 """What photographs are called among the systems."""
@@ -90,9 +90,9 @@ def evaluate(
     out = _checked_out(out)
     reader = Reader(bank)
     judge = Judge(Models(folders[0], reader).load("judge"))
-    size = Models(folders[0], reader).load("synthesis").size
+    size = _size(Models(folders[0], reader))
     held = _held_out(reader, size, split, layouts)
-    plan, left_out = _plan(folders, reader, systems, needed)
+    plan, left_out = _plan(folders, reader, size, systems, needed)
     truth = Truth.of(held, judge)
     about = _about(reader, judge.model, folders, truth, held.split, seed)
     retriever = Retriever(reader)
@@ -196,7 +196,7 @@ class Sample:
 def _painted(painter: Painter, system: System, sources: BankSources, seed: int) -> Iterator[Sample]:
     """A system's pictures of held-out layouts, each kept from what its own source's group, val and test hold."""
     for number, name in enumerate(sources.names):
-        variants = VARIANTS if system.name == WHOLE and number < VARIED else 1
+        variants = _variants(painter, system) if number < VARIED else 1
         made = painter.paint(None, variants, seed, source=name, stages=system.stages)
         first = made[0]
         scores = [component.hits[0].score for component in first.retrieval if component.hits]
@@ -205,6 +205,19 @@ def _painted(painter: Painter, system: System, sources: BankSources, seed: int) 
             finished[0], finished if variants > 1 else [], system.share(first), float(np.mean(scores or [0.0])),
             sum(first.report.seconds.values()), dict(first.report.transforms),
         )  # fmt: skip
+
+
+def _variants(painter: Painter, system: System) -> int:
+    """How many images of a layout a system shows, so that it is seen how they differ."""
+    if system.name == WHOLE:
+        return VARIANTS
+    return min(VARIANTS, painter.images(system.stages)) if system.stages.kind == CRN else 1
+
+
+def _size(models: Models) -> tuple[int, int]:
+    """At which pictures are compared: that of the synthesis network, else of CRN."""
+    kind = CRN if models.has(CRN) and not models.has("synthesis") else "synthesis"
+    return models.load(kind).size
 
 
 def _figures(samples: Sequence[Sample], truth: Truth, judge: Judge) -> Figures:
@@ -221,7 +234,7 @@ def _figures(samples: Sequence[Sample], truth: Truth, judge: Judge) -> Figures:
         spectrum_distance(truth.spectrum, log_power_spectrum(images)),
         float(np.mean(likeness)),
         float(np.mean([each.share for each in samples])),
-        float(np.mean([each.score for each in samples])),
+        float(np.mean([each.score for each in samples])) or None,  # none where nothing was retrieved
         diversity(spread) if spread else None,
         float(np.median([each.seconds for each in samples])),
         dict(sum((Counter(each.transforms) for each in samples), Counter())),
@@ -253,10 +266,14 @@ def _held_out(reader: Reader, size: tuple[int, int], split: str | None, layouts:
 
 
 def _plan(
-    folders: Sequence[str | Path], reader: Reader, wanted: Sequence[str], needed: Sequence[str]
+    folders: Sequence[str | Path],
+    reader: Reader,
+    size: tuple[int, int],
+    wanted: Sequence[str],
+    needed: Sequence[str],
 ) -> tuple[list[tuple[System, list[str | Path]]], list[str]]:
     """Each system with the folders to measure it with: one where it needs no network, else all that have them."""
-    first, left_out = available(Models(folders[0], reader))
+    first, left_out = available(Models(folders[0], reader), size)
     wanted, names = [*wanted, *needed] if wanted else [], [REAL, *(system.name for system in first)]
     if strange := sorted({*wanted, *needed} - set(names)):
         known = ", ".join(map(repr, names))

@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 import cv2
 
 from ...storage.images import Photograph
+from ...synth.checkpoint import load_card
 from ..models import Models
 from ..paint import Painted
 from ..painting_steps import Stages
 
+CRN = "crn"
+"""The file of the network that paints from the layout alone."""
 NO_CANVAS, IMAGE_SPACE = "synthesis-no-canvas", "synthesis-image-space"
 """Files of the networks that are trained to be compared with."""
 INPAINT_RADIUS = 3
@@ -29,6 +32,7 @@ class System:
         needs: files of networks without which it is left out.
         finish: what becomes of a painted layout; default its image.
         share: of the picture's pixels that are the bank's; default what the synthesis network saw of it.
+        rival: whether it is left out without a word where there is no network for it.
     """
 
     name: str
@@ -37,6 +41,7 @@ class System:
     needs: tuple[str, ...] = ()
     finish: Callable[[Painted], Photograph] = lambda painted: painted.image
     share: Callable[[Painted], float] = lambda painted: painted.report.share
+    rival: bool = False
 
 
 def inpainted(painted: Painted) -> Photograph:
@@ -61,6 +66,12 @@ _COHERENT = replace(_COLLAGE, coherent=True)
 _ORDERED = replace(_COHERENT, order="network")
 _SIMS = ("synthesis",)
 
+
+def _crn(name: str, said: str, variant: str = "") -> System:
+    file = f"{CRN}-{variant}" if variant else CRN
+    return System(name, said, Stages(synthesis=file), (file,), rival=True)
+
+
 # the order is compared on collages: the synthesis network sees nothing that depends on it
 SYSTEMS = (
     System("collage", "the best segment a region, fitted and composited", _COLLAGE, (), collage, covered),
@@ -71,8 +82,14 @@ SYSTEMS = (
     ),
     System("no canvas", "the decoder from the layout alone (CRN-shaped)", Stages(synthesis=NO_CANVAS), (NO_CANVAS,)),
     System("image-space loss", "trained on pixels alone", Stages(synthesis=IMAGE_SPACE), (IMAGE_SPACE,)),
+    _crn("CRN", "cascaded refinement of the layout alone"),
+    _crn("CRN, image-space loss", "trained on pixels alone", "image-space"),
+    _crn("encoder-decoder", "a u-net with CRN's loss", "encoder-decoder"),
+    _crn("full-resolution network", "dilated layers with CRN's loss", "full-resolution"),
+    _crn("GAN and segmentation", "a discriminator and a parser", "gan"),
+    _crn("pix2pix", "a discriminator of patches, and pixels", "pix2pix"),
     System("SIMS", "the whole pipeline", Stages(), _SIMS),
-    System("SIMS, best alone", "each region's best segment, no joint choice", Stages(coherent=False), _SIMS),
+    System("SIMS, coherent", "segments chosen jointly", Stages(coherent=True), _SIMS),
     System("SIMS, analytic fit", "no transformation network", Stages(transform="analytic"), (*_SIMS, "transform")),
     System("SIMS, no elision", "boundaries left as they are", Stages(elision=False), _SIMS),
 )
@@ -80,13 +97,22 @@ WHOLE = "SIMS"
 """The name of the whole pipeline among `SYSTEMS`."""
 
 
-def available(models: Models) -> tuple[list[System], list[str]]:
-    """The systems for which a folder has all networks, and a sentence for each one that is left out."""
+def available(models: Models, size: tuple[int, int]) -> tuple[list[System], list[str]]:
+    """The systems for which a folder has all networks, and a sentence for others that are left out.
+
+    Args:
+        models: the folder; size: `(rows, cols)` at which pictures are compared: a rival of another one is left out.
+    """
     found, left_out = [], []
     for system in SYSTEMS:
-        missing = [name for name in system.needs if not models.has(name)]
+        missing = [name for name in dict.fromkeys((*system.needs, system.stages.network)) if not models.has(name)]
         if missing:
-            left_out.append(f"{system.name}: left out, there is no {', '.join(missing)} network in {models.folder}")
-        else:
-            found.append(system)
+            if not system.rival:
+                left_out.append(f"{system.name}: left out, there is no {', '.join(missing)} network in {models.folder}")
+            continue
+        if system.rival and (own := load_card(models.path(system.stages.network)).size) != size:
+            said = "{}x{}, the others at {}x{}".format(*own, *size)
+            left_out.append(f"{system.name}: left out, its network was trained at {said}")
+            continue
+        found.append(system)
     return found, left_out

@@ -22,9 +22,10 @@ PARTS = ("ingest", "index", "synth", "pipelines", "storage")
 def test_the_public_names_are_these():
     assert sorted(zeuxis.__all__) == [
         *("Bank", "Component", "Explanation", "Hit", "Retrieval", "Similar", "VOID", "ZeuxisError"),
-        *("agreement", "check", "collage", "collect", "demo", "evaluate", "explain", "forget", "generations", "info"),
-        "merge_hits",
-        *("open", "paint", "rebuild", "repair", "retrieve", "rollback", "scenes", "similar", "train", "verify"),
+        *("agreement", "check", "collage", "collect", "compile", "demo", "evaluate", "explain", "forget"),
+        *("generations", "info", "merge_hits"),
+        *("open", "paint", "rebuild", "repair", "retrieve", "rollback", "scenes", "similar"),
+        *("synthesize", "train", "verify"),
     ]
     for name in zeuxis.__all__:
         assert getattr(zeuxis, name) is not None
