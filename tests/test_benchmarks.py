@@ -41,6 +41,7 @@ def test_rebuild(table):
     assert 1 < rows["extraction over its floor, processor time"] < 10
 
 
+@pytest.mark.slow
 def test_nights_end_where_a_full_rebuild_does(table):
     rows = {row["what"]: float(row["value"]) for row in table("nightly")}
     assert rows["nothing changed: sources"] == 200
@@ -60,6 +61,7 @@ def test_numpy_brute_force_agrees(table):
     assert all(int(row["different"]) == 0 < int(row["components answered"]) for row in table("equality"))
 
 
+@pytest.mark.slow
 def test_growth_is_measured(table):
     rows = {row.pop("what"): [float(value) for value in row.values()] for row in table("scale")}
     assert all(400 < value < 1600 for value in rows["search structures, bytes a segment"])
@@ -144,6 +146,7 @@ def test_small_networks_are_measured_beside_what_they_replace(table):
     assert 0 < rows["dense layouts: mean IoU, network"] < rows["dense layouts: mean IoU, nearest class"] <= 1
 
 
+@pytest.mark.slow
 def test_compiled_networks_are_timed_beside_eager_ones(table):
     *rows, mean = table("compiled")
     assert [row["network"] for row in rows] == ["transform"]
