@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Unpack, cast
@@ -22,97 +21,22 @@ from ..index.request import LayoutLike, Options, RetrievalOptions
 from ..index.result import Retrieval
 from ..index.retriever import Retriever
 from ..storage.classes import VOID, Layout
-from ..storage.codec import Mask
 from ..storage.errors import InputError, ZeuxisError, sentence
 from ..storage.images import Photograph
 from ..storage.reader import Reader
-from ..synth.canvas import Canvas, Provenance
+from ..synth.canvas import Canvas
 from ..synth.elision import Elided
 from ..synth.encoding import resized
 from ..synth.transform import Piece
 from . import painting_steps as steps
 from .models import Model, Models, as_names_map
+from .painted import Painted, PaintReport, Prepared
 from .painted_files import check_places, check_variants, save, stem_of
 from .painting_steps import Clock, Stages
 from .variants import Draw, chosen, digest_of, random_of
 
 BATCH = {"cpu": 1, "cuda": 8}
 """Images the synthesis network makes at once, by the device's type; on a CPU four at once took longer than singly."""
-
-
-@dataclass(frozen=True)
-class PaintReport:
-    """How an image came about.
-
-    Attributes:
-        seed, variant: which draws; layout: 32 hex digits that stand for the layout.
-        transforms: how many pieces were placed by `network`, `box` and `identity`.
-        dropped: pairs of overlapping pieces whose order shows on the canvas, and is contradicted there.
-        from_layout: names of the layout's classes of which no piece is on the canvas: painted from the layout alone.
-        void: classes, or ids that no class has, which the synthesis network does not know and takes for void.
-        share: of the image's pixels that the synthesis network saw of the bank, 0..1; 0 for one that sees no canvas.
-        networks: which were used: file, steps of training, size, features of the loss, what ran them (`eager`, ...).
-        warnings: what the user should know, one sentence each.
-        seconds: what the steps took that this variant shares with the others of its layout, or had for itself.
-    """
-
-    seed: int
-    variant: int
-    layout: str
-    transforms: Mapping[str, int]
-    dropped: int
-    from_layout: tuple[str, ...]
-    void: tuple[str, ...]
-    share: float
-    networks: Mapping[str, Mapping[str, Any]]
-    warnings: tuple[str, ...]
-    seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Painted:
-    """One image of a layout.
-
-    Attributes:
-        image: `(H, W, 3)` uint8 RGB at the size of the synthesis network.
-        canvas: the segments it was made from, composited.
-        elided: the canvas as the synthesis network saw it; valid: `(H, W)` bool, what of that stems from the bank.
-        layout: `(H, W)` uint16 in the bank's ids, at the same size.
-        retrieval: what was retrieved, the jointly chosen hits first.
-        report: how it came about.
-        files: what was saved, the image first.
-    """
-
-    image: Photograph
-    canvas: Canvas
-    elided: Photograph
-    valid: Mask
-    layout: Layout
-    retrieval: Retrieval
-    report: PaintReport
-    files: tuple[Path, ...] = ()
-
-    def __repr__(self) -> str:
-        rows, cols = self.valid.shape
-        told = f"{len(self.canvas.placements)} pieces, {self.report.share:.1%} from the bank"
-        return f"Painted({rows}x{cols}, variant {self.report.variant}, {told})"
-
-    @cached_property
-    def provenance(self) -> Provenance:
-        """Which segment each pixel of the canvas shows, and what those are."""
-        records = {index: self.canvas.record(index) for index in range(1, len(self.canvas.placements) + 1)}
-        return Provenance(self.canvas.provenance, records)
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """All of one image but the image: what goes into the synthesis network, and what is told of it."""
-
-    layout: Layout
-    canvas: Canvas
-    elided: Elided
-    retrieval: Retrieval
-    report: PaintReport
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,10 +14,7 @@ from ..index.request import LayoutLike
 from ..storage.errors import InputError, sentence
 from ..storage.outputs import check_output, write_outputs
 from ..synth.canvas import as_json, encoded, listing, sidecars
-
-if TYPE_CHECKING:
-    from .paint import Painted
-
+from .painted import Painted
 
 MOST_VARIANTS = 10_000
 """Of one layout; all of them are held in memory."""

@@ -18,7 +18,7 @@ from ..storage.images import Photograph
 from ..storage.outputs import write_outputs
 from ..storage.reader import Reader
 from .collage import Collage
-from .paint import Painted
+from .painted import Painted
 from .report_parts import CROP, Html, caption, cell, draw_orderings, draw_patches, figure, joined, swatch, tag
 from .report_pictures import by_source, data_uri, source_colours, with_gaps
 from .report_style import PAGE, STYLE

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from .index.result import Hit, Retrieval
     from .index.retriever import Retriever
     from .pipelines.collage import Collage
-    from .pipelines.paint import Painted, Painter
+    from .pipelines.paint import Painter
+    from .pipelines.painted import Painted
     from .pipelines.painting_steps import Stages
     from .storage.classes import ClassTable, Layout
     from .storage.errors import ZeuxisError

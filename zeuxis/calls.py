@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .index.request import LayoutLike
     from .index.result import Hit, Retrieval
     from .pipelines.collage import Collage
-    from .pipelines.paint import Painted
+    from .pipelines.painted import Painted
 
 
 def open(path: str | Path | None = None, models: str | Path | None = None) -> Bank:

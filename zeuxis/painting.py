@@ -15,7 +15,7 @@ from .progress import progress_bar
 from .storage.errors import InputError, ZeuxisError, sentence
 
 if TYPE_CHECKING:
-    from .pipelines.paint import Painted
+    from .pipelines.painted import Painted
 
 
 @queries

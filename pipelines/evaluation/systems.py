@@ -10,7 +10,7 @@ import cv2
 from ...storage.images import Photograph
 from ...synth.checkpoint import load_card
 from ..models import Models
-from ..paint import Painted
+from ..painted import Painted
 from ..painting_steps import Stages
 
 CRN = "crn"

@@ -17,7 +17,8 @@ from tests.conftest import Photos, blocks
 from tests.pipelines.tiny_models import SIZE, make_bank, save_models
 from zeuxis.index.retriever import Retriever
 from zeuxis.pipelines.models import Models
-from zeuxis.pipelines.paint import Painted, Painter
+from zeuxis.pipelines.paint import Painter
+from zeuxis.pipelines.painted import Painted
 from zeuxis.pipelines.painting_steps import Stages, composed, elided, placed, synthesised
 from zeuxis.storage.classes import VOID, SemanticClass
 from zeuxis.storage.errors import InputError, LayoutError
