@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -574,12 +575,13 @@ def test_characters_that_the_output_cannot_hold_do_not_end_the_command(bank: Pat
 
 
 def test_ctrl_c_stops_a_rebuild_in_one_line_and_the_next_run_goes_on(tmp_path: Path, photos: Any):
-    photos.add(*(f"{number:03}" for number in range(300)))
+    photos.add(*(f"{number:03}" for number in range(100)))
     bank = tmp_path / "bank"
     arguments = ("rebuild", "--dataset", photos.spec, "--bank", bank, "--workers", 1, "--shard-size", 1)
     arguments += ("--no-patches", "--frame", "48x64")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command(*arguments), start_new_session=True, **pipes) as process:
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests that run in the background ignore it
+    with subprocess.Popen(command(*arguments), start_new_session=True, preexec_fn=heeding, **pipes) as process:
         deadline = time.monotonic() + 60
         while not finished_shards(bank) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -591,7 +593,7 @@ def test_ctrl_c_stops_a_rebuild_in_one_line_and_the_next_run_goes_on(tmp_path: P
     assert all(" sources " in line for line in progress), err  # on a slow machine
     assert generations(bank) == []
     done = {path: path.stat().st_mtime_ns for path in finished_shards(bank)}
-    assert 0 < len(done) < 300
+    assert 0 < len(done) < 100
     ran = shell(*arguments)
     assert ran.returncode == 0
     assert generations(bank) == [1]
