@@ -304,18 +304,23 @@ class Run:
             void=(*void, *(f"id {id}" for id in asked.strange)),
             share=float(elided.valid.mean()) if self.model.card.config.get("canvas", True) else 0.0,
             networks={name: _identity(used) for name, used in used.items() if used is not None},
-            warnings=(*asked.together.warnings, *self._warnings(alone, void, asked.strange)),
+            warnings=(*asked.together.warnings, *self.warnings(), *self._warnings(alone, void, asked.strange)),
             seconds=dict(clock.seconds),
         )
 
-    def _warnings(self, alone: Sequence[str], void: Sequence[str], strange: Sequence[int]) -> list[str]:
+    def warnings(self) -> list[str]:
+        """What the user should know of the networks, whatever the layout."""
         said = []
         stages, folder = self.wish.stages, self.model.path.parent
         if not self.blind and stages.transform == "network" and self.helpers["transform"] is None:
             said.append(sentence(folder, "holds no transform network: segments are fitted by their boxes"))
         if not self.blind and stages.order == "network" and self.helpers["ordering"] is None:
             said.append(sentence(folder, "holds no ordering network: segments are ordered by their classes"))
-        said += [warning for used in (self.model, *self.helpers.values()) if used for warning in used.warnings]
+        return said + [warning for used in (self.model, *self.helpers.values()) if used for warning in used.warnings]
+
+    def _warnings(self, alone: Sequence[str], void: Sequence[str], strange: Sequence[int]) -> list[str]:
+        """What the user should know of how a layout was taken."""
+        said = []
         if alone and not self.blind:
             said.append(
                 sentence(

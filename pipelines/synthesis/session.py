@@ -142,7 +142,7 @@ class Session:
         )
         if given.recompose:
             _ = self._recomposer
-        return self.run._warnings((), (), ())
+        return self.run.warnings()
 
     # ---- layout to canvas
 

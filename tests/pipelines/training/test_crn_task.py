@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.utils.data import default_collate
 
 import zeuxis
 from tests.pipelines.tiny_models import make_bank
+from tests.pipelines.training.steps import batch_of, learn
 from zeuxis.pipelines.training import crn, logs, memory
 from zeuxis.pipelines.training.crn import CrnTask, make_task
 from zeuxis.pipelines.training.memory import check_memory, peak_of, predicted
@@ -67,25 +67,6 @@ def untrained():
     return Features(FeaturesConfig(1 / 16)).requires_grad_(False).eval()
 
 
-def batch_of(task, n=2):
-    dataset = task.dataset()
-    return default_collate([dataset[k] for k in range(n)])
-
-
-def learn(task, modules, batch, steps):
-    """Steps as the loop takes them; the first and the last of what each optimiser lowered."""
-    optimisers, seen = task.optimisers(modules), []
-    for step in range(steps):
-        totals = {}
-        for name, total, _ in task.losses(modules, batch, step):
-            optimisers[name].zero_grad()
-            total.backward()
-            optimisers[name].step()
-            totals[name] = float(total.detach())
-        seen.append(totals)
-    return seen[0], seen[-1]
-
-
 # ---- losses and variants
 
 
@@ -98,7 +79,7 @@ def test_every_variant_takes_steps_and_learns_a_batch(bank, models, tmp_path, va
     modules["loss"].eval()  # which would give the terms other weights meanwhile
     if variant == "pix2pix":
         modules["net"].eval()  # without its noise
-    first, last = learn(task, modules, batch, 20)
+    first, *_, last = learn(task, modules, batch, 20)
     assert task.name == (f"crn-{variant}" if variant else "crn")
     name = "discriminator" if variant == "gan" else "net"  # of two that are against each other one may gain
     assert last[name] < 0.95 * first[name]
@@ -154,7 +135,7 @@ def test_a_collection_is_trained_by_the_loss_of_collections(bank, tmp_path):
     wanted = loss.total(loss(modules["net"](layout), batch["image"], layout))
     assert float(total.detach()) == pytest.approx(float(wanted.detach()), rel=1e-4)
     modules["loss"].eval()
-    first, last = learn(task, modules, batch, 20)
+    first, *_, last = learn(task, modules, batch, 20)
     assert last["net"] < 0.95 * first["net"]
     with torch.no_grad():
         figures, shown = task.validate(modules["net"].eval()), task.grid(modules["net"].eval())

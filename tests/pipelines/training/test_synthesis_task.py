@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import default_collate
 
+from tests.pipelines.training.steps import batch_of, learn
 from zeuxis.pipelines.training import synthesis
 from zeuxis.pipelines.training.options import ADVERSARIAL, TrainOptions, resolved
 from zeuxis.pipelines.training.synthesis import SynthesisLoss, SynthesisTask, make_task
@@ -30,25 +30,6 @@ def reader(photos, rebuild_bank, tmp_path, monkeypatch):
 def features():
     torch.manual_seed(0)
     return Features(FeaturesConfig(1 / 16)).requires_grad_(False).eval()
-
-
-def batch_of(task, n=2):
-    dataset = task.dataset()
-    return default_collate([dataset[k] for k in range(n)])
-
-
-def learn(task, modules, batch, steps):
-    """Steps as the loop takes them; what each optimiser lowered, by step."""
-    optimisers, seen = task.optimisers(modules), []
-    for step in range(steps):
-        totals = {}
-        for name, total, _ in task.losses(modules, batch, step):
-            optimisers[name].zero_grad()
-            total.backward()
-            optimisers[name].step()
-            totals[name] = float(total.detach())
-        seen.append(totals)
-    return seen
 
 
 def test_the_total_is_the_perceptual_loss_and_the_parsing(reader, tmp_path):
