@@ -152,6 +152,15 @@ def test_coherence_leaves_the_other_variants_as_they_were(painter: Painter):
     assert [segments(image) for image in with_it[1:]] == [segments(image) for image in without[1:]]
 
 
+def test_segments_are_chosen_each_alone_unless_it_is_asked_for(painter: Painter):
+    layout = layout_of(1)
+    alone = [component.hits[0].segment_id for component in painter.retriever.retrieve(layout, 3)]
+    together = [component.hits[0].segment_id for component in painter.retriever.retrieve(layout, 3, coherent=50.0)]
+    assert alone != together
+    assert segments(the(painter.paint(layout, k=3))) == alone
+    assert segments(the(painter.paint(layout, k=3, coherent=50.0))) == together
+
+
 # ---- each step can be switched
 
 
