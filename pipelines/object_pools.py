@@ -73,9 +73,9 @@ def rated(pools: Sequence[Pool], objects: ObjectBank, boost: Floats, removal: Fl
     return [pool._replace(rate=float(rate)) for pool, rate in zip(pools, rates, strict=True)]
 
 
-def without(pool: Pool, objects: ObjectBank, barred: npt.NDArray[np.bool_]) -> Pool:
-    """A pool without the objects of some groups; `barred`: `(G,)` by group."""
-    return pool._replace(objects=pool.objects[~barred[objects.groups[pool.objects]]])
+def without(pool: Pool, barred: npt.NDArray[np.bool_]) -> Pool:
+    """A pool without some objects; `barred`: `(n,)` by object."""
+    return pool._replace(objects=pool.objects[~barred[pool.objects]])
 
 
 def _objects_of(objects: ObjectBank, index: int) -> Ints:

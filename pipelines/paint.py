@@ -216,15 +216,22 @@ class Run:
                 yield each if isinstance(each, ZeuxisError) else list(islice(images, len(each)))
 
     def prepared(
-        self, layout: LayoutLike | None, variants: Iterable[int] | None = None, source: str | None = None
+        self,
+        layout: LayoutLike | None,
+        variants: Iterable[int] | None = None,
+        source: str | None = None,
+        exclude: Sequence[str] = (),
     ) -> list[Prepared]:
         """Every step but the last, for each variant of a layout, or for those numbers.
 
         Args:
             layout, source: as in `Retriever.retrieve`; a `source` named here takes the place of that of the call.
+            exclude: sources or groups that are left out of this layout besides those of the call.
         """
         wish, clock, digest = self.wish, Clock(), b""
         options = wish.options if source is None else cast(Options, {**wish.options, "source": source})
+        if exclude:
+            options = cast(Options, {**options, "exclude": (*options.get("exclude", ()), *exclude)})
         unknown: tuple[int, ...] = ()
         if dense := self.helpers["densify"]:
             coarse, unknown = steps.ids_of(layout, self.reader, wish.dataset, options.get("source"))

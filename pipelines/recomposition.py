@@ -75,13 +75,16 @@ class Recomposer:
     def __getstate__(self) -> dict[str, Any]:
         return {name: each for name, each in vars(self).items() if name != "_masks"}
 
-    def recompose(self, layout: Layout, random: np.random.Generator, group: str | None = None) -> Recomposed:
+    def recompose(
+        self, layout: Layout, random: np.random.Generator, group: str | None = None, source: str | None = None
+    ) -> Recomposed:
         """A layout with some of its objects moved, mirrored or removed, and others put in.
 
         Args:
             layout: `(H, W)` uint16 class ids of the bank.
             random: of all chances.
             group: of the layout's source, as in `bank.sources()`: nothing is put in of it, or of one that is like it.
+            source: of which nothing is put in either.
 
         Raises:
             BankError: the bank is damaged.
@@ -89,7 +92,7 @@ class Recomposer:
         scene = self._scene(self._index[layout])
         done = self._changed(scene, random)
         numbers = random.poisson([pool.rate for pool in self._pools]).tolist()
-        done += self._added(scene, numbers, random, self._pools_for(group))
+        done += self._added(scene, numbers, random, self._pools_for(group, source))
         return self._finished(scene, done, random)
 
     def generated(self, random: np.random.Generator, size: tuple[int, int] | None = None) -> Recomposed:
@@ -273,14 +276,17 @@ class Recomposer:
     def _places(self, scene: Scene) -> Places:
         return Places(self._objects.grounding, scene.behind, self.settings.growth)
 
-    def _pools_for(self, group: str | None) -> list[Pool]:
-        """The pools without the groups that a layout of `group` may not have anything of."""
-        if group is None:
-            return self._pools
-        dataset, objects = group.partition("/")[0], self._objects
-        neighbours = any(entry.name == dataset and entry.neighbours for entry in self.reader.manifest.datasets)
-        barred = np.isin(objects.group_names, alike_groups(group, neighbours))
-        return [without(pool, objects, barred) for pool in self._pools] if barred.any() else self._pools
+    def _pools_for(self, group: str | None, source: str | None) -> list[Pool]:
+        """The pools without what a layout of `group` may not have anything of, and without a source."""
+        objects = self._objects
+        barred = np.zeros(len(objects), bool)
+        if group is not None:
+            dataset = group.partition("/")[0]
+            neighbours = any(entry.name == dataset and entry.neighbours for entry in self.reader.manifest.datasets)
+            barred |= np.isin(objects.group_names, alike_groups(group, neighbours))[objects.groups]
+        if source is not None:
+            barred |= objects.source == next((k for k in range(len(objects.sources)) if self._name(k) == source), -1)
+        return [without(pool, barred) for pool in self._pools] if barred.any() else self._pools
 
     def _name(self, source: int) -> str:
         shard, row = self._objects.sources[source]

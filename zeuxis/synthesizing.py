@@ -35,6 +35,9 @@ def synthesize(
     format: Annotated[str, typer.Option(metavar="folder|webdataset|parquet", help="Of the output.")] = "folder",
     coco: Annotated[bool, typer.Option("--coco", help="Also write COCO annotations.")] = False,
     shard: Annotated[int, typer.Option(help="Images a shard, which are published together.")] = 128,
+    apart: Annotated[
+        str, typer.Option(metavar="group|source|nothing", help="What of its layout an image has no segments of.")
+    ] = "group",
     where: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN=VALUE|SQL", help="Only segments of which this holds.")
     ] = None,
@@ -69,7 +72,8 @@ def synthesize(
     options = SynthesisOptions(
         variants=variants, seed=seed, k=k, dataset=dataset, from_bank=from_bank, recompose=recompose,
         boost=boosts(boost or []), keep_real=keep_real, limit=limit, format=format,  # type: ignore[arg-type]
-        coco=coco, shard=shard, where=parse_where(where) if where else None, exclude=tuple(exclude or ()),
+        coco=coco, shard=shard, apart=apart,  # type: ignore[arg-type]
+        where=parse_where(where) if where else None, exclude=tuple(exclude or ()),
         mode=mode, map_classes=map_classes, transform=transform, order=order,  # type: ignore[arg-type]
     )  # fmt: skip
     with progress_bar("images") as progress:

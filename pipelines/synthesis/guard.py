@@ -49,11 +49,11 @@ class Guard:
         }
         self._neighbours = {entry.name for entry in reader.manifest.datasets if entry.neighbours}
 
-    def check(self, name: str, used: Iterable[Used], group: str | None) -> None:
-        """That an image may be trained on; `group` is that of the bank's source whose layout it has, if it has one.
+    def check(self, name: str, used: Iterable[Used], group: str | None, source: str | None = None) -> None:
+        """That an image may be trained on: it has nothing of `group`, of those like it, and of `source`.
 
-        Segments and objects are of sources of `train`, and of another group than the layout; a photograph is of
-        `train`. Of a layout nothing but its labels is used, and its split stands beside the image.
+        Segments, objects and photographs are of sources of `train`; a photograph may be of any of its groups. Of a
+        layout nothing but its labels is used, and its split stands beside the image.
 
         Raises:
             LeakError: they are not.
@@ -68,8 +68,8 @@ class Guard:
                 split = "of no split" if found is None else f"of {found.split}"
                 said = f"{each.use} of {each.source}, {split}"
                 raise LeakError(sentence(where, expected=f"sources of {TRAIN} alone", found=said))
-            if each.use != "photograph" and found.group in alike:
-                expected = f"nothing of the layout's own group {group}"
+            if each.use != "photograph" and (found.group in alike or each.source == source):
+                expected = f"nothing of the layout's own {f'group {group}' if found.group in alike else 'source'}"
                 raise LeakError(sentence(where, expected=expected, found=f"{each.use} of {each.source}"))
 
     def _alike(self, group: str) -> list[str]:

@@ -17,6 +17,7 @@ from ..painted_files import check_variants
 from ..painting_steps import Orders, Transforms
 
 Format = Literal["folder", "webdataset", "parquet"]
+Apart = Literal["group", "source", "nothing"]
 SHARD = 128
 """Images a shard: what is published at once, and made again after a kill."""
 MOST_SHARD = 10_000
@@ -36,6 +37,8 @@ class SynthesisOptions:
         limit: images, at most.
         format: of the output; coco: also write COCO annotations.
         shard: images a shard.
+        apart: what of the bank's layouts their segments and objects keep apart from: all of the layout's `group`, its
+            `source` alone, or `nothing` but val and test, so that a layout made anew may keep its own photograph.
         where, exclude, mode: of retrieval, as in `Retriever.retrieve`; val and test are always left out.
         map_classes, transform, order: as in `Painter.paint_many` and `Stages`.
 
@@ -55,6 +58,7 @@ class SynthesisOptions:
     format: Format = "folder"
     coco: bool = False
     shard: int = SHARD
+    apart: Apart = "group"
     where: Where = None
     exclude: tuple[str, ...] = ()
     mode: Mode = "exact"
@@ -70,6 +74,7 @@ class SynthesisOptions:
         share = isinstance(self.keep_real, (int, float)) and 0 <= self.keep_real < 1
         _require("keep_real", "a share from 0 to below 1", self.keep_real, share)
         _require("format", f"one of {', '.join(get_args(Format))}", self.format, self.format in get_args(Format))
+        _require("apart", f"one of {', '.join(get_args(Apart))}", self.apart, self.apart in get_args(Apart))
         splits = (None, "train", "val", "test")
         _require("from_bank", "train, val or test", self.from_bank, self.from_bank in splits)
         for name, factor in self.boost.items():

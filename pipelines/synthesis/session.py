@@ -28,10 +28,11 @@ from ...synth.elision import Elided
 from ...synth.encoding import resized
 from .. import painting_steps as steps
 from ..paint import Painter, Run
+from ..painted import Prepared
 from ..painting_steps import Stages
 from ..variants import digest_of
 from .guard import Guard, Used
-from .layouts import TRAIN, Layouts
+from .layouts import TRAIN, Entry, Layouts
 from .options import SynthesisOptions
 from .plan import Item, Plan
 
@@ -85,7 +86,9 @@ class Imagined:
 class Recomposing(Protocol):
     """What makes new layouts from old ones."""
 
-    def recompose(self, layout: Layout, random: np.random.Generator, group: str | None = None) -> Any:
+    def recompose(
+        self, layout: Layout, random: np.random.Generator, group: str | None = None, source: str | None = None
+    ) -> Any:
         """A layout made anew, with its instances and what was changed."""
 
 
@@ -165,7 +168,7 @@ class Session:
         entry = self.layouts.entries[cast(int, items[0].layout)]
         numbers = [item.variant for item in items]
         made: list[Ready | Rejected] = []
-        for item, each in zip(items, self.run.prepared(layout, numbers, entry.source), strict=True):
+        for item, each in zip(items, self._prepared(layout, numbers, entry), strict=True):
             sources = {used.source: used for used in self._objects(edits)}
             used = (*self._layout_of(entry.source), *sources.values(), *_segments(each.canvas))
             report = each.report
@@ -174,10 +177,22 @@ class Session:
                 "share": round(report.share, 6),
                 "from_layout": list(report.from_layout), "void": list(report.void), "edits": [asdict(e) for e in edits],
             }  # fmt: skip
-            self.guard.check(self.plan.name(item.index), used, entry.group)
+            self.guard.check(self.plan.name(item.index), used, *self._apart_from(entry))
             group = entry.group or f"layout/{entry.name}"
             made.append(Ready(item, each.layout, instances, each.elided, None, used, group, told))
         return made
+
+    def _prepared(self, layout: Layout, variants: Sequence[int], entry: Entry) -> list[Prepared]:
+        """The canvases of a layout of segments that it may have."""
+        if self.options.apart == "group":
+            return self.run.prepared(layout, variants, entry.source)
+        barred = [name for name in self._apart_from(entry) if name is not None]
+        return self.run.prepared(layout, variants, exclude=barred)
+
+    def _apart_from(self, entry: Entry) -> tuple[str | None, str | None]:
+        """The group and the source that a layout has nothing of."""
+        group, source = entry.group, entry.source
+        return {"group": (group, None), "source": (None, source), "nothing": (None, None)}[self.options.apart]
 
     def _recomposed(self, item: Item) -> Ready | Rejected:
         number = cast(int, item.layout)
@@ -188,7 +203,7 @@ class Session:
             return Rejected(item, error.reason, str(error))
         seed = [self.options.seed, *np.frombuffer(digest_of(layout), "<u4").tolist(), item.variant, _RECOMPOSE]
         with self._recomposing:  # it keeps masks that it has decoded, for one thread
-            new = self._recomposer.recompose(layout, np.random.default_rng(seed), entry.group)
+            new = self._recomposer.recompose(layout, np.random.default_rng(seed), *self._apart_from(entry))
         instances = np.asarray(sample_to_frame(new.instances, self.plan.size), np.uint16)
         (made,) = self._painted([item], new.layout, instances, new.edits)
         return made

@@ -91,7 +91,7 @@ def synthesize(
 ) -> SynthesisReport:
     """Makes labelled images for training in a folder; the same call goes on where an earlier one stopped.
 
-    Segments, objects and photographs are of sources of `train` alone, and of another group than the layout; an image
+    Segments, objects and photographs are of sources of `train` alone, and keep apart as `options` say; an image
     of which that is not so is an error. Equal arguments give the same bytes, on the same kind of machine.
 
     Args:

@@ -309,6 +309,22 @@ def test_the_guard_knows_splits_and_groups(reader: Reader):
     ):
         with pytest.raises(LeakError, match=source):
             guard.check("1", [Used("segment", "folder/c"), Used(use, source)], group)
+    with pytest.raises(LeakError, match="own source"):
+        guard.check("1", [Used("segment", "folder/c")], None, "folder/c")
+
+
+@pytest.mark.parametrize("recompose", [False, True])
+@pytest.mark.parametrize("apart", ["source", "nothing"])
+def test_images_may_have_segments_of_their_own_group_or_source(
+    make: Make, tmp_path: Path, reader: Reader, apart: str, recompose: bool
+):
+    make("out", layouts=None, apart=apart, recompose=recompose, variants=6, k=12)
+    groups = {row["source"]: row["group"] for row in reader.table("sources", columns=["source", "group"]).to_pylist()}
+    rows = provenance(tmp_path / "out")
+    layouts = {row["name"]: row["source"] for row in rows if row["use"] == "layout"}
+    pairs = {(row["source"], layouts[row["name"]]) for row in rows if row["use"] in ("segment", "object")}
+    assert any(groups[source] == groups[layout] for source, layout in pairs if source != layout), "none by default"
+    assert any(source == layout for source, layout in pairs) == (apart == "nothing")
 
 
 def test_an_image_that_breaks_the_guard_is_an_error(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
