@@ -250,7 +250,7 @@ class Scenario:
     def trials(
         self, sample: int | None, seed: int, modes: Sequence[str], after: str | None, only: str
     ) -> list[tuple[int, str, str]]:
-        """Every operation with every mode, `short` where bytes are written; or so many of them, drawn at random."""
+        """Every operation with every mode, `short` where bytes are written; or so many, at random, and the last one."""
         functions = [what.split()[0] for what in self.operations]
         first = functions.index(after) + 1 if after else 0
         chosen = [
@@ -259,7 +259,9 @@ class Scenario:
             for mode in modes
             if number > first and only in self.operations[number - 1] and (mode != "short" or "write" in function)
         ]
-        return sorted(random.Random(seed).sample(chosen, sample)) if sample and sample < len(chosen) else chosen
+        if not sample or sample >= len(chosen):
+            return chosen
+        return [*sorted(random.Random(seed).sample(chosen[:-1], sample - 1)), chosen[-1]]
 
     def twice(self, count: int, seed: int) -> list[tuple[int, str, str]]:
         """Kills at random operations, followed by a second fault at one of the first operations of the next run."""

@@ -24,8 +24,11 @@ from torch.utils import _pytree as pytree
 
 from .parity import Call, Inputs
 
-INDUCTOR = {"freezing": True, "cpp.dynamic_threads": True}
-"""Weights are constants, laid out once for the kernels that read them; as many threads as the process that runs has."""
+INDUCTOR = {"freezing": True, "cpp.dynamic_threads": True, "aot_inductor.precompile_headers": False}
+"""Weights are constants, laid out once for the kernels that read them; as many threads as the process that runs has.
+
+Headers compiled ahead would lie in a folder of /tmp that others can foresee, whatever the cache's folder is.
+"""
 
 
 class Backend(NamedTuple):

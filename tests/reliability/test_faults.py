@@ -23,12 +23,21 @@ FAILURES = ("EIO", "ENOSPC", "short")
 """How an operation fails that does not kill its writer."""
 
 
-@pytest.mark.parametrize("scenario", LEAST)
-def test_killed_anywhere_the_bank_is_whole_and_the_next_run_completes(server: TrialServer, scenario: str) -> None:
-    trials = server.ask(scenario, modes=["kill"], twice=8)
+@pytest.mark.parametrize(
+    ("scenario", "sample"),
+    [
+        *(("rebuild", 45), ("merge", 16), ("forget", 16), ("rollback", None), ("collect", None)),
+        *(pytest.param(scenario, None, marks=pytest.mark.slow) for scenario in ("rebuild", "merge", "forget")),
+    ],
+)
+def test_killed_anywhere_the_bank_is_whole_and_the_next_run_completes(
+    server: TrialServer, scenario: str, sample: int | None
+) -> None:
+    trials = server.ask(scenario, modes=["kill"], twice=8 if sample is None else 4, sample=sample)
     check(scenario, trials)
     struck = {row["number"] for row in trials.rows if not row["second"]}
-    assert struck == set(range(1, trials.operations + 1))
+    assert struck <= set(range(1, trials.operations + 1))
+    assert len(struck) == (sample or trials.operations)
     if scenario != "collect":  # which publishes nothing
         assert {row["end"] for row in trials.rows} == {"old", "new"}, "all faults struck on one side of the publication"
 
