@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,7 @@ def test_jobs_wait_for_what_they_need_and_nobody_does_one_twice(tmp_path: Path):
             assert all(need in results for need in needs)
             with lock:
                 done.append(name)
+            time.sleep(0.02)
             return {"said": name}
 
         return Job(name, needs, work)
