@@ -138,16 +138,16 @@ def test_training_learns_what_the_statistics_do_not_know(task):
     modules = task.modules()
     net, optimiser = modules["net"], task.optimisers(modules)["net"]
     net.eval()  # without dropout: one batch shall be learned by heart
-    batch = default_collate([task.dataset()[k] for k in range(4)])
+    batch = default_collate([task.dataset()[k] for k in range(2)])
     losses = []
-    for step in range(40):
+    for step in range(24):
         ((name, total, _),) = task.losses(modules, batch, step)
         assert name == "net"
         optimiser.zero_grad()
         total.backward()
         optimiser.step()
         losses.append(total.item())
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < 0.6 * losses[0], losses
 
 
 def test_every_sixth_group_is_set_apart():
