@@ -9,8 +9,8 @@ READY := $(VENV)/.ready
 demo: $(READY)  ## make scenes, a bank, retrievals and demo/report.html
 	$(BIN)/zeuxis demo --out demo
 
-test: $(READY)  ## the tests; those marked slow and gpu are left out
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+test: $(READY)  ## the tests, one thread each beside one another; those marked slow and gpu are left out
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 slow: $(READY)  ## the slow tests
 	$(BIN)/python -m pytest -m slow
