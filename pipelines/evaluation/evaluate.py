@@ -11,8 +11,8 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,10 @@ from ...synth.metrics import (
     diversity,
     fid,
     kid,
+    kid_gap,
     log_power_spectrum,
     masked_ssim,
+    miou_gap,
     parsing,
     spectrum_distance,
 )
@@ -45,7 +47,7 @@ from ..paint import Painter
 from ..progress import Progress, silent
 from ..training.sources import BankSources, held_out_split
 from .report import build_report, spectra_figure, table_of
-from .results import Evaluation, Figures, Judged
+from .results import Evaluation, Figures, Gap, Judged
 from .systems import CRN, WHOLE, System, available
 
 REAL = "real"
@@ -58,6 +60,9 @@ VARIANTS = 3
 VARIED = 20
 """Layouts of which the whole pipeline paints `VARIANTS` variants, to see how they differ."""
 JUDGED_AT_ONCE = 16
+
+Reading = tuple[npt.NDArray[np.int64], Features]
+"""`(n, H, W)` channel numbers and `(n, d)` features, of the pictures of a system."""
 
 
 def evaluate(
@@ -98,14 +103,17 @@ def evaluate(
     retriever = Retriever(reader)
     steps = _Counted(progress, sum(len(fit) for _, fit in plan) * len(held))
     judged = [_real(truth, judge)]
+    readings: dict[str, list[Reading]] = {}
     for system, fit in plan:
         samples = [
             [steps(one, system.name) for one in _painted(Painter(reader, retriever, folder), system, held, seed)]
             for folder in fit
         ]
         pictures = [one.image for one in samples[0]]
-        figures = [_figures(each, truth, judge) for each in samples]
+        readings[system.name] = read = [judge([one.image for one in each]) for each in samples]
+        figures = [_figures(each, *one, truth, judge) for each, one in zip(samples, read, strict=True)]
         judged.append(Judged(system.name, system.said, figures, pictures, log_power_spectrum(pictures)))
+    judged = _compared(judged, readings, truth, judge.n_classes)
     found = Evaluation(judged, held.names, truth.layouts, about, left_out)
     curve = spectra_figure(found)
     files = {
@@ -146,7 +154,7 @@ class Judge:
         """Classes it tells apart."""
         return self.model.n_classes
 
-    def __call__(self, images: Sequence[Photograph]) -> tuple[npt.NDArray[np.int64], Features]:
+    def __call__(self, images: Sequence[Photograph]) -> Reading:
         """`(n, H, W)` channel numbers and `(n, d)` features of equally large pictures."""
         read, features = [], []
         device = next(self.model.network.parameters()).device
@@ -220,9 +228,10 @@ def _size(models: Models) -> tuple[int, int]:
     return models.load(kind).size
 
 
-def _figures(samples: Sequence[Sample], truth: Truth, judge: Judge) -> Figures:
+def _figures(
+    samples: Sequence[Sample], read: npt.NDArray[np.int64], features: Features, truth: Truth, judge: Judge
+) -> Figures:
     images = [each.image for each in samples]
-    read, features = judge(images)
     found = parsing(confusion(truth.indices, read, judge.n_classes))
     known = truth.indices < judge.n_classes
     likeness = [masked_ssim(*each) for each in zip(images, truth.photographs, known, strict=True)]
@@ -239,6 +248,34 @@ def _figures(samples: Sequence[Sample], truth: Truth, judge: Judge) -> Figures:
         float(np.median([each.seconds for each in samples])),
         dict(sum((Counter(each.transforms) for each in samples), Counter())),
     )
+
+
+def _compared(
+    judged: Sequence[Judged], readings: Mapping[str, Sequence[Reading]], truth: Truth, n_classes: int
+) -> list[Judged]:
+    """The same with each system's gap to the whole pipeline, where that is among them."""
+    if WHOLE not in readings:
+        return list(judged)
+    counts = {
+        name: [
+            np.stack([confusion(*each, n_classes) for each in zip(truth.indices, read, strict=True)])
+            for read, _ in found
+        ]
+        for name, found in readings.items()
+    }
+    features = {name: [found for _, found in each] for name, each in readings.items()}
+    return [
+        each
+        if each.name in (REAL, WHOLE)
+        else replace(
+            each,
+            gap=Gap(
+                kid_gap(truth.features, features[each.name], features[WHOLE]),
+                miou_gap(counts[each.name], counts[WHOLE]),
+            ),
+        )
+        for each in judged
+    ]
 
 
 def _real(truth: Truth, judge: Judge) -> Judged:

@@ -12,10 +12,11 @@ import numpy as np
 
 from ...storage.images import Photograph
 from ...storage.reader import Reader
+from ...synth.metrics import Interval
 from ..report_parts import Html, caption, figure, joined, tag
 from ..report_pictures import data_uri
 from ..report_style import PAGE, STYLE
-from .results import Evaluation, Figures, Judged
+from .results import Evaluation, Figures, Gap, Judged
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,6 +41,12 @@ COLUMNS: tuple[tuple[str, str, Callable[[Figures], float | None], str], ...] = (
 )
 """Head, meaning, figure, format."""
 
+GAPS: tuple[tuple[str, str, Callable[[Gap], Interval], str], ...] = (
+    ("KID over SIMS", "KID less that of SIMS on the same layouts, with 95 % interval", lambda gap: gap.kid, "+.1f"),
+    ("mIoU over SIMS", "mean IoU less that of SIMS, likewise", lambda gap: gap.mean_iou, "+.3f"),
+)
+HEADS = tuple(head for head, *_ in (*COLUMNS, *GAPS))
+
 
 def cells_of(judged: Judged) -> list[str]:
     """A system's figures as they stand in every table; of several seeds, mean and range."""
@@ -56,12 +63,15 @@ def cells_of(judged: Judged) -> list[str]:
         elif len(values) > 1 and head != "s/image":
             said += f" ({min(values):{form}} to {max(values):{form}})"
         cells.append(said)
+    for _, _, interval_of, form in GAPS:
+        gap = None if judged.gap is None else interval_of(judged.gap)
+        cells.append("" if gap is None else f"{gap.value:{form}} ({gap.low:{form}} to {gap.high:{form}})")
     return cells
 
 
 def table_of(found: Evaluation) -> str:
     """The figures as a Markdown table, with what they depend on."""
-    heads = ["system", *(head for head, *_ in COLUMNS)]
+    heads = ["system", *HEADS]
     rows = [[judged.name, *cells_of(judged)] for judged in found.systems]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in (heads, *rows)]
@@ -85,7 +95,7 @@ def rendered(found: Evaluation) -> Table:
     """The table for a terminal."""
     from rich.table import Table
 
-    table = Table("system", *(head for head, *_ in COLUMNS), box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table("system", *HEADS, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for judged in found.systems:
         table.add_row(judged.name, *cells_of(judged))
     table.caption = said_of(found)
@@ -138,7 +148,7 @@ def build_report(found: Evaluation, reader: Reader, spectra: bytes) -> str:
         tag("h1", f"{len(found.names)} held-out layouts, {len(found.systems) - 1} systems"),
         tag("p", said_of(found), cls="lead"),
         tag("div", _table(found), cls="card", style="overflow-x: auto"),
-        tag("p", *(f"{head}: {said}. " for head, said, *_ in COLUMNS), cls="note"),
+        tag("p", *(f"{head}: {said}. " for head, said, *_ in (*COLUMNS, *GAPS)), cls="note"),
         *(tag("p", said, cls="note") for said in found.left_out),
         tag("h2", "Spectra"),
         tag("div", tag("img", src=_png_uri(spectra), alt="mean log power spectra"), cls="card"),
@@ -153,7 +163,7 @@ def build_report(found: Evaluation, reader: Reader, spectra: bytes) -> str:
 
 
 def _table(found: Evaluation) -> Html:
-    head = tag("tr", tag("th", "system"), *(tag("th", each) for each, *_ in COLUMNS))
+    head = tag("tr", tag("th", "system"), *(tag("th", each) for each in HEADS))
     return tag("table", head, *map(_row, found.systems))
 
 

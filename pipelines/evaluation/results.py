@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,15 +44,26 @@ class Figures:
     transforms: dict[str, int] = field(default_factory=dict)
 
 
+class Gap(NamedTuple):
+    """A system against the whole pipeline, layout by layout: its KID and its mean IoU less those of the pipeline."""
+
+    kid: Interval
+    mean_iou: Interval
+
+
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A system, its figures by folder of models, and its pictures of the first of these, one a layout."""
+    """A system, its figures by folder of models, and its pictures of the first of these, one a layout.
+
+    `gap` is None of photographs, of the whole pipeline itself, and where that was not measured.
+    """
 
     name: str
     said: str
     figures: Sequence[Figures]
     pictures: Sequence[Photograph]
     spectrum: npt.NDArray[np.float64]
+    gap: Gap | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,4 +103,9 @@ class Evaluation:
             each.name: [{key: value for key, value in asdict(one).items() if key != "seconds"} for one in each.figures]
             for each in self.systems
         }
-        return {"about": self.about, "systems": rows, "left_out": list(self.left_out)}
+        gaps = {
+            each.name: {"kid": each.gap.kid._asdict(), "mean_iou": each.gap.mean_iou._asdict()}
+            for each in self.systems
+            if each.gap is not None
+        }
+        return {"about": self.about, "systems": rows, "against SIMS": gaps, "left_out": list(self.left_out)}

@@ -10,8 +10,10 @@ from zeuxis.synth.metrics import (
     diversity,
     fid,
     kid,
+    kid_gap,
     log_power_spectrum,
     masked_ssim,
+    miou_gap,
     parsing,
     spectrum_distance,
 )
@@ -51,6 +53,43 @@ def test_the_interval_of_kid_holds_the_value_and_narrows_with_more_pictures(rand
     for found in (few, many):
         assert found.low < found.value < found.high
     assert many.high - many.low < 0.5 * (few.high - few.low)
+
+
+def test_the_gap_of_kid_is_that_of_the_unbiased_distances_without_a_picture_and_its_own_photograph(random):
+    real, made, other = (features(random, 9, shift) for shift in (0.0, 0.4, 1.0))
+
+    def distance(x, y):
+        def k(a, b):
+            return (a.astype(float) @ b.astype(float) / 6 + 1) ** 3
+
+        pairs = [(i, j) for i in range(9) for j in range(9) if i != j]
+        return np.mean([k(x[i], x[j]) + k(y[i], y[j]) - k(x[i], y[j]) - k(x[j], y[i]) for i, j in pairs])
+
+    found = kid_gap(real, [made], [other], rounds=2)
+    assert found.value == pytest.approx(1e3 * (distance(real, made) - distance(real, other)), rel=1e-6)
+    assert kid_gap(real, [made, other], [other], rounds=2).value == pytest.approx(found.value / 2, rel=1e-6)
+
+
+def test_a_gap_is_known_better_than_its_two_sides(random):
+    real = features(random, 100)
+    made, other = real + features(random, 100) * 0.3 + 0.35, real + features(random, 100) * 0.3 + 0.45
+    gap = kid_gap(real, [made], [other])
+    assert gap.high < 0, "nearer to real by every draw"
+    first, second = kid(real, made), kid(real, other)
+    assert not first.apart_from(second)
+    same = kid_gap(real, [made], [real + features(random, 100) * 0.3 + 0.35])
+    assert same.low < 0 < same.high
+
+
+def test_the_gap_of_mean_iou_is_paired_by_layout(random):
+    counts = random.integers(5, 50, (40, 3, 3))
+    better = counts + 20 * np.eye(3, dtype=int)
+    gap = miou_gap([better], [counts])
+    expected = parsing(better.sum(axis=0)).mean_iou - parsing(counts.sum(axis=0)).mean_iou
+    assert gap.value == pytest.approx(expected)
+    assert 0 < gap.low < gap.value < gap.high
+    assert miou_gap([better, counts], [counts]).value == pytest.approx(expected / 2)
+    assert miou_gap([counts], [counts]) == Interval(0, 0, 0)
 
 
 def test_equal_distributions_are_not_apart_and_different_ones_are(random):

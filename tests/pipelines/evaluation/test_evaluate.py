@@ -143,6 +143,17 @@ def test_tables_tell_every_system_and_ranges_of_seeds(found: Evaluation, bank: P
     assert f"({min(accuracies):.3f} to {max(accuracies):.3f})" in table_of(two)
 
 
+def test_systems_are_compared_with_the_whole_pipeline_layout_by_layout(found: Evaluation, folder: Path):
+    assert {each.name for each in found.systems if each.gap is None} == {"real", WHOLE}
+    plain, whole = found.system("collage"), found.system(WHOLE)
+    assert plain.gap is not None
+    expected = plain.figures[0].mean_iou - whole.figures[0].mean_iou
+    assert plain.gap.mean_iou.value == pytest.approx(expected)
+    assert f"{expected:+.3f} (" in table_of(found)
+    told = json.loads((folder / "out" / "evaluation.json").read_text())["against SIMS"]
+    assert told["collage"]["kid"]["value"] == plain.gap.kid.value
+
+
 def test_a_spectrum_by_frequency_has_its_peak_where_the_wave_is():
     spectrum = np.zeros((64, 96))
     spectrum[32, 48 + 12] = spectrum[32, 48 - 12] = 100.0
