@@ -50,6 +50,7 @@ def synthesize(
         str, typer.Option(metavar="network|analytic|identity", help="How segments are fitted.")
     ] = "network",
     order: Annotated[str, typer.Option(metavar="network|classes", help="How segments are ordered.")] = "network",
+    elision: Annotated[bool, typer.Option(help="Elide boundaries, as in training.")] = True,
     retry: Annotated[str | None, typer.Option(metavar="failed", help="Try again what was rejected.")] = None,
     device: Annotated[str | None, typer.Option(help="For the networks; default CUDA if there is one.")] = None,
     workers: Annotated[int | None, typer.Option(help="Threads a stage; default one a core.")] = None,
@@ -74,7 +75,7 @@ def synthesize(
         boost=boosts(boost or []), keep_real=keep_real, limit=limit, format=format,  # type: ignore[arg-type]
         coco=coco, shard=shard, apart=apart,  # type: ignore[arg-type]
         where=parse_where(where) if where else None, exclude=tuple(exclude or ()),
-        mode=mode, map_classes=map_classes, transform=transform, order=order,  # type: ignore[arg-type]
+        mode=mode, map_classes=map_classes, transform=transform, order=order, elision=elision,  # type: ignore[arg-type]
     )  # fmt: skip
     with progress_bar("images") as progress:
         report = synthesize(

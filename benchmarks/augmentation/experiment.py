@@ -37,6 +37,7 @@ class Images:
 
     apart: str = "source"
     recompose: bool = False
+    elision: bool = True
     boost: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -50,14 +51,14 @@ class Recipe:
 
 IMAGES = {
     "repainted": Images(),
+    "repainted, no elision": Images(elision=False),
     "boosted": Images("nothing", recompose=True, boost=BOOST),
-    "boosted strongly": Images("nothing", recompose=True, boost=STRONG),
-    "boosted strongly, repainted": Images("source", recompose=True, boost=STRONG),
+    "boosted strongly, no elision": Images("nothing", recompose=True, elision=False, boost=STRONG),
 }
 RECIPES = {
     **{name: Recipe([name]) for name in IMAGES},
-    "boosted strongly, a quarter": Recipe(["boosted strongly"], 0.25),
-    "boosted strongly, and repainted": Recipe(["boosted strongly", "repainted"]),
+    "boosted strongly, no elision, a quarter": Recipe(["boosted strongly, no elision"], 0.25),
+    "both, no elision": Recipe(["boosted strongly, no elision", "repainted, no elision"]),
 }
 """What is searched through on the fold."""
 
@@ -143,7 +144,8 @@ class Experiment:
         boost = {key: factor for key, factor in how.boost.items() if reader.classes.named(key)}
         options = SynthesisOptions(
             variants=max(1, round(self.scale.images / layouts)), apart=how.apart,  # type: ignore[arg-type]
-            recompose=how.recompose, boost=boost,
+            recompose=how.recompose,
+            elision=how.elision, boost=boost,
         )  # fmt: skip
         report = synthesize(self._bank(name), self._models(name), self._out(name, kind), None, options)
         return {"images": report.images, "rejected": report.rejected, "seconds": report.seconds}

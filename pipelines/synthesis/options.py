@@ -41,6 +41,7 @@ class SynthesisOptions:
             `source` alone, or `nothing` but val and test, so that a layout made anew may keep its own photograph.
         where, exclude, mode: of retrieval, as in `Retriever.retrieve`; val and test are always left out.
         map_classes, transform, order: as in `Painter.paint_many` and `Stages`.
+        elision: as the network was trained with; False leaves boundaries, and so things of a few pixels, as they are.
 
     Raises:
         InputError: a value that cannot be.
@@ -65,6 +66,7 @@ class SynthesisOptions:
     map_classes: str | Path | Mapping[str, Any] | None = None
     transform: Transforms = "network"
     order: Orders = "network"
+    elision: bool = True
 
     def __post_init__(self) -> None:
         check_variants(self.variants)

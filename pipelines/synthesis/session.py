@@ -122,7 +122,7 @@ class Session:
     def run(self) -> Run:
         """How images are painted: from segments of `train` alone."""
         given = self.options
-        stages = Stages(given.transform, given.order)
+        stages = Stages(given.transform, given.order, elision=given.elision)
         options: Options = {"where": given.where, "exclude": given.exclude, "mode": given.mode, "guard": True}
         return self._painter.run(
             given.variants, given.seed, given.k, map_classes=given.map_classes, stages=stages, **options

@@ -313,6 +313,13 @@ def test_the_guard_knows_splits_and_groups(reader: Reader):
         guard.check("1", [Used("segment", "folder/c")], None, "folder/c")
 
 
+def test_without_elision_more_of_the_bank_is_seen(make: Make, tmp_path: Path):
+    make("elided", limit=3)
+    make("whole", limit=3, elision=False)
+    shares = [[image["share"] for image in images(tmp_path / name)] for name in ("elided", "whole")]
+    assert all(less < more for less, more in zip(*shares, strict=True))
+
+
 @pytest.mark.parametrize("recompose", [False, True])
 @pytest.mark.parametrize("apart", ["source", "nothing"])
 def test_images_may_have_segments_of_their_own_group_or_source(
