@@ -58,6 +58,7 @@ IMAGES = {
 RECIPES = {
     **{name: Recipe([name]) for name in IMAGES},
     "boosted strongly, no elision, a quarter": Recipe(["boosted strongly, no elision"], 0.25),
+    "boosted strongly, no elision, three quarters": Recipe(["boosted strongly, no elision"], 0.75),
     "both, no elision": Recipe(["boosted strongly, no elision", "repainted, no elision"]),
 }
 """What is searched through on the fold."""
