@@ -24,10 +24,9 @@ from ..storage.classes import VOID, Layout
 from ..storage.errors import InputError, ZeuxisError, sentence
 from ..storage.images import Photograph
 from ..storage.reader import Reader
-from ..synth.canvas import Canvas
+from ..synth.canvas import Canvas, Placement, contested
 from ..synth.elision import Elided
 from ..synth.encoding import resized
-from ..synth.transform import Piece
 from . import painting_steps as steps
 from .models import Model, Models, as_names_map
 from .painted import Painted, PaintReport, Prepared
@@ -249,27 +248,50 @@ class Run:
         shown = resized(retrieval.layout, self.model.size)
         numbers = range(wish.variants) if variants is None else variants
         asked = _Asked(digest or digest_of(retrieval.layout), retrieval, together, shown, (*unknown, *strange))
-        return [self._variant(asked, variant, Clock(dict(clock.seconds))) for variant in numbers]
+        drawn = self._drawn(asked, numbers, clock)
+        return [self._composed(asked, each, Clock(dict(clock.seconds))) for each in drawn]
 
-    def _variant(self, asked: _Asked, variant: int, clock: Clock) -> Prepared:
+    def _drawn(self, asked: _Asked, variants: Iterable[int], clock: Clock) -> list[_Drawn]:
+        """The placements of variants, and what is known of their order: what several show is made once."""
         wish, stages, size = self.wish, self.wish.stages, self.model.size
         with clock("pieces"):
-            hits = asked.retrieval if variant else asked.together
-            choices = chosen(hits, wish.k, wish.seed, asked.digest, variant)
-            pieces = steps.pieces_of(self.reader, choices, size, asked.made)
+            choices = {
+                variant: chosen(
+                    asked.retrieval if variant else asked.together, wish.k, wish.seed, asked.digest, variant
+                )
+                for variant in variants
+            }
+            pieces = steps.pieces_of(self.reader, (one for each in choices.values() for one in each), size)
         with clock("fit"):
-            transforms = steps.fitted(pieces, size, stages.transform, self.helpers["transform"], asked.layout)
-            placements = steps.placed(pieces, transforms, size)
+            some = list(pieces.values())
+            transforms = steps.fitted(some, size, stages.transform, self.helpers["transform"], asked.layout)
+            placed = dict(zip(pieces, steps.placed(some, transforms, size), strict=True))
         with clock("order"):
-            order = steps.ordered(placements, self.reader, stages.order, self.helpers["ordering"], asked.layout)
+            drawn = []
+            for variant, each in choices.items():
+                keys = [choice.key for choice in each if choice.key in placed]
+                placements = [placed[key] for key in keys]
+                drawn.append(_Drawn(variant, [number for number, _ in keys], placements, contested(placements, size)))
+            if model := self.helpers["ordering"]:
+                by_number = {number: piece for (number, _), piece in pieces.items()}
+                wanted = dict.fromkeys(pair for each in drawn for pair in each.numbered)
+                asked.leads.update(steps.led(by_number, wanted, self.reader, model, asked.layout))
+        return drawn
+
+    def _composed(self, asked: _Asked, drawn: _Drawn, clock: Clock) -> Prepared:
+        """One variant, ordered, composited and elided."""
+        stages, size, placements = self.wish.stages, self.model.size, drawn.placements
+        with clock("order"):
+            known = {pair: asked.leads.get(own) for pair, own in zip(drawn.pairs, drawn.numbered, strict=True)}
+            leads = {pair: lead for pair, lead in known.items() if lead is not None}
+            order = steps.ordered(placements, drawn.pairs, self.reader, leads)
         with clock("compose"):
             canvas = steps.composed(placements, size, order)
         with clock("elide"):
-            random = random_of(wish.seed, asked.digest, variant, Draw.ELISION)
+            random = random_of(self.wish.seed, asked.digest, drawn.variant, Draw.ELISION)
             elided = steps.elided(canvas, self.reader, stages.elision_of(self.model), random)
-        return Prepared(
-            asked.layout, canvas, elided, asked.together, self._report(asked, variant, canvas, elided, clock)
-        )
+        report = self._report(asked, drawn.variant, canvas, elided, clock)
+        return Prepared(asked.layout, canvas, elided, asked.together, report)
 
     def imagined(self, ready: Sequence[Prepared]) -> Iterator[Painted]:
         """The photographs of what is prepared."""
@@ -351,7 +373,21 @@ class _Asked:
     together: Retrieval
     layout: Layout
     strange: tuple[int, ...]
-    made: dict[tuple[int, int], Piece | None] = field(default_factory=dict)
+    leads: dict[tuple[int, int], float] = field(default_factory=dict)
+
+    def hits(self, variant: int) -> Retrieval:
+        """What that variant draws from."""
+        return self.retrieval if variant else self.together
+
+
+class _Drawn:
+    """A variant's placements, the numbers of their components, and the pairs whose order the canvas shows."""
+
+    def __init__(
+        self, variant: int, numbers: Sequence[int], placements: Sequence[Placement], pairs: Iterable[tuple[int, int]]
+    ) -> None:
+        self.variant, self.placements, self.pairs = variant, placements, list(pairs)
+        self.numbered = [(numbers[a], numbers[b]) for a, b in self.pairs]
 
 
 def _check_images(model: Model, variants: int) -> None:

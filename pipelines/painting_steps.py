@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,14 +24,14 @@ from ..storage.errors import InputError, LayoutError, SourceError, sentence
 from ..storage.images import Photograph, decode_labels
 from ..storage.layouts import sample_to_frame
 from ..storage.reader import Reader
-from ..synth.canvas import Canvas, Placement, contested, paint, place
+from ..synth.canvas import Canvas, Placement, paint, place
 from ..synth.elision import NO_ELISION, Elided, Elision, elide
 from ..synth.encoding import one_hot, resized, to_image, to_tensor
-from ..synth.ordering import Order, back_to_front, class_evidence
+from ..synth.ordering import Order, back_to_front
 from ..synth.transform import Piece, Target, Transform, fit, identity
 from .collage import class_order, piece_of
 from .models import Model
-from .variants import Choice
+from .variants import Choice, Key
 
 Transforms = Literal["network", "analytic", "identity"]
 Orders = Literal["network", "classes"]
@@ -199,19 +199,22 @@ def coherently(retrieval: Retrieval, k: int, weight: bool | float, lights: Light
     return coherent(replace(retrieval, options=options), lights)
 
 
-def pieces_of(
-    reader: Reader, choices: Sequence[Choice], size: tuple[int, int], made: dict[tuple[int, int], Piece | None]
-) -> list[Piece]:
-    """Chosen segments with their pixels and with their components sampled to a canvas of `(rows, cols)`.
+def pieces_of(reader: Reader, choices: Iterable[Choice], size: tuple[int, int]) -> dict[Key, Piece]:
+    """Chosen segments with their pixels and with their components sampled to a canvas of `(rows, cols)`, each once.
 
-    Components of which nothing is left at that size have none. `made` keeps pieces for other variants of the layout.
+    Components of which nothing is left at that size have none.
     """
-    keys = [(number, hit.segment_id) for number, _, hit in choices]
-    for key, (_, component, hit) in zip(keys, choices, strict=True):
-        if key not in made:
+    found: dict[Key, Piece] = {}
+    targets: dict[int, Target | None] = {}
+    for choice in choices:
+        number, component, hit = choice
+        if number not in targets:
             left = component.at_size(size)
-            made[key] = piece_of(reader, component, hit, Target(*left)) if left else None
-    return [piece for piece in map(made.__getitem__, keys) if piece is not None]
+            targets[number] = Target(*left) if left else None
+        target = targets[number]
+        if target is not None and choice.key not in found:
+            found[choice.key] = piece_of(reader, component, hit, target)
+    return found
 
 
 def fitted(
@@ -227,30 +230,47 @@ def fitted(
     return learned_fit(pieces, model.network, model.channel_of[layout], size, model.n_classes, model.size)
 
 
-def ordered(placements: Sequence[Placement], reader: Reader, how: Orders, model: Model | None, layout: Layout) -> Order:
-    """The order of painting, back to front, and the pairs it contradicts, of those whose order the canvas shows."""
-    statistics, pairs = class_order(reader), contested(placements, (layout.shape[0], layout.shape[1]))
+def led(
+    pieces: Mapping[int, Piece], pairs: Iterable[tuple[int, int]], reader: Reader, model: Model, layout: Layout
+) -> dict[tuple[int, int], float]:
+    """What the ordering network says of pairs of components, `2 p - 1` for the first in front; see `pair_leads`.
+
+    Args:
+        pieces: component number to any piece that covers it; layout: that of the canvas, in the bank's ids.
+    """
+    from ..synth.ordering_evidence import pair_leads
+
+    shown = model.channel_of[resized(layout, model.size)]
+    seen = {number: _seen_at(piece, layout.shape, model.size) for number, piece in pieces.items()}
+    return pair_leads(model.network, shown, seen, pairs, model.channel_of, class_order(reader))
+
+
+def ordered(
+    placements: Sequence[Placement],
+    pairs: Sequence[tuple[int, int]],
+    reader: Reader,
+    leads: Mapping[tuple[int, int], float],
+) -> Order:
+    """The order of painting, back to front, and the pairs it contradicts.
+
+    Args:
+        pairs: of indices of placements, those whose order the canvas shows; leads: what a network says of some.
+    """
+    from ..synth.ordering_evidence import evidence_of
+
+    statistics = class_order(reader)
     ids, boxes = [each.piece.class_id for each in placements], [each.box for each in placements]
-    if how == "classes" or model is None:
-        evidence = class_evidence(statistics, ids, boxes, pairs)
-    else:
-        from ..synth.ordering_evidence import network_evidence
-
-        shown = model.channel_of[resized(layout, model.size)]
-        seen = [_seen_at(each, layout.shape, model.size) for each in placements]
-        evidence = network_evidence(model.network, shown, seen, pairs, model.channel_of, statistics)
-    return back_to_front(ids, boxes, evidence, statistics)
+    return back_to_front(ids, boxes, evidence_of(leads, ids, boxes, pairs, statistics), statistics)
 
 
-def _seen_at(placement: Placement, canvas: tuple[int, ...], size: tuple[int, int]) -> Placement:
-    """A placement whose component is sampled to the size of a network that orders."""
+def _seen_at(piece: Piece, canvas: tuple[int, ...], size: tuple[int, int]) -> Piece:
+    """A piece whose component is sampled to the size of a network that orders."""
     if canvas == size:
-        return placement
-    top, left, bottom, right = placement.piece.target.box
+        return piece
+    top, left, bottom, right = piece.target.box
     whole = np.zeros(canvas, bool)
-    whole[top:bottom, left:right] = placement.piece.target.mask
-    mask = np.asarray(sample_to_frame(whole, size), bool)
-    return replace(placement, piece=replace(placement.piece, target=Target((0, 0, *size), mask)))
+    whole[top:bottom, left:right] = piece.target.mask
+    return replace(piece, target=Target((0, 0, *size), np.asarray(sample_to_frame(whole, size), bool)))
 
 
 def placed(pieces: Sequence[Piece], transforms: Sequence[Transform], size: tuple[int, int]) -> list[Placement]:

@@ -11,6 +11,9 @@ import numpy as np
 from ..index.result import Component, Hit, Retrieval
 from ..storage.classes import Layout
 
+Key = tuple[int, int]
+"""Of a piece among those of a layout: number of the component, id of the segment."""
+
 
 class Choice(NamedTuple):
     """The component of that number and the segment that shall cover it."""
@@ -18,6 +21,11 @@ class Choice(NamedTuple):
     number: int
     component: Component
     hit: Hit
+
+    @property
+    def key(self) -> Key:
+        """Equal for what is one piece."""
+        return self.number, self.hit.segment_id
 
 
 class Draw(IntEnum):

@@ -8,9 +8,11 @@ it first. Each axis is enlarged on its own, so that a pole is seen too, and what
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numba as nb
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -33,8 +35,9 @@ MARGIN = 0.5
 that far off overlaps little, and the box fit moves it."""
 LEAST_SIDE = 4.0
 """Canvas pixels that a window has at least along each axis."""
-BATCH = 32
-"""Segments the network sees at once."""
+AT_ONCE = {"cpu": 8, "cuda": 32}
+"""Segments, or pairs, that a network sees at once, by its device's type; always so many, the last ones repeated: what
+a network says of one must depend on nothing that is asked beside it."""
 LARGEST_SCALE = 8.0
 """Stretching, along any direction and either way, beyond which a proposal is no alignment."""
 
@@ -112,16 +115,20 @@ def proposed(
 ) -> list[Transform | None]:
     """What the network says of each piece, kept or not; None where it is no alignment. Arguments as `learned_fit`."""
     found: list[Transform | None] = []
-    for start in range(0, len(pieces), BATCH):
-        some = pieces[start : start + BATCH]
+    at_once = batch_of(network)
+    for start in range(0, len(pieces), at_once):
+        some = pieces[start : start + at_once]
         stays = [as_matrix(identity(piece, size).matrix) for piece in some]
         windows = [window_around(piece.target.box) for piece in some]
         sights = [
             sight(piece, stay, layout, window, seen or size, n_classes)
             for piece, stay, window in zip(some, stays, windows, strict=True)
         ]
-        thetas = _asked(network, sights, n_classes)
-        found += [_proposal(*each) for each in zip(thetas, windows, stays, strict=True)]
+        moves = moves_by(_asked(network, sights, n_classes, at_once), windows)
+        found += [
+            None if move is None else Transform("network", as_affine(move @ stay))
+            for move, stay in zip(moves, stays, strict=True)
+        ]
     return found
 
 
@@ -138,10 +145,8 @@ def sight(
 ) -> Sight:
     """What the network sees of a piece whose crop lies on the canvas by `matrix`."""
     pixels, mask = rendered(piece, matrix, window, seen)
-    (rows, beyond_rows), (cols, beyond_cols) = _nearest(window, layout.shape, seen)
-    shown = layout[np.ix_(rows, cols)]
-    shown[beyond_rows] = n_classes
-    shown[:, beyond_cols] = n_classes
+    shown = np.empty(seen, np.int64)
+    _sampled(layout, *window, n_classes, shown)
     return Sight(as_premultiplied(pixels, mask), _target(piece, window, seen), torch.from_numpy(shown))
 
 
@@ -183,19 +188,41 @@ def as_affine(matrix: Matrix) -> Affine:
 
 
 def moved_by(theta: Matrix, window: Window) -> Matrix | None:
-    """The map of canvas points that a `(2, 3)` theta of the window stands for: from where a point is to where it goes.
+    """What `moves_by` says of one `(2, 3)` theta."""
+    return moves_by(theta[None], [window])[0]
+
+
+def moves_by(thetas: Matrix, windows: Sequence[Window]) -> list[Matrix | None]:
+    """The maps of canvas points that thetas of windows stand for: from where a point is to where it goes.
 
     Theta says where each place takes its pixels from, so this is its inverse. None where it has none, mirrors,
     or stretches beyond `LARGEST_SCALE`.
+
+    Args:
+        thetas: `(N, 2, 3)` float64; windows: N.
     """
-    if not np.isfinite(theta).all():
-        return None
-    unit = window.to_unit()
-    taken = np.linalg.inv(unit) @ as_matrix(as_affine(theta)) @ unit
-    stretches = np.linalg.svd(taken[:2, :2], compute_uv=False)
-    if np.linalg.det(taken[:2, :2]) <= 0 or stretches[0] > LARGEST_SCALE or stretches[1] < 1 / LARGEST_SCALE:
-        return None
-    return np.asarray(np.linalg.inv(taken), np.float64)
+    finite: npt.NDArray[np.bool_] = np.isfinite(thetas).all(axis=(1, 2))
+    units = np.stack([window.to_unit() for window in windows])
+    given = np.zeros((len(thetas), 3, 3))
+    given[:, 2, 2] = 1
+    given[:, :2] = np.where(finite[:, None, None], thetas, np.eye(3)[:2])
+    taken = np.linalg.inv(units) @ given @ units
+    stretches = np.linalg.svd(taken[:, :2, :2], compute_uv=False)
+    usable = finite & (np.linalg.det(taken[:, :2, :2]) > 0)
+    usable &= (stretches[:, 0] <= LARGEST_SCALE) & (stretches[:, 1] >= 1 / LARGEST_SCALE)
+    taken[~usable] = np.eye(3)
+    return [move if fine else None for move, fine in zip(np.linalg.inv(taken), usable.tolist(), strict=True)]
+
+
+def batch_of(network: object) -> int:
+    """How many segments, or pairs, a network sees at once."""
+    return AT_ONCE.get(device_of(network).type, AT_ONCE["cpu"])
+
+
+def filled(tensors: Tensor, n: int) -> Tensor:
+    """`(m, ...)` to `(n, ...)`, the last one repeated."""
+    short = n - len(tensors)
+    return torch.cat([tensors, tensors[-1:].expand(short, *tensors.shape[1:])]) if short > 0 else tensors
 
 
 def device_of(network: object) -> torch.device:
@@ -205,18 +232,15 @@ def device_of(network: object) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
-def _asked(network: Aligner, sights: Sequence[Sight], n_classes: int) -> Matrix:
+def _asked(network: Aligner, sights: Sequence[Sight], n_classes: int, at_once: int) -> Matrix:
     """`(N, 2, 3)` thetas."""
     device = device_of(network)
     with torch.inference_mode():
-        segments, targets, layouts = (torch.stack(each).to(device) for each in zip(*sights, strict=True))
+        segments, targets, layouts = (
+            filled(torch.stack(each), at_once).to(device) for each in zip(*sights, strict=True)
+        )
         thetas: Matrix = network(segments[:, :3], targets, one_hot(layouts, n_classes)).double().cpu().numpy()
-    return thetas
-
-
-def _proposal(theta: Matrix, window: Window, stay: Matrix) -> Transform | None:
-    moved = moved_by(theta, window)
-    return None if moved is None else Transform("network", as_affine(moved @ stay))
+    return thetas[: len(sights)]
 
 
 def _chosen(piece: Piece, proposal: Transform | None, size: tuple[int, int]) -> Transform:
@@ -226,21 +250,18 @@ def _chosen(piece: Piece, proposal: Transform | None, size: tuple[int, int]) -> 
 
 def _target(piece: Piece, window: Window, seen: tuple[int, int]) -> Tensor:
     """`(1, h, w)` float32: the component in the window."""
-    top, left, bottom, right = piece.target.box
-    own = Window(window.top - top, window.left - left, window.height, window.width)
-    (rows, beyond_rows), (cols, beyond_cols) = _nearest(own, (bottom - top, right - left), seen)
-    shown = piece.target.mask[np.ix_(rows, cols)]
-    shown[beyond_rows] = False
-    shown[:, beyond_cols] = False
+    top, left, _, _ = piece.target.box
+    shown = np.empty(seen, np.bool_)
+    _sampled(piece.target.mask, window.top - top, window.left - left, window.height, window.width, False, shown)
     return torch.from_numpy(shown)[None].float()
 
 
-def _nearest(
-    window: Window, size: Sequence[int], seen: tuple[int, int]
-) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]]:
-    """Of the window's rows, then its columns: the pixel of a `size` that each shows, and whether it lies beyond."""
-    found = []
-    for start, length, count, n in zip(window[:2], window[2:], seen, size, strict=True):
-        at = np.floor(start + (np.arange(count) + 0.5) * (length / count)).astype(np.int64)
-        found.append((np.clip(at, 0, n - 1), (at < 0) | (at >= n)))
-    return found
+@nb.njit(cache=True, nogil=True)
+def _sampled(given, top, left, height, width, beyond, shown):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """A window of a picture, sampled to the size of `shown` by nearest neighbour; `beyond` the picture as said."""
+    for row in range(shown.shape[0]):
+        y = math.floor(top + (row + 0.5) * (height / shown.shape[0]))
+        for col in range(shown.shape[1]):
+            x = math.floor(left + (col + 0.5) * (width / shown.shape[1]))
+            inside = 0 <= y < given.shape[0] and 0 <= x < given.shape[1]
+            shown[row, col] = given[y, x] if inside else beyond

@@ -8,26 +8,26 @@ network that has learned nothing says what the statistics say, and all it learns
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..storage.layouts import Box
 from .canvas import Placement
 from .encoding import one_hot
-from .fitting import Indices, device_of
+from .fitting import Indices, batch_of, device_of, filled
 from .ordering import ClassOrder, Pair, class_evidence
-from .transform import Target
+from .transform import Piece, Target
 
 Orderer = Callable[[Tensor, Tensor], Tensor]
 """Any network from pairs `(N, C, H, W)` and layouts `(N, C + 1, H, W)` to `(N, C)` logits of the class in front."""
 
 UNSURE = 0.1
 """Certainty `|2 p - 1|` of the network under which the statistics of the two classes decide."""
-BATCH = 32
-"""Pairs the network sees at once."""
+Indexed = Mapping[int, Piece] | Sequence[Piece]
 
 
 def network_evidence(
@@ -59,23 +59,62 @@ def network_evidence(
         One pair an overlap, certainty `|2 p - 1|`.
     """
     pairs = list(overlaps)
-    class_ids = [placed.piece.class_id for placed in placements]
+    pieces = [placed.piece for placed in placements]
+    leads = pair_leads(network, layout, pieces, pairs, channel_of, statistics)
+    ids, boxes = [piece.class_id for piece in pieces], [placed.box for placed in placements]
+    return evidence_of(leads, ids, boxes, pairs, statistics, unsure)
+
+
+def pair_leads(
+    network: Orderer,
+    layout: Indices,
+    pieces: Indexed,
+    pairs: Iterable[tuple[int, int]],
+    channel_of: npt.NDArray[np.int64],
+    statistics: ClassOrder,
+) -> dict[tuple[int, int], float]:
+    """`2 p - 1` of the pairs that the network is asked about, p the probability that the first is in front.
+
+    It depends on the layout and on the two components alone, whatever segments cover them.
+
+    Args:
+        network, layout, channel_of, statistics: as in `network_evidence`.
+        pieces: by number or by name; only their classes and targets are looked at. pairs: of those.
+    """
     n_classes = int(channel_of[-1])
-    seen = [
-        bool(channel_of[placed.piece.class_id] < n_classes and placed.piece.target.mask.any()) for placed in placements
+
+    def shown(piece: Piece) -> bool:
+        return bool(channel_of[piece.class_id] < n_classes and piece.target.mask.any())
+
+    asked = [
+        (a, b) for a, b in pairs if pieces[a].class_id != pieces[b].class_id and shown(pieces[a]) and shown(pieces[b])
     ]
-    asked = [n for n, (a, b) in enumerate(pairs) if class_ids[a] != class_ids[b] and seen[a] and seen[b]]
-    found = class_evidence(statistics, class_ids, [placed.box for placed in placements], pairs)
-    for start in range(0, len(asked), BATCH):
-        some = [pairs[number] for number in asked[start : start + BATCH]]
-        targets = [(placements[a].piece.target, placements[b].piece.target) for a, b in some]
-        ids = [(class_ids[a], class_ids[b]) for a, b in some]
-        leads = _leads(
-            network, layout, targets, channel_of[np.array(ids)], n_classes, [prior(statistics, *each) for each in ids]
-        )
-        for number, (a, b), lead in zip(asked[start:], some, leads, strict=False):
-            if abs(lead) >= unsure:
-                found[number] = Pair(a, b, lead) if lead > 0 else Pair(b, a, -lead)
+    found: dict[tuple[int, int], float] = {}
+    at_once = batch_of(network)
+    for start in range(0, len(asked), at_once):
+        some = asked[start : start + at_once]
+        targets = [(pieces[a].target, pieces[b].target) for a, b in some]
+        ids = [(pieces[a].class_id, pieces[b].class_id) for a, b in some]
+        priors = [prior(statistics, *each) for each in ids]
+        leads = _leads(network, layout, targets, channel_of[np.array(ids)], n_classes, priors, at_once)
+        found |= dict(zip(some, leads, strict=True))
+    return found
+
+
+def evidence_of(
+    leads: Mapping[tuple[int, int], float],
+    class_ids: Sequence[int],
+    boxes: Sequence[Box],
+    pairs: Sequence[tuple[int, int]],
+    statistics: ClassOrder,
+    unsure: float = UNSURE,
+) -> list[Pair]:
+    """One pair an overlap: by its lead where there is one that is not below `unsure`, else by `class_evidence`."""
+    found = class_evidence(statistics, class_ids, boxes, pairs)
+    for number, (a, b) in enumerate(pairs):
+        lead = leads.get((a, b), 0.0)
+        if (a, b) in leads and abs(lead) >= unsure:
+            found[number] = Pair(a, b, lead) if lead > 0 else Pair(b, a, -lead)
     return found
 
 
@@ -121,16 +160,16 @@ def _leads(
     channels: npt.NDArray[np.int64],
     n_classes: int,
     priors: Sequence[float],
+    at_once: int,
 ) -> list[float]:
     """`2 p - 1` of each pair, p the probability that its first is in front."""
     size = (layout.shape[0], layout.shape[1])
     maps = [pair_map(both, each.tolist(), size, n_classes) for both, each in zip(targets, channels, strict=True)]
     device = device_of(network)
     with torch.inference_mode():
-        shown = one_hot(torch.from_numpy(np.stack(maps)).to(device), n_classes)[:, :n_classes]
-        around = one_hot(torch.from_numpy(layout)[None].to(device), n_classes).expand(len(maps), -1, -1, -1)
-        odds = front_logit(
-            network(shown, around), torch.from_numpy(channels).to(device), torch.tensor(priors, device=device)
-        )
+        shown = one_hot(filled(torch.from_numpy(np.stack(maps)), at_once).to(device), n_classes)[:, :n_classes]
+        around = one_hot(torch.from_numpy(layout)[None].to(device), n_classes).expand(at_once, -1, -1, -1)
+        logits = network(shown, around)[: len(maps)]
+        odds = front_logit(logits, torch.from_numpy(channels).to(device), torch.tensor(priors, device=device))
         leads: list[float] = torch.tanh(odds.double() / 2).tolist()
     return leads

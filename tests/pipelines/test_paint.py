@@ -25,6 +25,7 @@ from zeuxis.storage.errors import InputError, LayoutError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.canvas import load_provenance
 from zeuxis.synth.elision import Elided, Elision
+from zeuxis.synth.fitting import AT_ONCE
 from zeuxis.synth.ordering import Order
 from zeuxis.synth.transform import Piece, Transform, fit, identity
 
@@ -123,6 +124,27 @@ def test_an_image_depends_on_nothing_else_that_is_asked_for(
     alone = painter.paint(layout_of(1), 2)  # with company, as on a device that makes many images at once
     assert all(same(*pair) for pair in zip(alone, list(painter.paint_many(others, 2))[1], strict=True))
     assert all(same(*pair) for pair in zip(alone, painter.paint(layout_of(1), 4), strict=False))
+
+
+def test_what_variants_share_is_asked_of_the_networks_once(painter: Painter, monkeypatch: pytest.MonkeyPatch):
+    seen: dict[str, list[bytes]] = {"transform": [], "ordering": []}
+    for kind, rows in seen.items():
+        network = painter._models[""].load(kind).network
+        honest = network.forward
+
+        def spied(*inputs: torch.Tensor, honest: Any = honest, rows: list[bytes] = rows) -> torch.Tensor:
+            assert {len(each) for each in inputs} == {AT_ONCE["cpu"]}
+            rows += [b"".join(each[n].numpy().tobytes() for each in inputs) for n in range(len(inputs[0]))]
+            return honest(*inputs)
+
+        monkeypatch.setattr(network, "forward", spied)
+    made = painter.paint(layout_of(1), 4, stages=replace(OFF, transform="network", order="network"))
+    pieces = {(p.piece.segment_id, p.piece.target.box) for image in made for p in image.canvas.placements}
+    assert len(pieces) < sum(len(image.canvas.placements) for image in made)
+    assert len(seen["transform"]) == -(-len(pieces) // AT_ONCE["cpu"]) * AT_ONCE["cpu"]
+    for rows in seen.values():
+        filling = sum(row == rows[-1] for row in rows) - 1
+        assert len(rows) - len(set(rows)) == filling < AT_ONCE["cpu"]
 
 
 def test_two_layouts_draw_apart(painter: Painter):

@@ -95,7 +95,8 @@ def test_the_network_sees_the_components_and_the_layout():
     network = Saying(0.0, 5.0, 0.0)
     found = evidence(network, placements, [(1, 2), (0, 1)], EVEN)
     assert found[1][:2] == (1, 0)
-    (pair,) = network.pairs
+    pair, *same = network.pairs
+    assert all(torch.equal(pair, each) for each in same)  # which fill the batch
     assert pair.shape == (3, *SIZE)
     assert not pair[0].any()
     assert pair[1, 8:24, 8:24].all()
