@@ -80,8 +80,9 @@ def measured(bank: Path, models: Path, scratch: Path, images: int) -> list[dict[
 def stages_alone(bank: Path, models: Path, out: Path, options: SynthesisOptions, images: int) -> dict[str, float]:
     """Core seconds an image by stage, in one thread, warm."""
     reader = Reader(bank)
-    plan, _ = make_plan(reader, Models(models, reader), Layouts(reader, options, None), options)
-    session = Session(reader, models, options, plan, None)
+    networks = Models(models, reader, compiled=options.compiled)
+    plan, _ = make_plan(reader, networks, Layouts(reader, options, None), options)
+    session = Session(reader, networks, options, plan, None)
     encoder = Encoder(plan, session.guard, reader.classes, None, options.coco)
     units = Units(out, plan, writer_of(options.format, plan.split))
     out.mkdir()

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -215,3 +216,12 @@ def _arrays(leaves: Leaves) -> LeafArrays:
     for view in views:
         view.setflags(write=False)
     return LeafArrays(*views)
+
+
+def is_compiled() -> bool:
+    """Whether the kernels of the search were compiled before; else the first search takes some 20 s for it.
+
+    They lie where numba keeps them: beside the code, in the user's cache, or in `NUMBA_CACHE_DIR`.
+    """
+    kept = getattr(search_part, "_cache", None)  # none where numba is switched off
+    return kept is None or any(Path(kept.cache_path).glob(f"best_first.{search_part.__name__}-*.nbi"))

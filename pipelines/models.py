@@ -87,6 +87,11 @@ class Model:
         return self.network.backend if isinstance(self.network, Compiled) else "eager"
 
     @property
+    def packages(self) -> tuple[str, ...]:
+        """Its compiled forms, a line each; none where it runs as it is."""
+        return self.network.packages if isinstance(self.network, Compiled) else ()
+
+    @property
     def size(self) -> tuple[int, int]:
         """`(rows, cols)` of the pictures it was trained with."""
         return self.card.size

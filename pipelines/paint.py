@@ -28,7 +28,7 @@ from ..synth.canvas import Canvas, Placement, contested
 from ..synth.elision import Elided
 from ..synth.encoding import resized
 from . import painting_steps as steps
-from .models import Model, Models, as_names_map
+from .models import Model, Models, NamesMap, as_names_map
 from .painted import Painted, PaintReport, Prepared
 from .painted_files import check_places, check_variants, save, stem_of
 from .painting_steps import Clock, Stages
@@ -56,7 +56,7 @@ class Painter:
 
     Args:
         reader, retriever: of the bank.
-        models: the folder; without a synthesis network in it nothing is painted.
+        models: the folder, or its networks where they are held already; without one that paints nothing is painted.
         device: that the networks run on; default a CUDA device where there is one.
         compiled: folder of compiled forms of the networks, see `Models`.
 
@@ -68,13 +68,15 @@ class Painter:
         self,
         reader: Reader,
         retriever: Retriever,
-        models: str | Path,
+        models: str | Path | Models,
         device: str | None = None,
         compiled: str | Path | None = None,
     ) -> None:
         self.reader, self.retriever = reader, retriever
-        self._folder, self._device, self._compiled = models, device, compiled
-        self._models = {"": Models(models, reader, device=device, compiled=compiled)}
+        held = models if isinstance(models, Models) else Models(models, reader, device=device, compiled=compiled)
+        self._folder, self._device = held.folder, held.device
+        self._compiled = held.compiled.folder if held.compiled else None
+        self._models = {_key(held.names): held}
 
     def paint(
         self,
@@ -175,7 +177,7 @@ class Painter:
         return int(self._models_for(None).load(stages.kind, stages.network).card.config.get("images", 1))
 
     def _models_for(self, map_classes: str | Path | Mapping[str, Any] | None) -> Models:
-        key = "" if map_classes is None else repr(as_names_map(map_classes))
+        key = _key(None if map_classes is None else as_names_map(map_classes))
         if key not in self._models:
             self._models[key] = Models(self._folder, self.reader, map_classes, self._device, self._compiled)
         return self._models[key]
@@ -388,6 +390,10 @@ class _Drawn:
     ) -> None:
         self.variant, self.placements, self.pairs = variant, placements, list(pairs)
         self.numbered = [(numbers[a], numbers[b]) for a, b in self.pairs]
+
+
+def _key(names: NamesMap | None) -> str:
+    return "" if names is None else repr(names)
 
 
 def _check_images(model: Model, variants: int) -> None:

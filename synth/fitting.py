@@ -201,7 +201,7 @@ def moves_by(thetas: Matrix, windows: Sequence[Window]) -> list[Matrix | None]:
     Args:
         thetas: `(N, 2, 3)` float64; windows: N.
     """
-    finite: npt.NDArray[np.bool_] = np.isfinite(thetas).all(axis=(1, 2))
+    finite = np.asarray(np.isfinite(thetas).all(axis=(1, 2)), bool)
     units = np.stack([window.to_unit() for window in windows])
     given = np.zeros((len(thetas), 3, 3))
     given[:, 2, 2] = 1

@@ -204,6 +204,15 @@ def demo(
     typer.echo(report)
 
 
+GO_ON = ("rebuild", "forget", "train", "compile", "synthesize")
+"""Commands that keep what they have done and take it up again."""
+
+
+def _what_then(command: list[str]) -> str:
+    """What a command that was interrupted does when it is given again."""
+    return " to go on" if command and command[0] in GO_ON else ", which starts over"
+
+
 def main() -> None:
     """Entry point: every error the user can cause is one sentence and an exit code."""
     warnings.showwarning = _show_warning
@@ -224,7 +233,7 @@ def main() -> None:
     except ZeuxisError as error:
         sys.exit(_refuse(str(error), _code_of(error)))
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("interrupted; run the same command again to go on", err=True)
+        typer.echo(f"interrupted; run the same command again{_what_then(sys.argv[1:2])}", err=True)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter complains as it ends

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .options import BankOption
-from .progress import progress_bar
+from .progress import first_use, progress_bar
 from .showing import show
 from .storage.errors import InputError, sentence
 
@@ -49,6 +49,7 @@ def evaluate(
 
     if not models:
         raise InputError(sentence("--models", "none was named", fix="give a folder of trained networks"))
+    first_use()
     with progress_bar("pictures") as progress:
         found = evaluate(
             open(bank).path, models, out, split=split, layouts=layouts, seed=seed, systems=system or (),

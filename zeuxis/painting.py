@@ -11,7 +11,7 @@ import typer
 
 from .layout_files import pictures
 from .options import BankOption, LayoutPaths, NativeIds, queries
-from .progress import progress_bar
+from .progress import first_use, progress_bar
 from .storage.errors import InputError, ZeuxisError, sentence
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def paint(
     check_places(out, stems, variants)
     _keep_layouts([path for path in layouts if path], out, stems, variants)
     painter = open(bank, models)._painter(None, compiled)
+    first_use()
     results = painter.paint_many(
         layouts, variants, seed, k, dataset=dataset, densify=densify, map_classes=map_classes, stages=stages,
         errors="skip" if len(layouts) > 1 else "raise", **query,

@@ -64,6 +64,14 @@ def _rich_bar(unit: str, console: Any) -> Iterator[Report]:
         yield report
 
 
+def first_use() -> None:
+    """Says why the first search of an installation is slow, before it begins; nothing at any later one."""
+    from .index.search import is_compiled
+
+    if not is_compiled():
+        _to_stderr("compiling the search for this machine, once: about 20 s")
+
+
 def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 

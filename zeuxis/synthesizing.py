@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .options import BankOption
-from .progress import progress_bar
+from .progress import first_use, progress_bar
 from .showing import show
 from .storage.errors import InputError, sentence
 
@@ -51,6 +51,16 @@ def synthesize(
     ] = "network",
     order: Annotated[str, typer.Option(metavar="network|classes", help="How segments are ordered.")] = "network",
     elision: Annotated[bool, typer.Option(help="Elide boundaries, as in training.")] = True,
+    network: Annotated[
+        str, typer.Option(metavar="NAME", help="The network that paints; crn sees the layout alone.")
+    ] = "synthesis",
+    densify: Annotated[bool, typer.Option("--densify", help="--layouts are coarse: make them dense first.")] = False,
+    agreement: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Leave out what the judge reads less alike than this.")
+    ] = None,
+    compiled: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Compiled networks, as `zeuxis compile` made them.")
+    ] = None,
     retry: Annotated[str | None, typer.Option(metavar="failed", help="Try again what was rejected.")] = None,
     device: Annotated[str | None, typer.Option(help="For the networks; default CUDA if there is one.")] = None,
     workers: Annotated[int | None, typer.Option(help="Threads a stage; default one a core.")] = None,
@@ -76,7 +86,9 @@ def synthesize(
         coco=coco, shard=shard, apart=apart,  # type: ignore[arg-type]
         where=parse_where(where) if where else None, exclude=tuple(exclude or ()),
         mode=mode, map_classes=map_classes, transform=transform, order=order, elision=elision,  # type: ignore[arg-type]
+        network=network, densify=densify, agreement=agreement, compiled=compiled,
     )  # fmt: skip
+    first_use()
     with progress_bar("images") as progress:
         report = synthesize(
             named, models, out, layouts, options, retry=retry, device=device, workers=workers, scheduler=scheduler,
@@ -86,6 +98,9 @@ def synthesize(
         show(rate_table(report.rates, report.seconds, report.cores, report.device))
     made = f"{report.made:,} made now" if report.made else "all made before"
     typer.echo(f"{out}: {report.images:,} images, {made}; see {out / 'report.html'}")
+    if report.left_out:
+        found = f"the judge read less than {agreement:.0%} of them as painted: {out / 'left_out.csv'}"
+        typer.echo(f"{report.left_out:,} images were left out, {found}")
     if report.rejected:
         for said in report.rejects:
             typer.echo(f"zeuxis: {said}", err=True)

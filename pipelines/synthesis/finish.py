@@ -19,16 +19,18 @@ from .plan import Plan
 from .samples import bank_form
 from .units import PROVENANCE, Units
 
-SOURCES, CLASSES, REJECTS, LICENCES, COCO = (
-    "sources.csv", "classes.csv", "rejects.csv", "licences.json", "annotations.json",
+SOURCES, CLASSES, REJECTS, LEFT_OUT, LICENCES, COCO = (
+    "sources.csv", "classes.csv", "rejects.csv", "left_out.csv", "licences.json", "annotations.json",
 )  # fmt: skip
 
 
 def finish(units: Units, classes: ClassTable) -> None:
-    """Writes `classes.csv`, `rejects.csv`, `licences.json`, and for some formats `sources.csv`, `annotations.json`."""
+    """Writes `classes.csv`, `rejects.csv`, `licences.json`; for some also `left_out.csv` and those of their formats."""
     out, plan = units.out, units.plan
     replace_file(out / CLASSES, [_classes_csv(classes)])
     replace_file(out / REJECTS, _csv(("name", "layout", "reason", "said"), _rejects(units)))
+    if plan.settings["agreement"] is not None:
+        replace_file(out / LEFT_OUT, _csv(("name", "layout", "variant", "agreement"), _left_out(units)))
     if plan.settings["format"] == "folder":
         replace_file(out / SOURCES, _csv(("name", "split", "group"), _sources(units)))
     licences = _licences(units)
@@ -58,7 +60,8 @@ class _CocoParts:
             part = json.loads(self.units.coco_path(number).read_bytes())
             for image in part["images"]:  # COCO has room for one licence; all of them stand in `licenses`
                 image["licenses"] = [self.number[name] for name in image["licenses"]]
-                image["license"] = image["licenses"][0]
+                if image["licenses"]:  # none where neither layout nor pixels are the bank's
+                    image["license"] = image["licenses"][0]
             yield part
 
 
@@ -73,6 +76,12 @@ def _rejects(units: Units) -> Iterator[tuple[str, ...]]:
     for record in records(units):
         for row in record["rejects"]:
             yield row["name"], row["layout"], row["reason"], row["said"]
+
+
+def _left_out(units: Units) -> Iterator[tuple[object, ...]]:
+    for record in records(units):
+        for row in record["left_out"]:
+            yield row["name"], row["layout"], row["variant"], row["agreement"]
 
 
 def _licences(units: Units) -> dict[str, Any]:

@@ -20,14 +20,15 @@ import torch
 from ...index.batch import in_order, usable_cores
 from .plan import Item
 from .samples import Encoder, Sample
-from .session import MOST_TOGETHER, Imagined, Ready, Rejected, Session
+from .session import MOST_TOGETHER, Imagined, LeftOut, Ready, Rejected, Session
 
 Job = TypeVar("Job")
 Made = TypeVar("Made")
 Unit = tuple[int, Sequence[Item]]
-Done = tuple[int, Sequence["Sample | Rejected"]]
+Ended = Sample | Rejected | LeftOut
+Done = tuple[int, Sequence[Ended]]
 
-PREPARE, NETWORK, ENCODE, WRITE = "canvases", "network", "encoding", "writing"
+PREPARE, NETWORK, JUDGE, ENCODE, WRITE = "canvases", "network", "judging", "encoding", "writing"
 
 
 class Rate(NamedTuple):
@@ -82,7 +83,7 @@ class Clocks:
         with self._lock:
             return [
                 Rate(stage, self.threads.get(stage, 1), int(self._totals[stage][0]), *self._totals[stage][1:])
-                for stage in (PREPARE, NETWORK, ENCODE, WRITE)
+                for stage in (PREPARE, NETWORK, JUDGE, ENCODE, WRITE)
                 if stage in self._totals
             ]
 
@@ -109,7 +110,7 @@ def produce(
     workers: int | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> Generator[Done]:
-    """Samples and rejects of whole units, in their order.
+    """Samples, rejects and what is left out of whole units, in their order.
 
     Args:
         session, encoder: of the run; units: number and images of each, taken as they are needed.
@@ -118,25 +119,31 @@ def produce(
     """
     threads = workers or usable_cores()
     clocks.device = next(session.run.model.network.parameters()).device.type == "cuda"
-    clocks.threads |= {PREPARE: threads, NETWORK: 1 if clocks.device else threads, ENCODE: max(1, threads // 2)}
+    one = 1 if clocks.device else threads
+    clocks.threads |= {PREPARE: threads, NETWORK: one, ENCODE: max(1, threads // 2)}
     sizes: dict[int, int] = {}
     prepare = clocks.timed(PREPARE, session.prepare, len)
     imagine = clocks.timed(NETWORK, session.imagine, len)
+    judge = clocks.timed(JUDGE, session.judged, _one)
     encode = clocks.timed(ENCODE, partial(_encoded, encoder), _one)
     with ExitStack() as stack, _one_thread():
-        prepared = stack.enter_context(closing(in_order(prepare, _runs(units, sizes), threads)))
+        prepared = stack.enter_context(closing(in_order(_alone(prepare), _runs(units, sizes), threads)))
         batches = _batches((each for some in prepared for each in some), session)
-        imagined = stack.enter_context(closing(in_order(imagine, batches, clocks.threads[NETWORK])))
-        single = (each for some in imagined for each in some)
-        encoded = stack.enter_context(closing(in_order(encode, single, clocks.threads[ENCODE])))
+        imagined = stack.enter_context(closing(in_order(_alone(imagine), batches, clocks.threads[NETWORK])))
+        painted = (each for some in imagined for each in some)
+        single: Iterator[Imagined | Rejected | LeftOut] = painted
+        if session.judging:
+            clocks.threads[JUDGE] = one
+            single = stack.enter_context(closing(in_order(_alone(judge), painted, one)))
+        encoded = stack.enter_context(closing(in_order(_alone(encode), single, clocks.threads[ENCODE])))
         yield from _units(encoded, sizes, tick)
 
 
-def _encoded(encoder: Encoder, each: Imagined | Rejected) -> Sample | Rejected:
-    return each if isinstance(each, Rejected) else encoder.encode(each)
+def _encoded(encoder: Encoder, each: Imagined | Rejected | LeftOut) -> Ended:
+    return encoder.encode(each) if isinstance(each, Imagined) else each
 
 
-def _one(each: Imagined | Rejected) -> int:
+def _one(each: Imagined | Rejected | LeftOut) -> int:
     return 1
 
 
@@ -157,9 +164,9 @@ def _batches(prepared: Iterator[Ready | Rejected], session: Session) -> Iterator
             yield batch
 
 
-def _units(encoded: Iterator[Sample | Rejected], sizes: dict[int, int], tick: Callable[[], None]) -> Iterator[Done]:
+def _units(encoded: Iterator[Ended], sizes: dict[int, int], tick: Callable[[], None]) -> Iterator[Done]:
     """Samples gathered by unit."""
-    held: list[Sample | Rejected] = []
+    held: list[Ended] = []
     for each in encoded:
         held.append(each)
         tick()
@@ -168,6 +175,19 @@ def _units(encoded: Iterator[Sample | Rejected], sizes: dict[int, int], tick: Ca
             del sizes[number]
             yield number, held
             held = []
+
+
+def _alone(work: Callable[[Job], Made]) -> Callable[[Job], Made]:
+    """The same work in a thread that keeps to the number of threads which `_one_thread` has set.
+
+    A new thread takes that number over when it is asked for it. Until then convolutions in it use all cores.
+    """
+
+    def run(job: Job) -> Made:
+        torch.get_num_threads()
+        return work(job)
+
+    return run
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from ...index.batch import in_order, usable_cores
 from ...storage.errors import UnfinishedError, sentence
 from ...storage.reader import Reader
 from ..cluster import cluster, run_tasks
+from ..models import Models
 from ..progress import Progress
 from .line import WRITE, Clocks, Done, Rate, Unit, produce
 from .options import SynthesisOptions
@@ -177,7 +178,8 @@ def _open_anew(where: Where, number: int) -> tuple[Units, Session, Encoder]:
         raise UnfinishedError(sentence(out, said, fix="let all workers see the same files"))
     count = torch.cuda.device_count()
     device = f"cuda:{number % count}" if count else "cpu"
-    session = Session(reader, where.models, options, plan, where.paths, device)
+    networks = Models(where.models, reader, options.map_classes, device, options.compiled)
+    session = Session(reader, networks, options, plan, where.paths)
     entry = None if options.dataset is None else reader.dataset(options.dataset)
     units = Units(out, plan, writer_of(options.format, plan.split))
     return units, session, Encoder(plan, session.guard, reader.classes, entry, options.coco)

@@ -14,7 +14,7 @@ from ...index.request import Mode
 from ...storage.errors import InputError, sentence
 from ...storage.filters import Where
 from ..painted_files import check_variants
-from ..painting_steps import Orders, Transforms
+from ..painting_steps import Orders, Stages, Transforms
 
 Format = Literal["folder", "webdataset", "parquet"]
 Apart = Literal["group", "source", "nothing"]
@@ -42,6 +42,11 @@ class SynthesisOptions:
         where, exclude, mode: of retrieval, as in `Retriever.retrieve`; val and test are always left out.
         map_classes, transform, order: as in `Painter.paint_many` and `Stages`.
         elision: as the network was trained with; False leaves boundaries, and so things of a few pixels, as they are.
+        network: name of the network that paints, as `Stages.synthesis`; one that begins with `crn` sees layouts alone.
+        densify: the layouts of a folder are coarse: the densification network fills them first.
+        agreement: images of which the judge network reads a smaller share of the known pixels as painted are left out,
+            0 to 1; None judges none. Photographs that are kept are not judged.
+        compiled: folder of compiled forms of the networks; which of them are used is part of the plan.
 
     Raises:
         InputError: a value that cannot be.
@@ -67,6 +72,10 @@ class SynthesisOptions:
     transform: Transforms = "network"
     order: Orders = "network"
     elision: bool = True
+    network: str = "synthesis"
+    densify: bool = False
+    agreement: float | None = None
+    compiled: str | Path | None = None
 
     def __post_init__(self) -> None:
         check_variants(self.variants)
@@ -75,6 +84,8 @@ class SynthesisOptions:
         _require("limit", "a whole number of at least 1", self.limit, self.limit is None or _is_whole(self.limit, 1))
         share = isinstance(self.keep_real, (int, float)) and 0 <= self.keep_real < 1
         _require("keep_real", "a share from 0 to below 1", self.keep_real, share)
+        agreement = self.agreement is None or (isinstance(self.agreement, (int, float)) and 0 <= self.agreement <= 1)
+        _require("agreement", "a share from 0 to 1", self.agreement, agreement)
         _require("format", f"one of {', '.join(get_args(Format))}", self.format, self.format in get_args(Format))
         _require("apart", f"one of {', '.join(get_args(Apart))}", self.apart, self.apart in get_args(Apart))
         splits = (None, "train", "val", "test")
@@ -85,6 +96,11 @@ class SynthesisOptions:
         if self.keep_real and self.from_bank not in (None, "train"):
             said = f"photographs that train and layouts of {self.from_bank} would stand in one set"
             raise InputError(sentence("keep_real", said, fix="leave it out, or take layouts of train"))
+
+    @property
+    def stages(self) -> Stages:
+        """Which way painting goes."""
+        return Stages(self.transform, self.order, elision=self.elision, synthesis=self.network)
 
 
 def _is_whole(value: object, least: int, most: float = math.inf) -> bool:

@@ -23,10 +23,9 @@ from ..models import Models, as_names_map
 from .layouts import TRAIN, Entry, Layouts
 from .options import SynthesisOptions
 
-VERSION = 1
+VERSION = 2
 """Of what a run writes: one that was begun by another version is not gone on with."""
 PLAN = "plan.json"
-NETWORKS = ("synthesis", "transform", "ordering")
 _REAL, _PICKS = 1, 2
 """What is drawn, each with random numbers of its own."""
 
@@ -52,7 +51,8 @@ class Plan:
     """Everything that decides the bytes of a run.
 
     Attributes:
-        settings: the options as they were resolved, plain values, and the version of zeuxis.
+        settings: the options as they were resolved, plain values, and the version of zeuxis; `compiled` says which
+            packages run which network, None where all run as they are.
         bank: content hash of the bank; networks: file name to hash; size: `(rows, cols)` of the images.
         layouts: those of the run; picks: numbers of layouts, ascending, each made `variants` images of.
         real: sources whose photographs are kept, in the order of their places; places: their image numbers, ascending.
@@ -190,12 +190,41 @@ def make_plan(reader: Reader, models: Models, layouts: Layouts, options: Synthes
     shown = [trainable[number] for number in random.permutation(len(trainable))[:real].tolist()]
     places = np.sort(random.permutation(made + real)[:real]).tolist()
     picks = _picked(len(layouts), weights, -(-made // options.variants), options.seed)
+    used = used_networks(models, options)
     plan = Plan(
-        _settings(options), reader.manifest.content, _networks(models, options),
-        models.load("synthesis").size, tuple(layouts.entries), picks,
+        _settings(options, packages_of(models, options)), reader.manifest.content, _hashes(models, used),
+        models.load(*used[0]).size, tuple(layouts.entries), picks,
         tuple(shown), tuple(places), made + real, options.from_bank or TRAIN,
     )  # fmt: skip
     return plan, said
+
+
+def used_networks(models: Models, options: SynthesisOptions) -> list[tuple[str, str]]:
+    """Kind and name of every network of a run, the one that paints first.
+
+    Raises:
+        InputError: `densify` or `agreement` asks for one that is not there.
+    """
+    stages = options.stages
+    found = [(stages.kind, stages.network)]
+    if stages.kind != "crn":
+        wanted = {"transform": options.transform == "network", "ordering": options.order == "network"}
+        found += [(name, name) for name, wish in wanted.items() if wish and models.has(name)]
+    for name, wish in {"densify": options.densify, "judge": options.agreement is not None}.items():
+        if wish:
+            if not models.has(name):
+                what = {"densify": "--densify", "judge": "--agreement"}[name]
+                fix = f"train one: `zeuxis train {name}`, or leave {what} out"
+                raise InputError(sentence(what, f"{models.folder} holds no {name} network", fix=fix))
+            found.append((name, name))
+    return found
+
+
+def packages_of(models: Models, options: SynthesisOptions) -> dict[str, list[str]] | None:
+    """Name of a network to the compiled forms that run it, a line each; None where none are asked for."""
+    if options.compiled is None:
+        return None
+    return {name: list(models.load(kind, name).packages) for kind, name in used_networks(models, options)}
 
 
 def boosted(options: SynthesisOptions, classes: ClassTable) -> dict[int, float]:
@@ -257,9 +286,10 @@ def _trainable(reader: Reader, options: SynthesisOptions) -> list[str]:
     return sorted(found)
 
 
-def _settings(options: SynthesisOptions) -> dict[str, Any]:
+def _settings(options: SynthesisOptions, packages: Mapping[str, Sequence[str]] | None) -> dict[str, Any]:
     given = {name: getattr(options, name) for name in options.__dataclass_fields__}
     given["version"] = metadata.version("zeuxis")
+    given["compiled"] = packages
     given["where"] = None if options.where is None else str(options.where)
     given["exclude"] = sorted(options.exclude)
     given["boost"] = {name: float(options.boost[name]) for name in sorted(options.boost)}
@@ -268,13 +298,11 @@ def _settings(options: SynthesisOptions) -> dict[str, Any]:
     return given
 
 
-def _networks(models: Models, options: SynthesisOptions) -> dict[str, str]:
-    """Hashes of the networks that are used."""
-    used = {"synthesis": True, "transform": options.transform == "network", "ordering": options.order == "network"}
+def _hashes(models: Models, used: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Hashes of the files of networks."""
     return {
         f"{name}{SUFFIX}": hashlib.blake2b(models.path(name).read_bytes(), digest_size=16).hexdigest()
-        for name in NETWORKS
-        if used[name] and models.has(name)
+        for _, name in used
     }
 
 

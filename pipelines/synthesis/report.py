@@ -90,6 +90,7 @@ def _head(units: Units, report: SynthesisReport) -> Html:
     real = len(units.plan.real)
     numbers = {
         "images": f"{report.images:,}", "of them photographs": f"{real:,}", "rejected": f"{report.rejected:,}",
+        "left out by the judge": "-" if settings["agreement"] is None else f"{report.left_out:,}",
         "layouts": f"{len(set(units.plan.picks)):,}", "variants": f"{settings['variants']:,}",
         "seed": str(settings["seed"]), "made now": f"{report.made:,}",
         "images a second": f"{report.made / report.seconds:.1f}" if report.made else "-",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -18,7 +19,7 @@ import torch
 from ...index.request import Options, RetrievalOptions
 from ...index.retriever import Retriever
 from ...storage.classes import Layout
-from ...storage.errors import SourceError, UnfinishedError, sentence
+from ...storage.errors import InputError, SourceError, UnfinishedError, sentence
 from ...storage.images import Photograph
 from ...storage.layouts import find_components, sample_to_frame
 from ...storage.reader import Reader
@@ -27,14 +28,15 @@ from ...synth.canvas import Canvas
 from ...synth.elision import Elided
 from ...synth.encoding import resized
 from .. import painting_steps as steps
+from ..models import Models
 from ..paint import Painter, Run
 from ..painted import Prepared
-from ..painting_steps import Stages
 from ..variants import digest_of
 from .guard import Guard, Used
+from .judging import agreement
 from .layouts import TRAIN, Entry, Layouts
 from .options import SynthesisOptions
-from .plan import Item, Plan
+from .plan import Item, Plan, packages_of
 
 Instances = npt.NDArray[np.uint16]
 """`(H, W)` numbers of things, 0 where there is none."""
@@ -83,6 +85,15 @@ class Imagined:
     fed: int
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """An image that was made, and that the judge read another layout in; `agreement`: the share that it read alike."""
+
+    item: Item
+    layout: str
+    agreement: float
+
+
 class Recomposing(Protocol):
     """What makes new layouts from old ones."""
 
@@ -96,50 +107,70 @@ class Session:
     """A bank, its networks and a plan, opened for work; safe to use from several threads.
 
     Args:
-        reader: the bank; models: folder of networks; device: that they run on.
+        reader: the bank; models: the networks, on their device.
         options: of the run; plan: of the run; paths: pictures of layouts, None for the bank's own.
         tell: takes a sentence for the user.
+
+    Raises:
+        UnfinishedError: other compiled networks can be used here than those of the plan.
     """
 
     def __init__(
         self,
         reader: Reader,
-        models: str | Path,
+        models: Models,
         options: SynthesisOptions,
         plan: Plan,
         paths: Sequence[Path] | None,
-        device: str | None = None,
         tell: Callable[[str], None] = lambda said: None,
     ) -> None:
         self.reader, self.options, self.plan, self.tell = reader, options, plan, tell
         self.layouts = Layouts(reader, options, paths, plan.layouts)
         self.guard = Guard(reader)
-        self._painter = Painter(reader, Retriever(reader), models, device)
+        self._models = models
+        if packages_of(models, options) != plan.settings["compiled"]:
+            said = "holds other compiled networks for this machine than the plan names: images would differ"
+            fix = "let all workers be alike, or leave --compiled out"
+            raise UnfinishedError(sentence(options.compiled or "--compiled", said, fix=fix))
+        self._painter = Painter(reader, Retriever(reader), models)
         self._lock, self._recomposing = threading.Lock(), threading.Lock()
         self._batch = self.run.batch
+        self._dense = models.load("densify") if options.densify else None
+        self._judge = models.load("judge") if options.agreement is not None else None
 
     @cached_property
     def run(self) -> Run:
         """How images are painted: from segments of `train` alone."""
         given = self.options
-        stages = Stages(given.transform, given.order, elision=given.elision)
         options: Options = {"where": given.where, "exclude": given.exclude, "mode": given.mode, "guard": True}
         return self._painter.run(
-            given.variants, given.seed, given.k, map_classes=given.map_classes, stages=stages, **options
+            given.variants, given.seed, given.k, map_classes=given.map_classes, stages=given.stages, **options
         )
 
     @property
     def batch(self) -> int:
         """Images that go through the network together, by their numbers in a shard."""
-        return self.run.batch
+        return self.run.batch * self._together
+
+    @property
+    def judging(self) -> bool:
+        """Whether images are judged."""
+        return self._judge is not None
 
     def warnings(self) -> list[str]:
         """Opens what is needed, before anything is written; what the user should know of the networks.
 
         Raises:
-            InputError: a network cannot be used, a class not be boosted, or a name not be left out.
+            InputError: a network cannot be used, a class not be boosted, a name not be left out, or the network makes
+                fewer pictures of a layout than are wanted.
         """
         given = self.options
+        most = max(Counter(self.plan.picks).values(), default=0) * given.variants
+        if self.run.blind and most > self._together:
+            expected = f"at most {self._together} images a layout, as many as {self.run.model.path.name} makes"
+            raise InputError(
+                sentence("--network", expected=expected, found=f"{most:,}", fix="lower --variants or --boost")
+            )
         self._painter.retriever.filters.candidates(
             RetrievalOptions(where=given.where, exclude=given.exclude, guard=True)
         )
@@ -157,10 +188,14 @@ class Session:
             if self.options.recompose:
                 return [self._recomposed(item) for item in items]
             number = cast(int, items[0].layout)
-            layout = self.layouts.read(number)
+            layout = self._read(number)
             return self._painted(items, layout, self._components(layout), [])
         except SourceError as error:
             return [Rejected(item, error.reason, str(error)) for item in items]
+
+    def _read(self, number: int) -> Layout:
+        layout = self.layouts.read(number)
+        return layout if self._dense is None else steps.dense(layout, self._dense)
 
     def _painted(
         self, items: Sequence[Item], layout: Layout, instances: Instances, edits: Sequence[Any]
@@ -198,7 +233,7 @@ class Session:
         number = cast(int, item.layout)
         entry = self.layouts.entries[number]
         try:
-            layout = self.layouts.read(number)
+            layout = self._read(number)
         except SourceError as error:
             return Rejected(item, error.reason, str(error))
         seed = [self.options.seed, *np.frombuffer(digest_of(layout), "<u4").tolist(), item.variant, _RECOMPOSE]
@@ -255,6 +290,17 @@ class Session:
             made: Recomposing = Recomposer(self.reader, split=TRAIN, boost=self.options.boost or None)
         return made
 
+    # ---- photograph to verdict
+
+    def judged(self, each: Imagined | Rejected) -> Imagined | Rejected | LeftOut:
+        """An image with the judge's verdict; left out where it agrees too little with its layout."""
+        if self._judge is None or isinstance(each, Rejected) or each.ready.seen is None:
+            return each
+        share = round(agreement(self._judge, each.image, each.ready.layout), 6)
+        if share < cast(float, self.options.agreement):
+            return LeftOut(each.ready.item, each.ready.told["layout"], share)
+        return replace(each, ready=replace(each.ready, told={**each.ready.told, "agreement": share}))
+
     # ---- canvas to photograph
 
     def imagine(self, slots: Sequence[Ready | Rejected]) -> list[Imagined | Rejected]:
@@ -269,7 +315,7 @@ class Session:
             filled = [each if isinstance(each, Ready) and each.seen is not None else due[0] for each in slots]
             filled += [due[0]] * (self.batch - len(filled))
             layouts = [each.layout for each in filled]
-            made = self._synthesised(layouts, [cast(Elided, each.seen) for each in filled])
+            made = self._synthesised(filled)
             fed = [zlib.crc32(layout.tobytes()) for layout in layouts]
             images = {slot: (made[slot], fed[slot]) for slot in range(len(slots))}
         done: list[Imagined | Rejected] = []
@@ -282,7 +328,12 @@ class Session:
                 done.append(Imagined(each, *images[slot]))
         return done
 
-    def _synthesised(self, layouts: Sequence[Layout], canvases: Sequence[Elided]) -> list[Photograph]:
+    @cached_property
+    def _together(self) -> int:
+        """Variants of a layout that the network makes at once."""
+        return int(self.run.model.card.config["images"]) if self.run.blind else 1
+
+    def _synthesised(self, some: Sequence[Ready]) -> list[Photograph]:
         """As many at once as the device has memory for.
 
         Raises:
@@ -291,13 +342,23 @@ class Session:
         while True:
             batch = self._batch
             try:
-                return steps.synthesised(self.run.model, layouts, canvases, batch)
+                return self._pictures(some, batch)
             except torch.OutOfMemoryError as error:
                 if batch == 1:
                     said = "has not enough memory for one image"
                     fix = "end what else runs on it, or give --models a smaller network"
                     raise UnfinishedError(sentence("GPU", said, fix=fix)) from error
                 self._shrink(batch)
+
+    def _pictures(self, some: Sequence[Ready], batch: int) -> list[Photograph]:
+        """Of a network that makes the variants of a layout at once, each layout is looked at once."""
+        model = self.run.model
+        if not self.run.blind:
+            canvases = [cast(Elided, each.seen) for each in some]
+            return steps.synthesised(model, [each.layout for each in some], canvases, batch)
+        layouts = {each.layout.tobytes(): each.layout for each in some}
+        made = dict(zip(layouts, steps.pictured(model, list(layouts.values()), batch), strict=True))
+        return [made[each.layout.tobytes()][each.item.variant] for each in some]
 
     def _shrink(self, batch: int) -> None:
         """Halves the batch, once for all threads that found it too large; says so the first time."""

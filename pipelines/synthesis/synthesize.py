@@ -42,6 +42,7 @@ class SynthesisReport:
 
     Attributes:
         out: where; images: that are there now; made: by this run; rejected: that could not be made.
+        left_out: that were made, and that the judge did not find in agreement with their layouts.
         reasons: word to count, of what was rejected; rejects: up to 20 sentences, a layout each.
         seconds: wall time of making; rates: of its stages; bottleneck: what held it up.
         warnings: what the user should know; cores, device: what it ran on.
@@ -51,6 +52,7 @@ class SynthesisReport:
     images: int
     made: int
     rejected: int
+    left_out: int
     reasons: Mapping[str, int]
     rejects: Sequence[str]
     seconds: float
@@ -117,13 +119,14 @@ def synthesize(
         raise InputError(sentence("--from-bank", "excludes --layouts", fix="name one of them"))
     paths = None if layouts is None else pictures_in(Path(os.path.expanduser(layouts)))
     teller = _Teller(tell)
-    plan, said = make_plan(
-        reader, Models(models, reader, given.map_classes, device), Layouts(reader, given, paths), given
-    )
+    if given.densify and paths is None:
+        raise InputError(sentence("--densify", "is for coarse layouts", fix="name them with --layouts"))
+    networks = Models(models, reader, given.map_classes, device, given.compiled)
+    plan, said = make_plan(reader, networks, Layouts(reader, given, paths), given)
     for each in said:
         teller(each)
     _check_folder(folder)
-    session = Session(reader, models, given, plan, paths, device, teller)
+    session = Session(reader, networks, given, plan, paths, teller)
     for each in session.warnings():
         teller(each)
     with _disk_of(folder):
@@ -212,11 +215,11 @@ def _forget_failed(units: Units) -> None:
 
 def _report(units: Units, making: Making, said: Sequence[str]) -> SynthesisReport:
     rejects = [row for record in records(units) for row in record["rejects"]]
-    images = sum(len(record["images"]) for record in records(units))
+    images, left_out = (sum(len(record[what]) for record in records(units)) for what in ("images", "left_out"))
     rates, seconds = making.clocks.rates(), making.seconds
     cores = usable_cores()
     return SynthesisReport(
-        units.out, images, making.made, len(rejects), dict(Counter(row["reason"] for row in rejects)),
+        units.out, images, making.made, len(rejects), left_out, dict(Counter(row["reason"] for row in rejects)),
         list(dict.fromkeys(row["said"] for row in rejects))[:SHOWN_REJECTS], seconds, rates,
         bottleneck(rates, seconds, cores, making.clocks.device), list(said), cores, making.clocks.device,
     )  # fmt: skip
@@ -226,7 +229,8 @@ def _log(folder: Path, report: SynthesisReport) -> None:
     """Adds a line to the log: what this run made, how fast."""
     rates = [rate._asdict() for rate in report.rates]
     told = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "made": report.made, "images": report.images}
-    told |= {"rejected": report.rejected, "seconds": report.seconds, "bottleneck": report.bottleneck, "rates": rates}
+    told |= {"rejected": report.rejected, "left_out": report.left_out, "seconds": report.seconds}
+    told |= {"bottleneck": report.bottleneck, "rates": rates}
     with open(folder / LOG, "a", encoding="utf-8") as file:
         file.write(json.dumps(told) + "\n")
 

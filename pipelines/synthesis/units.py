@@ -18,7 +18,7 @@ from ...storage.files import fsync_folder, link_new, make_folder, remove_tree, r
 from .guard import Guard
 from .plan import Plan
 from .samples import UNKNOWN, Sample
-from .session import Rejected
+from .session import LeftOut, Rejected
 from .writers import Writer, parquet_bytes
 
 UNITS, PROVENANCE = "units", "provenance"
@@ -76,7 +76,7 @@ class Units:
             if (self.out / place).exists():
                 remove_tree(self.out / place)
 
-    def publish(self, number: int, done: Sequence[Sample | Rejected], guard: Guard) -> dict[str, Any]:
+    def publish(self, number: int, done: Sequence[Sample | Rejected | LeftOut], guard: Guard) -> dict[str, Any]:
         """Writes a shard; its record.
 
         Raises:
@@ -93,7 +93,7 @@ class Units:
                 remove_tree(staging)
 
     def _published(
-        self, number: int, done: Sequence[Sample | Rejected], guard: Guard, name: str, staging: Path
+        self, number: int, done: Sequence[Sample | Rejected | LeftOut], guard: Guard, name: str, staging: Path
     ) -> dict[str, Any]:
         samples = [each for each in done if isinstance(each, Sample)]
         make_folder(staging)
@@ -114,7 +114,9 @@ class Units:
         link_new(staging / "record", self.record_path(number))
         return record
 
-    def _record(self, number: int, done: Sequence[Sample | Rejected], places: Sequence[str]) -> dict[str, Any]:
+    def _record(
+        self, number: int, done: Sequence[Sample | Rejected | LeftOut], places: Sequence[str]
+    ) -> dict[str, Any]:
         rejects = [each for each in done if isinstance(each, Rejected)]
         return {
             "unit": number,
@@ -127,6 +129,14 @@ class Units:
                     "number": each.item.layout, "reason": each.reason, "said": each.said,
                 }
                 for each in rejects
+            ],
+            "left_out": [
+                {
+                    "name": self.plan.name(each.item.index), "layout": each.layout, "variant": each.item.variant,
+                    "agreement": each.agreement,
+                }
+                for each in done
+                if isinstance(each, LeftOut)
             ],
         }  # fmt: skip
 

@@ -52,10 +52,17 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Bucket:
-    """A batch size: its verdict, and what to call, None for the network itself."""
+    """A batch size: its verdict, what to call, None for the network itself, and the digest of its card, if any."""
 
     verdict: Verdict
     call: Call | None
+    digest: str = ""
+
+    @property
+    def line(self) -> str:
+        """What it is, for people and to be compared."""
+        drift = self.verdict.parity.worst if self.verdict.parity else 0
+        return f"{self.verdict}, batch {self.verdict.batch}, drift {drift:.0e}, {self.digest}"
 
 
 class Compiled(nn.Module):
@@ -88,6 +95,11 @@ class Compiled(nn.Module):
     def backend(self) -> str:
         """What runs, such as `inductor float32`."""
         return ", ".join(sorted({str(verdict) for verdict in self.verdicts})) or "eager"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """A line for each bucket: what it is, how far it drifts, and the digest of its card, which names its bytes."""
+        return tuple(each.line for group in self.buckets.values() for each in group.values())
 
     def __getattr__(self, name: str) -> Any:
         """What the network has besides `forward` is the network's own, and runs uncompiled."""

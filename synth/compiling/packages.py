@@ -63,6 +63,11 @@ class PackageCard:
         """The card as it stands in its file."""
         return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, indent=1)
 
+    @property
+    def digest(self) -> str:
+        """16 hex digits over all of it."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
     @classmethod
     def from_json(cls, text: bytes) -> PackageCard:
         """The card that `to_json` wrote.
@@ -163,7 +168,7 @@ class Store:
             if {key: card.place.get(key) for key in own} != own:
                 continue
             try:
-                buckets.append(Bucket(card.verdict, self.call(card, device)))
+                buckets.append(Bucket(card.verdict, self.call(card, device), card.digest))
             except InputError as error:
                 said.append(str(error))
         return Compiled(network, buckets), tuple(said)

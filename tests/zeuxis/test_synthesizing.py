@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,11 @@ from PIL import Image
 from tests.conftest import Photos, blocks
 from tests.pipelines.tiny_models import make_bank, save_models
 from zeuxis import cli
+from zeuxis.index.retriever import Retriever
+from zeuxis.index.search import is_compiled
+from zeuxis.progress import first_use
 from zeuxis.storage.errors import InputError
+from zeuxis.storage.reader import Reader
 from zeuxis.synthesizing import boosts
 
 Run = Callable[..., tuple[int, list[str], list[str]]]
@@ -91,6 +96,35 @@ def test_what_cannot_be_is_refused_in_a_sentence(run: Run, tmp_path: Path):
         assert said in errors[-1]
         assert errors[-1].startswith("zeuxis: ")
     assert not (tmp_path / "made").exists()
+
+
+def test_the_first_search_of_an_installation_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    from zeuxis.index import search
+
+    def kept_in(folder: Path) -> None:
+        monkeypatch.setattr(
+            search, "search_part", SimpleNamespace(__name__="search_part", _cache=SimpleNamespace(cache_path=folder))
+        )
+
+    kept_in(tmp_path)
+    first_use()
+    assert capsys.readouterr().err == "compiling the search for this machine, once: about 20 s\n"
+    (tmp_path / "best_first.search_part-120.py311.nbi").write_bytes(b"")
+    first_use()
+    assert capsys.readouterr().err == ""
+
+
+def test_numba_keeps_the_search_where_it_is_looked_for(folder: Path):
+    reader = Reader(folder / "bank")
+    Retriever(reader).retrieve(source=reader.table("sources").column("source")[0].as_py())
+    assert is_compiled()
+
+
+def test_what_an_interrupted_command_does_next_is_told():
+    assert {name for name in ("synthesize", "paint", "evaluate", "train") if "go on" in cli._what_then([name])} == {
+        "synthesize", "train",
+    }  # fmt: skip
+    assert cli._what_then(["paint"]) == ", which starts over"
 
 
 def test_boosts_are_read():

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -202,6 +203,32 @@ def test_a_cluster_makes_the_same_files(make: Make, tmp_path: Path, whole: Any, 
     assert seen[-1] == 12
     assert [rate.images for rate in report.rates] == [12] * 4
     assert tree(tmp_path / "out") == whole("folder")
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_nothing(make: Make, tmp_path: Path, whole: Any):
+    """A real one, by a signal, in the middle of a shard; the run ends with the files of one that nothing disturbed."""
+    from distributed import Client, LocalCluster
+
+    options: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", "silence_logs": 50, "host": "127.0.0.1"}
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, **options) as cluster,
+        Client(cluster) as client,
+    ):
+        killed: list[int] = []
+
+        def kill(done: int, total: int, note: str = "") -> None:
+            if done and done < total and not killed:
+                busy = next(worker for worker, keys in client.processing().items() if keys)
+                killed.append(client.run(os.getpid, workers=[busy])[busy])
+                os.kill(killed[0], signal.SIGKILL)
+
+        report = make(scheduler=cluster.scheduler_address, shard=1, progress=kill, **SETTINGS)
+        assert len(killed) == 1
+        assert killed[0] not in client.run(os.getpid).values()
+    assert (report.images, report.rejected) == (12, 0)
+    make("undisturbed", shard=1, **SETTINGS)
+    assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
 
 
 def test_a_shard_that_is_made_twice_is_there_once(
