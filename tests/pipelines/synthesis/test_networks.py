@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.pipelines.synthesis.conftest import picture, tree
+from tests.pipelines.synthesis.conftest import picture, tree, write_layouts
 from tests.pipelines.tiny_models import save_models
 from tests.synth.test_compile import Fake
 from zeuxis.index.retriever import Retriever
@@ -71,7 +71,7 @@ def compiled(models: Path) -> Iterator[tuple[Path, Fake]]:
     with pytest.MonkeyPatch.context() as patch:
         fake = Fake()
         patch.setitem(BACKENDS, "inductor", fake.backend())
-        patch.setattr(compiling, "side_by_side", lambda calls, given: [2.0 * len(given[0]), 1.0 * len(given[0])])
+        patch.setattr(compiling, "side_by_side", lambda calls, given: [2.0, 1.0][: len(calls)])
         yield compile(models).folder, fake
 
 
@@ -264,8 +264,13 @@ def test_crn_paints_from_the_layout_alone(run: Run, home: Path, models: Path, tm
 def test_crn_makes_no_more_images_of_a_layout_than_it_can(run: Run, tmp_path: Path):
     with pytest.raises(InputError, match="at most 2"):
         run(network="crn", variants=IMAGES + 1)
+    layouts = write_layouts(tmp_path / "layouts", 4)
+    for path in sorted(layouts.iterdir())[1:]:  # so that the first is taken more than once
+        layout = picture(path).copy()
+        layout[layout == 2] = 0
+        Image.fromarray(layout).save(path)
     with pytest.raises(InputError, match=r"at most 2 images a layout.*lower --variants or --boost"):
-        run(network="crn", variants=IMAGES, boost={"car": 50})
+        run(network="crn", variants=IMAGES, boost={"car": 50}, layouts=layouts)
     assert not (tmp_path / "out").exists()
 
 

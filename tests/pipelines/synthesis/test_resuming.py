@@ -206,7 +206,7 @@ def test_a_cluster_makes_the_same_files(make: Make, tmp_path: Path, whole: Any, 
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_costs_nothing(make: Make, tmp_path: Path, whole: Any):
+def test_a_worker_that_is_killed_costs_nothing(make: Make, tmp_path: Path):
     """A real one, by a signal, in the middle of a shard; the run ends with the files of one that nothing disturbed."""
     from distributed import Client, LocalCluster
 
