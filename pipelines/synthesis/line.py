@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 import torch
 
 from ...index.batch import in_order, usable_cores
+from .memory import kept_memory
 from .plan import Item
 from .samples import Encoder, Sample
 from .session import MOST_TOGETHER, Imagined, LeftOut, Ready, Rejected, Session
@@ -126,7 +127,7 @@ def produce(
     imagine = clocks.timed(NETWORK, session.imagine, len)
     judge = clocks.timed(JUDGE, session.judged, _one)
     encode = clocks.timed(ENCODE, partial(_encoded, encoder), _one)
-    with ExitStack() as stack, _one_thread():
+    with ExitStack() as stack, _one_thread(), kept_memory():
         prepared = stack.enter_context(closing(in_order(_alone(prepare), _runs(units, sizes), threads)))
         batches = _batches((each for some in prepared for each in some), session)
         imagined = stack.enter_context(closing(in_order(_alone(imagine), batches, clocks.threads[NETWORK])))

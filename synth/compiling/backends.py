@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from .native import Native, library_of
 from .parity import Call, Inputs
 
 INDUCTOR = {"freezing": True, "cpp.dynamic_threads": True, "aot_inductor.precompile_headers": False}
@@ -72,6 +73,8 @@ def _inductor_load(package: bytes, device: torch.device) -> Call:
     with tempfile.TemporaryDirectory() as folder:  # unpacked and opened while this runs
         path = Path(folder, "network.pt2")
         path.write_bytes(package)
+        if device.type == "cpu" and (library := library_of(path)):
+            return Native(path, library, runners=os.cpu_count() or 1)
         return aoti_load_package(str(path), device_index=-1 if device.index is None else device.index)
 
 

@@ -117,6 +117,7 @@ class Compiled(nn.Module):
         if not fits or not any(each.call for each in group.values()):
             return self.network(*inputs)
         costs = tuple(sorted((batch, each.verdict.compiled_ms) for batch, each in group.items()))
+        inputs = tuple(each.contiguous() for each in inputs)  # native code reads memory as that of its example lay
         parts, start = [], 0
         for batch in plan(len(inputs[0]), costs):
             some = tuple(each[start : start + batch] for each in inputs)

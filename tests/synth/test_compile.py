@@ -73,6 +73,7 @@ class Fake:
 
         def run(*given: Tensor) -> Any:
             assert {len(each) for each in given} == {size}, "shapes are static"
+            assert all(each.is_contiguous() for each in given), "so is how they lie"
             self.seen.append(size)
             answer = network(*given)
             return self.twist(answer) if self.twist else answer
