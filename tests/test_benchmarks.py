@@ -120,7 +120,7 @@ def test_painting_is_timed_by_step(table):
 
 
 def test_batch_synthesis_is_measured_beside_its_own_stages(table):
-    rows = {row["what"]: float(row["value"]) for row in table("synthesize")}
+    rows = {row["what"]: float(row["eager"]) for row in table("synthesize")}
     assert rows["images a second"] > 0
     assert 0 < rows["share of the bound"] < 1.5
     stages = ("canvases", "network", "encoding", "writing")

@@ -9,6 +9,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from zeuxis.synth.compile import compile
 from zeuxis.synth.compiling import backends, onnx
 from zeuxis.synth.compiling.backends import BACKENDS, Backend
 from zeuxis.synth.compiling.buckets import Compiled, plan
+from zeuxis.synth.compiling.native import Native
 from zeuxis.synth.compiling.packages import Store, code_hash, place_of, weights_hash
 from zeuxis.synth.compiling.parity import TOLERANCE, drift, random_like, side_by_side
 
@@ -470,6 +472,26 @@ def test_inductor_packages_answer_as_the_network_does(network, store):
     with torch.inference_mode():
         for n in (1, 2, 3):
             same(loaded(*inputs(n)), network(*inputs(n)))
+        lying = tuple(each.flip(-1).movedim(-1, -2).contiguous().movedim(-1, -2).flip(-1) for each in inputs(2))
+        assert not any(each.is_contiguous() for each in lying)
+        same(loaded(*lying), network(*inputs(2)))
+    if calls := [each.call for each in loaded.buckets[verdict.shapes].values() if each.call]:
+        assert [type(call) for call in calls] == [Native]
+        all_answer_at_once(calls[0], inputs(2), network)
+
+
+def all_answer_at_once(call: Callable[..., Any], given: tuple[Tensor, ...], network: nn.Module) -> None:
+    """Threads call a package beside each other, each for its own answer."""
+
+    def ask(scale: float) -> tuple[Any, Any]:
+        with torch.inference_mode():
+            own = tuple(each * scale for each in given)
+            return [call(*own) for _ in range(20)], network(*own)
+
+    with ThreadPoolExecutor(3) as pool:
+        for found, wanted in pool.map(ask, (1.0, 0.5, 0.25)):
+            for each in found:
+                same(each, wanted)
 
 
 def exported_and_run(name: str, path: Path) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from zeuxis.pipelines.synthesis import line
 from zeuxis.pipelines.synthesis.judging import agreement
 from zeuxis.pipelines.synthesis.line import JUDGE
 from zeuxis.pipelines.synthesis.making import Where, _open_anew
+from zeuxis.pipelines.synthesis.memory import kept_memory
 from zeuxis.pipelines.synthesis.options import SynthesisOptions
 from zeuxis.pipelines.synthesis.plan import Plan
 from zeuxis.pipelines.synthesis.session import LeftOut
@@ -296,3 +298,18 @@ def test_densify_is_refused_where_it_cannot_be(run: Run, home: Path, tmp_path: P
     with pytest.raises(InputError, match="holds no densify network"):
         run(folder=home / "models", densify=True)
     assert not (tmp_path / "out").exists()
+
+
+# ---- memory
+
+
+def test_memory_that_is_freed_is_kept_for_the_next_image():
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+        for _ in range(10):
+            torch.ones(4 << 20)  # 4,096 pages
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+
+    with kept_memory():
+        faults()
+        assert faults() < 1000
