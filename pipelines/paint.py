@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Unpack, cast
@@ -18,16 +18,16 @@ from typing import Any, Literal, Unpack, cast
 import numpy as np
 
 from ..index.request import LayoutLike, Options, RetrievalOptions
-from ..index.result import Retrieval
 from ..index.retriever import Retriever
-from ..storage.classes import VOID, Layout
+from ..storage.classes import VOID
 from ..storage.errors import InputError, ZeuxisError, sentence
 from ..storage.images import Photograph
 from ..storage.reader import Reader
-from ..synth.canvas import Canvas, Placement, contested
+from ..synth.canvas import Canvas, contested
 from ..synth.elision import Elided
 from ..synth.encoding import resized
 from . import painting_steps as steps
+from .drawn import Asked, Drawn
 from .models import Model, Models, NamesMap, as_names_map
 from .painted import Painted, PaintReport, Prepared
 from .painted_files import check_places, check_variants, save, stem_of
@@ -249,19 +249,16 @@ class Run:
             together = steps.coherently(retrieval, wish.k, wish.stages.coherent, self.retriever.lights)
         shown = resized(retrieval.layout, self.model.size)
         numbers = range(wish.variants) if variants is None else variants
-        asked = _Asked(digest or digest_of(retrieval.layout), retrieval, together, shown, (*unknown, *strange))
+        asked = Asked(digest or digest_of(retrieval.layout), retrieval, together, shown, (*unknown, *strange))
         drawn = self._drawn(asked, numbers, clock)
         return [self._composed(asked, each, Clock(dict(clock.seconds))) for each in drawn]
 
-    def _drawn(self, asked: _Asked, variants: Iterable[int], clock: Clock) -> list[_Drawn]:
+    def _drawn(self, asked: Asked, variants: Iterable[int], clock: Clock) -> list[Drawn]:
         """The placements of variants, and what is known of their order: what several show is made once."""
         wish, stages, size = self.wish, self.wish.stages, self.model.size
         with clock("pieces"):
             choices = {
-                variant: chosen(
-                    asked.retrieval if variant else asked.together, wish.k, wish.seed, asked.digest, variant
-                )
-                for variant in variants
+                variant: chosen(asked.hits(variant), wish.k, wish.seed, asked.digest, variant) for variant in variants
             }
             pieces = steps.pieces_of(self.reader, (one for each in choices.values() for one in each), size)
         with clock("fit"):
@@ -273,14 +270,14 @@ class Run:
             for variant, each in choices.items():
                 keys = [choice.key for choice in each if choice.key in placed]
                 placements = [placed[key] for key in keys]
-                drawn.append(_Drawn(variant, [number for number, _ in keys], placements, contested(placements, size)))
+                drawn.append(Drawn(variant, [number for number, _ in keys], placements, contested(placements, size)))
             if model := self.helpers["ordering"]:
                 by_number = {number: piece for (number, _), piece in pieces.items()}
                 wanted = dict.fromkeys(pair for each in drawn for pair in each.numbered)
                 asked.leads.update(steps.led(by_number, wanted, self.reader, model, asked.layout))
         return drawn
 
-    def _composed(self, asked: _Asked, drawn: _Drawn, clock: Clock) -> Prepared:
+    def _composed(self, asked: Asked, drawn: Drawn, clock: Clock) -> Prepared:
         """One variant, ordered, composited and elided."""
         stages, size, placements = self.wish.stages, self.model.size, drawn.placements
         with clock("order"):
@@ -318,7 +315,7 @@ class Run:
         of = {id(layout): images for layout, images in zip(layouts, made, strict=True)}
         return [of[id(each.layout)][each.report.variant] for each in ready]
 
-    def _report(self, asked: _Asked, variant: int, canvas: Canvas, elided: Elided, clock: Clock) -> PaintReport:
+    def _report(self, asked: Asked, variant: int, canvas: Canvas, elided: Elided, clock: Clock) -> PaintReport:
         model, classes = self.model, self.reader.classes
         used = {**self.helpers, "synthesis": model if self.wish.stages.synthesis else None}
         present = [int(id) for id in np.unique(asked.layout) if id != VOID]
@@ -364,32 +361,6 @@ class Run:
             ids = ", ".join(map(str, strange))
             said.append(sentence("layout", f"no class of the bank has the ids {ids}: taken for void"))
         return said
-
-
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """A layout with its hits, by score and `together` by what goes together: what all of its variants share."""
-
-    digest: bytes
-    retrieval: Retrieval
-    together: Retrieval
-    layout: Layout
-    strange: tuple[int, ...]
-    leads: dict[tuple[int, int], float] = field(default_factory=dict)
-
-    def hits(self, variant: int) -> Retrieval:
-        """What that variant draws from."""
-        return self.retrieval if variant else self.together
-
-
-class _Drawn:
-    """A variant's placements, the numbers of their components, and the pairs whose order the canvas shows."""
-
-    def __init__(
-        self, variant: int, numbers: Sequence[int], placements: Sequence[Placement], pairs: Iterable[tuple[int, int]]
-    ) -> None:
-        self.variant, self.placements, self.pairs = variant, placements, list(pairs)
-        self.numbered = [(numbers[a], numbers[b]) for a, b in self.pairs]
 
 
 def _key(names: NamesMap | None) -> str:
