@@ -458,11 +458,12 @@ def foreseen_files():
     return {path for path in Path(tempfile.gettempdir()).glob("torchinductor_*/**/*") if path.is_file()}
 
 
-def test_inductor_packages_answer_as_the_network_does(network, store):
+def test_inductor_packages_answer_as_the_network_does(network, store, monkeypatch):
+    monkeypatch.setattr(compiling, "side_by_side", lambda calls, given: [2.0, 1.0][: len(calls)])  # keep it anyway
     before = foreseen_files()
     found = compile(network, inputs(2), "inductor", store=store)
     (verdict,) = found.verdicts
-    assert verdict.parity is None or verdict.parity.worst < 1e-5
+    assert verdict.parity.worst < 1e-5
     assert foreseen_files() == before
     scratch = Path(backends._scratch().name)
     assert stat.S_IMODE(scratch.stat().st_mode) == 0o700
@@ -475,9 +476,9 @@ def test_inductor_packages_answer_as_the_network_does(network, store):
         lying = tuple(each.flip(-1).movedim(-1, -2).contiguous().movedim(-1, -2).flip(-1) for each in inputs(2))
         assert not any(each.is_contiguous() for each in lying)
         same(loaded(*lying), network(*inputs(2)))
-    if calls := [each.call for each in loaded.buckets[verdict.shapes].values() if each.call]:
-        assert [type(call) for call in calls] == [Native]
-        all_answer_at_once(calls[0], inputs(2), network)
+    call = loaded.buckets[verdict.shapes][2].call
+    assert type(call) is Native
+    all_answer_at_once(call, inputs(2), network)
 
 
 def all_answer_at_once(call: Callable[..., Any], given: tuple[Tensor, ...], network: nn.Module) -> None:
