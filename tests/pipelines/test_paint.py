@@ -138,10 +138,13 @@ def test_what_variants_share_is_asked_of_the_networks_once(painter: Painter, mon
             return honest(*inputs)
 
         monkeypatch.setattr(network, "forward", spied)
+    pairs = [(0, 1), (0, 2), (1, 2), (1, 3), (2, 4), (3, 4)]  # the layouts here are so simple that none is contested
+    monkeypatch.setattr("zeuxis.pipelines.paint.contested", lambda placements, size: pairs)
     made = painter.paint(layout_of(1), 4, stages=replace(OFF, transform="network", order="network"))
     pieces = {(p.piece.segment_id, p.piece.target.box) for image in made for p in image.canvas.placements}
     assert len(pieces) < sum(len(image.canvas.placements) for image in made)
     assert len(seen["transform"]) == -(-len(pieces) // AT_ONCE["cpu"]) * AT_ONCE["cpu"]
+    assert len(seen["ordering"]) == AT_ONCE["cpu"]
     for rows in seen.values():
         filling = sum(row == rows[-1] for row in rows) - 1
         assert len(rows) - len(set(rows)) == filling < AT_ONCE["cpu"]
