@@ -256,7 +256,9 @@ class FakeRecomposer:
     boost: Any = None
     source = "folder/c"
 
-    def recompose(self, layout: np.ndarray, random: np.random.Generator, group: str | None = None) -> Any:
+    def recompose(
+        self, layout: np.ndarray, random: np.random.Generator, group: str | None = None, source: str | None = None
+    ) -> Any:
         @dataclass(frozen=True)
         class Recomposed:
             layout: np.ndarray
