@@ -86,11 +86,11 @@ class RoiDiscriminator(nn.Module):
 
 
 class SliderHead(nn.Module):
-    """Q(c | x): two 4x4 convolutions from the trunk's features to what was set (equation 3.14).
+    """Q(c | x): what was set, read of completed pictures (equation 3.14).
 
-    Beside them dense layers read the means over the region of the pixels and of all activations of the trunk, of which
-    sliders can be told from far fewer pictures; `published` has none of that. The head belongs to the discriminator by
-    what it sees, and learns with the generator.
+    It reads the means over the region of the pixels and of all activations of the trunk, by dense layers: of those
+    sliders can be told from far fewer pictures than of the trunk's 7x7 cells, which the thesis, and `published` here,
+    has two 4x4 convolutions for. The head belongs to the discriminator by what it sees, and learns with the generator.
 
     Args:
         levels: channels of the trunk's activations, finest first.
@@ -99,21 +99,20 @@ class SliderHead(nn.Module):
     def __init__(self, config: RoiConfig, levels: Sequence[int]) -> None:
         super().__init__()
         self.config = config
-        hidden = channels(READ, config.width, MULTIPLE)
-        norms = [nn.BatchNorm2d(hidden)] if config.published else []
         out = 2 * config.sliders + sum(config.categories)
-        self.layers = nn.Sequential(
-            nn.Conv2d(levels[-1], hidden, 4), *norms, nn.LeakyReLU(LEAK), nn.Conv2d(hidden, out, 4)
-        )
-        self.pooled: nn.Module | None = None
-        if not config.published:
-            self.pooled = nn.Sequential(nn.Linear(3 + sum(levels), READ), nn.LeakyReLU(LEAK), nn.Linear(READ, out))
+        if config.published:
+            hidden = channels(READ, config.width, MULTIPLE)
+            first = [nn.Conv2d(levels[-1], hidden, 4), nn.BatchNorm2d(hidden)]
+            self.layers = nn.Sequential(*first, nn.LeakyReLU(LEAK), nn.Conv2d(hidden, out, 4), nn.Flatten())
+        else:
+            self.layers = nn.Sequential(nn.Linear(3 + sum(levels), READ), nn.LeakyReLU(LEAK), nn.Linear(READ, out))
 
     def forward(self, image: Tensor, region: Tensor, features: Sequence[Tensor]) -> Reading:
         """Of completed pictures, `(N, 3, H, W)`, their region, and the trunk's activations of both."""
-        found = self.layers(features[-1]).flatten(1)
-        if self.pooled is not None:
-            found = found + self.pooled(torch.cat([_mean_inside(each, region) for each in (image, *features)], 1))
+        if self.config.published:
+            found = self.layers(features[-1])
+        else:
+            found = self.layers(torch.cat([_mean_inside(each, region) for each in (image, *features)], 1))
         k = self.config.sliders
         logits = found[:, 2 * k :].split(list(self.config.categories), 1) if self.config.categories else ()
         return Reading(found[:, :k], found[:, k : 2 * k], tuple(logits))

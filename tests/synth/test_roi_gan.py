@@ -329,26 +329,21 @@ def test_the_discriminator_is_that_of_the_code():
     assert [each.shape for each in reading.logits] == [(2, 10)] * 10
 
 
-def test_the_head_reads_means_over_the_region_beside_the_features():
-    config = RoiConfig(64, 1 / 8, sliders=2)
-    head = SliderHead(config, (4, 8))
+def test_the_head_reads_means_over_the_region_and_the_published_one_the_last_cells():
     image, region = torch.rand(2, 3, 16, 16), torch.zeros(2, 1, 16, 16)
     region[:, :, 4:8, 5:9] = 1
     features = [torch.rand(2, 4, 8, 8), torch.rand(2, 8, 7, 7)]
-    reading = head(image, region, features)
-    nn.init.zeros_(head.layers[2].weight)
-    nn.init.zeros_(head.layers[2].bias)
-    assert not torch.allclose(head(image, region, features).mean, reading.mean)
-    seen = []
-    head.pooled.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    head, seen = SliderHead(RoiConfig(64, 1 / 8, sliders=2), (4, 8)), []
+    head.layers.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     head(image, region, features)
     torch.testing.assert_close(seen[0][:, :3], image[..., 4:8, 5:9].mean((2, 3)))
     share = functional.adaptive_avg_pool2d(region, 8)
     torch.testing.assert_close(seen[0][:, 3:7], (features[0] * share).sum((2, 3)) / share.sum((2, 3)))
-    inside = image * (1 - region) + region
-    assert torch.equal(head(image * region, region, features).mean, head(image, region, features).mean)
-    assert not torch.allclose(head(inside, region, features).mean, head(image, region, features).mean)
-    assert SliderHead(RoiConfig(64, 1 / 8, published=True), (4, 8)).pooled is None
+    assert seen[0].shape == (2, 3 + 4 + 8)
+    published = SliderHead(RoiConfig(64, 1 / 8, sliders=2, published=True), (4, 8))
+    reading = published(image, region, features)
+    assert torch.equal(published(-image, 1 - region, [-features[0], features[1]]).mean, reading.mean)
+    assert not torch.allclose(published(image, region, [features[0], -features[1]]).mean, reading.mean)
 
 
 # ---- losses
