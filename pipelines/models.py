@@ -51,6 +51,8 @@ KINDS = {
     "densify": Kind("densification", "DensificationNetwork", "DensificationConfig"),
     "judge": Kind("judge", "JudgeNetwork", "JudgeConfig"),
     "crn": Kind("crn", "CrnNetwork", "CrnConfig"),
+    "roi": Kind("roi_gan.generator", "RoiGenerator", "RoiConfig"),
+    "glcic": Kind("glcic", "GlcicNetwork", "GlcicConfig"),
 }
 """The networks that paint, and the judge of what is painted, by the kind that stands in their checkpoints."""
 OTHERS = {"features": Kind("features", "ParsingNetwork", "ParsingConfig")}

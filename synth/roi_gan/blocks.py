@@ -97,8 +97,7 @@ class Denormalisation(nn.Module):
         super().__init__()
         self.read = wrap(nn.Conv2d(1, hidden, 3, padding=1))
         self.modulate = wrap(nn.Linear(style, 2 * hidden)) if style else None
-        self.gamma = wrap(nn.Conv2d(hidden, channels, 3, padding=1))
-        self.beta = wrap(nn.Conv2d(hidden, channels, 3, padding=1))
+        self.gamma_beta = wrap(nn.Conv2d(hidden, 2 * channels, 3, padding=1))
 
     def forward(self, x: Tensor, region: Tensor, style: Tensor | None = None) -> Tensor:
         """`(N, C, H, W)` features, `(N, 1, H, W)` region of 0 and 1, `(N, S)` style to `(N, C, H, W)`."""
@@ -106,8 +105,7 @@ class Denormalisation(nn.Module):
         if self.modulate is not None:
             scale, shift = self.modulate(style)[:, :, None, None].chunk(2, 1)
             hidden = (1 + scale) * hidden + shift
-        gamma = functional.leaky_relu(self.gamma(hidden), LEAK)
-        beta = functional.leaky_relu(self.beta(hidden), LEAK)
+        gamma, beta = functional.leaky_relu(self.gamma_beta(hidden), LEAK).chunk(2, 1)
         return functional.instance_norm(x) * (1 + gamma) + beta
 
 
@@ -137,7 +135,7 @@ class UpsampleBlock(nn.Module):
         inside = functional.leaky_relu(self.inside_convolution(inside), LEAK)
         outside = x if self.published else functional.leaky_relu(self.outside(x, 1 - coarse), LEAK)
         outside = functional.leaky_relu(self.outside_convolution(outside), LEAK)
-        both = functional.interpolate(inside, scale_factor=2.0) + functional.interpolate(outside, scale_factor=2.0)
+        both = functional.interpolate(inside + outside, scale_factor=2.0)
         both = functional.leaky_relu(self.join(both), LEAK)
         found: Tensor = self.denormalise(both, _sampled(region, both), style)
         return found

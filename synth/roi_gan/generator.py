@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -117,21 +118,27 @@ class RoiGenerator(nn.Module):
         self.fourier = FourierBlock(up[1], wrap) if config.fourier else None
         self.to_image = wrap(nn.Conv2d(up[-1], 3, 3, padding=1))
 
-    def forward(self, image: Tensor, region: Tensor, z: Tensor, sliders: Tensor) -> Tensor:
+    @overload
+    def forward(self, image: Tensor, region: Tensor, z: Tensor, sliders: Tensor) -> Tensor: ...
+    @overload
+    def forward(
+        self, image: Tensor, region: Tensor, z: Tensor, sliders: Tensor, *, styled: Literal[True]
+    ) -> tuple[Tensor, Tensor, Tensor]: ...
+
+    def forward(
+        self, image: Tensor, region: Tensor, z: Tensor, sliders: Tensor, *, styled: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         """The raw picture; `completed` puts the image's own pixels around the region.
 
         Args:
             image: `(N, 3, H, W)` in [-1, 1], at the configuration's resolution; nothing inside the region is seen.
             region: `(N, 1, H, W)` of 0 and 1, 1 where the picture is to be made anew.
             z: `(N, Z)` standard normal noise; sliders: `(N, K)`, continuous ones in [-1, 1], then one-hot choices.
+            styled: also the `(N, S)` mean and logarithmic variance of the picture's global style.
 
         Returns:
             `(N, 3, H, W)` in [-1, 1].
         """
-        return self.styled(image, region, z, sliders)[0]
-
-    def styled(self, image: Tensor, region: Tensor, z: Tensor, sliders: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The raw picture as `forward`, and `(N, S)` mean and logarithmic variance of the picture's global style."""
         levels = self._encoded(image, region)
         flat = levels[-1].flatten(1)
         mean, logvar = self.to_mean(flat), self.to_logvar(flat)
@@ -142,7 +149,8 @@ class RoiGenerator(nn.Module):
             if level == 1 and self.fourier is not None:
                 x = self.fourier(x)
         raw = self.to_image(x)
-        return (functional.instance_norm(raw) if self.config.published else raw).tanh(), mean, logvar
+        raw = (functional.instance_norm(raw) if self.config.published else raw).tanh()
+        return (raw, mean, logvar) if styled else raw
 
     def _encoded(self, image: Tensor, region: Tensor) -> list[Tensor]:
         """The encoder's features of each level, finest first; the region is white to it."""
