@@ -114,7 +114,7 @@ class RoiTask(CompletionTask):
         done = completed(image, region, raw)
         real, fake, where = self._shown(image, done, region)
         discriminator = modules["discriminator"]
-        judged, wanted = discriminator(fake, where), discriminator(real, where)
+        judged, wanted = discriminator(fake, where), discriminator(real.detach(), where)
         two = torch.cat([raw, done])
         whole = self.published  # the code blackens the outside and takes the mean over all pixels
         parts = {
@@ -130,9 +130,13 @@ class RoiTask(CompletionTask):
             parts["information"] = slider_loss(self._read(modules, done, region, judged), batch["sliders"])
         yield "net", torch.stack([getattr(weights, name, 1.0) * each for name, each in parts.items()]).sum(), parts
 
-        scores = wanted.scores.float()
-        parts = {"hinge": hinge_discriminator(scores, discriminator(fake.detach(), where).scores.float())}
+        scores, judged = wanted.scores.float(), discriminator(fake.detach(), where)
+        parts = {"hinge": hinge_discriminator(scores, judged.scores.float())}
         total = parts["hinge"] + weights.centring * centring(scores)
+        if "head" in modules and not self.published and not self.options.augment:
+            # the trunk learns to keep what the head reads (InfoGAN); in the released code it is for judging alone
+            parts["kept"] = slider_loss(modules["head"](judged.features[-1]), batch["sliders"])
+            total = total + weights.information * parts["kept"]
         if step % self.every == 0:
             parts["penalty"] = self._slope(real, fake.detach(), where)
             total = total + self.every * weights.penalty * parts["penalty"]

@@ -20,7 +20,7 @@ def augmented(real: Tensor, fake: Tensor, region: Tensor) -> tuple[Tensor, Tenso
         real, fake: `(N, 3, H, W)` in [-1, 1]; region: `(N, 1, H, W)` of 0 and 1; what is shifted in is 0.
 
     Returns:
-        the same three; gradients pass. Numbers are drawn from torch's own.
+        the same three; gradients pass to the pictures. Numbers are drawn from torch's own.
     """
     light = torch.rand(3, len(real), 1, 1, 1, device=real.device)
     shift = (torch.rand(len(real), 2, device=real.device) * 2 - 1) * SHIFT
@@ -31,7 +31,7 @@ def augmented(real: Tensor, fake: Tensor, region: Tensor) -> tuple[Tensor, Tenso
     theta[:, :, 2] = pixels * 2 / torch.tensor([cols, rows], device=real.device)
     grid = functional.affine_grid(theta, [n, 1, rows, cols], align_corners=False)
     moved = functional.grid_sample(torch.cat([*both, region], 1), grid, mode="nearest", align_corners=False)
-    return moved[:, :3], moved[:, 3:6], moved[:, 6:]
+    return moved[:, :3], moved[:, 3:6], moved[:, 6:].detach()
 
 
 def _lit(image: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:

@@ -100,7 +100,7 @@ class Denormalisation(nn.Module):
         self.gamma_beta = wrap(nn.Conv2d(hidden, 2 * channels, 3, padding=1))
 
     def forward(self, x: Tensor, region: Tensor, style: Tensor | None = None) -> Tensor:
-        """`(N, C, H, W)` features, `(N, 1, H, W)` region of 0 and 1, `(N, S)` style to `(N, C, H, W)`."""
+        """`(N, C, H, W)` features, `(N, 1, H, W)` region of 0 to 1, `(N, S)` style to `(N, C, H, W)`."""
         hidden = functional.leaky_relu(self.read(region), LEAK)
         if self.modulate is not None:
             scale, shift = self.modulate(style)[:, :, None, None].chunk(2, 1)
@@ -130,14 +130,14 @@ class UpsampleBlock(nn.Module):
 
     def forward(self, x: Tensor, region: Tensor, style: Tensor) -> Tensor:
         """`(N, inputs, h, w)`, `(N, 1, H, W)` with H a multiple of h, `(N, S)` to `(N, outputs, 2 h, 2 w)`."""
-        coarse = _sampled(region, x)
+        coarse = _shrunk(region, x, nearest=self.published)
         inside = functional.leaky_relu(self.inside(x, coarse, style), LEAK)
         inside = functional.leaky_relu(self.inside_convolution(inside), LEAK)
         outside = x if self.published else functional.leaky_relu(self.outside(x, 1 - coarse), LEAK)
         outside = functional.leaky_relu(self.outside_convolution(outside), LEAK)
         both = functional.interpolate(inside + outside, scale_factor=2.0)
         both = functional.leaky_relu(self.join(both), LEAK)
-        found: Tensor = self.denormalise(both, _sampled(region, both), style)
+        found: Tensor = self.denormalise(both, _shrunk(region, both, nearest=self.published), style)
         return found
 
 
@@ -164,6 +164,12 @@ class FourierBlock(nn.Module):
         return found
 
 
-def _sampled(region: Tensor, like: Tensor) -> Tensor:
-    """The region at the size of some features, by the nearest pixel."""
-    return functional.interpolate(region, (like.shape[-2], like.shape[-1]))
+def _shrunk(region: Tensor, like: Tensor, *, nearest: bool) -> Tensor:
+    """The region at the size of some features: its share of each cell, so that no small region is lost.
+
+    `nearest`: the pixel nearest to each cell, as the released code has it.
+    """
+    size, factor = (like.shape[-2], like.shape[-1]), region.shape[-1] // like.shape[-1]
+    if nearest:
+        return functional.interpolate(region, size)
+    return functional.avg_pool2d(region, factor) if factor > 1 else region

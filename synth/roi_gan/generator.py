@@ -3,7 +3,9 @@
     picture without the region, region -> gated convolutions -> mean, deviation of the global style
     noise, sliders -> dense layers -> times deviation plus mean = style -> pixel shuffle -> upsample blocks -> picture
 
-Every upsample block sees the region, the style, and the encoder's features of its size (thesis, section 3.5).
+Every upsample block sees the region, the style, and the encoder's features of its size (thesis, section 3.5). It sees
+the sliders as well, as they are: in the thesis they reach it through the dense layers alone, where ten of them are a
+fiftieth of what 146 numbers of noise are.
 """
 
 from __future__ import annotations
@@ -111,8 +113,9 @@ class RoiGenerator(nn.Module):
         up = [channels(DECODER[min(level, 1)], width, MULTIPLE) for level in range(config.n_levels - 1)]
         hidden = channels(HIDDEN, width, MULTIPLE)
         before = [self.style // STYLE_SIDE**2, *up]
+        control = self.style + (0 if published else config.n_sliders)
         self.decoder = nn.ModuleList(
-            UpsampleBlock(own + skip, out, hidden, self.style, wrap, published)
+            UpsampleBlock(own + skip, out, hidden, control, wrap, published)
             for own, skip, out in zip(before, down[-2::-1], up, strict=False)
         )
         self.fourier = FourierBlock(up[1], wrap) if config.fourier else None
@@ -143,9 +146,10 @@ class RoiGenerator(nn.Module):
         flat = levels[-1].flatten(1)
         mean, logvar = self.to_mean(flat), self.to_logvar(flat)
         style = self.dense(torch.cat([z, sliders], 1)) * (logvar / 2).exp() + mean
+        control = style if self.config.published else torch.cat([style, sliders], 1)
         x = functional.pixel_shuffle(style[:, :, None, None], STYLE_SIDE)
         for level, block in enumerate(self.decoder):
-            x = functional.leaky_relu(block(torch.cat([x, levels[-2 - level]], 1), region, style), LEAK)
+            x = functional.leaky_relu(block(torch.cat([x, levels[-2 - level]], 1), region, control), LEAK)
             if level == 1 and self.fourier is not None:
                 x = self.fourier(x)
         raw = self.to_image(x)
