@@ -93,7 +93,7 @@ class RoiTask(CompletionTask):
         self._discriminator = RoiDiscriminator(self.net_config)
         modules: dict[str, nn.Module] = {"net": RoiGenerator(self.net_config), "discriminator": self._discriminator}
         if self.net_config.n_sliders:
-            modules["head"] = self._head = SliderHead(self.net_config, self._discriminator.outputs)
+            modules["head"] = self._head = SliderHead(self.net_config, self._discriminator.levels)
         return nn.ModuleDict({**modules, "features": self._features})
 
     def optimisers(self, modules: nn.ModuleDict) -> dict[str, Optimizer]:
@@ -135,7 +135,7 @@ class RoiTask(CompletionTask):
         total = parts["hinge"] + weights.centring * centring(scores)
         if "head" in modules and not self.published and not self.options.augment:
             # the trunk learns to keep what the head reads (InfoGAN); in the released code it is for judging alone
-            parts["kept"] = slider_loss(modules["head"](judged.features[-1]), batch["sliders"])
+            parts["kept"] = slider_loss(modules["head"](fake.detach(), where, judged.features), batch["sliders"])
             total = total + weights.information * parts["kept"]
         if step % self.every == 0:
             parts["penalty"] = self._slope(real, fake.detach(), where)
@@ -194,10 +194,10 @@ class RoiTask(CompletionTask):
         return image, done, region
 
     def _read(self, modules: nn.ModuleDict, done: Tensor, region: Tensor, judged: Judged) -> Any:
-        """What the head reads; not of what augmentation changed, which sliders may change as well."""
+        """What the head reads of completed pictures; not of augmented ones, for sliders may do what augmentation does."""
         if self.options.augment:
             judged = modules["discriminator"](done, region)
-        return modules["head"](judged.features[-1])
+        return modules["head"](done, region, judged.features)
 
     def _reading(self, done: Tensor, region: Tensor) -> Tensor:
         """`(N, K)`: the means that the head reads of completed pictures, all as in evaluation."""
@@ -206,7 +206,7 @@ class RoiTask(CompletionTask):
         judges = (self._discriminator, self._head)
         modes = [each.training for each in judges]
         discriminator, head = (each.eval() for each in judges)
-        mean: Tensor = head(discriminator(done, region).features[-1]).mean.float()
+        mean: Tensor = head(done, region, discriminator(done, region).features).mean.float()
         for each, mode in zip(judges, modes, strict=True):
             each.train(mode)
         return mean

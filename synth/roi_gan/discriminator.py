@@ -8,6 +8,7 @@ picture, region -> trunk -> local: scores of patches
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -47,7 +48,7 @@ class Judged(NamedTuple):
 
     Attributes:
         scores: `(N, 26)`, high for real: 25 patches, then the whole.
-        features: the activations of the trunk, finest first; the head reads the last.
+        features: the activations of the trunk, finest first; the head reads them.
     """
 
     scores: Tensor
@@ -63,15 +64,15 @@ class RoiDiscriminator(nn.Module):
         halvings = int(math.log2(config.resolution // FLAT_SIDE))
         outputs = [channels(HALVING[min(i, 1)], width, MULTIPLE) for i in range(halvings)]
         outputs += [channels(full, width, MULTIPLE) for full in FLAT]
-        self.outputs = outputs[-1]
+        self.levels = tuple(outputs)
         self.trunk = nn.ModuleList(
             spectral_norm(nn.Conv2d(own, out, 4, 2 if i < halvings else 1, 1 if i < halvings else 0))
             for i, (own, out) in enumerate(pairwise([4, *outputs]))
         )
         whole = channels(WHOLE, width, MULTIPLE)
-        self.local = spectral_norm(nn.Conv2d(self.outputs, 1, 3))
+        self.local = spectral_norm(nn.Conv2d(outputs[-1], 1, 3))
         self.whole = nn.Sequential(
-            spectral_norm(nn.Conv2d(self.outputs, whole, 4)), nn.LeakyReLU(LEAK), spectral_norm(nn.Conv2d(whole, 1, 4))
+            spectral_norm(nn.Conv2d(outputs[-1], whole, 4)), nn.LeakyReLU(LEAK), spectral_norm(nn.Conv2d(whole, 1, 4))
         )
 
     def forward(self, image: Tensor, region: Tensor) -> Judged:
@@ -87,23 +88,38 @@ class RoiDiscriminator(nn.Module):
 class SliderHead(nn.Module):
     """Q(c | x): two 4x4 convolutions from the trunk's features to what was set (equation 3.14).
 
-    It belongs to the discriminator by what it sees, and learns with the generator.
+    Beside them dense layers read the means over the region of the pixels and of all activations of the trunk, of which
+    sliders can be told from far fewer pictures; `published` has none of that. The head belongs to the discriminator by
+    what it sees, and learns with the generator.
 
     Args:
-        inputs: channels of the trunk's features.
+        levels: channels of the trunk's activations, finest first.
     """
 
-    def __init__(self, config: RoiConfig, inputs: int) -> None:
+    def __init__(self, config: RoiConfig, levels: Sequence[int]) -> None:
         super().__init__()
         self.config = config
         hidden = channels(READ, config.width, MULTIPLE)
         norms = [nn.BatchNorm2d(hidden)] if config.published else []
         out = 2 * config.sliders + sum(config.categories)
-        self.layers = nn.Sequential(nn.Conv2d(inputs, hidden, 4), *norms, nn.LeakyReLU(LEAK), nn.Conv2d(hidden, out, 4))
+        self.layers = nn.Sequential(
+            nn.Conv2d(levels[-1], hidden, 4), *norms, nn.LeakyReLU(LEAK), nn.Conv2d(hidden, out, 4)
+        )
+        self.pooled: nn.Module | None = None
+        if not config.published:
+            self.pooled = nn.Sequential(nn.Linear(3 + sum(levels), READ), nn.LeakyReLU(LEAK), nn.Linear(READ, out))
 
-    def forward(self, features: Tensor) -> Reading:
-        """`(N, inputs, 7, 7)` features to what they say."""
-        found = self.layers(features).flatten(1)
+    def forward(self, image: Tensor, region: Tensor, features: Sequence[Tensor]) -> Reading:
+        """Of completed pictures, `(N, 3, H, W)`, their region, and the trunk's activations of both."""
+        found = self.layers(features[-1]).flatten(1)
+        if self.pooled is not None:
+            found = found + self.pooled(torch.cat([_mean_inside(each, region) for each in (image, *features)], 1))
         k = self.config.sliders
         logits = found[:, 2 * k :].split(list(self.config.categories), 1) if self.config.categories else ()
         return Reading(found[:, :k], found[:, k : 2 * k], tuple(logits))
+
+
+def _mean_inside(features: Tensor, region: Tensor) -> Tensor:
+    """`(N, C)`: the mean over the region, each cell weighted by its share of it."""
+    share = functional.adaptive_avg_pool2d(region, (features.shape[-2], features.shape[-1]))
+    return (features * share).sum((2, 3)) / share.sum((2, 3)).clamp(min=1e-6)

@@ -31,6 +31,8 @@ STYLE, STYLE_SIDE = 256, 4
 """Length of the style at width 1; pixel shuffling makes a square of this side of it."""
 DENSE = 3
 """Layers that noise and sliders go through."""
+GAIN = 8.0
+"""Times the sliders where a block sees them, so that they begin with a share of the picture that can be read."""
 PUBLISHED_CATEGORIES = (10,) * 10
 """Choices of the categorical sliders of the released code; the thesis finds no effect of them."""
 
@@ -146,7 +148,7 @@ class RoiGenerator(nn.Module):
         flat = levels[-1].flatten(1)
         mean, logvar = self.to_mean(flat), self.to_logvar(flat)
         style = self.dense(torch.cat([z, sliders], 1)) * (logvar / 2).exp() + mean
-        control = style if self.config.published else torch.cat([style, sliders], 1)
+        control = style if self.config.published else torch.cat([style, GAIN * sliders], 1)
         x = functional.pixel_shuffle(style[:, :, None, None], STYLE_SIDE)
         for level, block in enumerate(self.decoder):
             x = functional.leaky_relu(block(torch.cat([x, levels[-2 - level]], 1), region, control), LEAK)

@@ -280,6 +280,17 @@ def test_noise_and_sliders_change_the_picture(what):
     assert apart > 1e-2
 
 
+def test_sliders_reach_the_blocks_past_the_dense_layers_but_in_the_published_code():
+    for published in (False, True):
+        config = RoiConfig(64, 1 / 8, noise=6, sliders=3, published=published)
+        generator = RoiGenerator(config).eval()
+        nn.init.zeros_(generator.dense[0][0].weight)
+        image, region, z, sliders = given(config)
+        with torch.no_grad():
+            same = torch.equal(generator(image, region, z, sliders), generator(image, region, z, -sliders))
+        assert same == published
+
+
 def test_options_of_the_layers():
     image, region, z, sliders = given(SMALL)
     block = FourierBlock(4, PLAIN)
@@ -306,15 +317,38 @@ def test_the_discriminator_is_that_of_the_code():
     config = RoiConfig(published=True, categories=PUBLISHED_CATEGORIES)
     with torch.device("meta"):
         discriminator = RoiDiscriminator(config)
-        head = SliderHead(config, discriminator.outputs)
+        head = SliderHead(config, discriminator.levels)
     assert n_parameters(discriminator) + n_parameters(head) == pytest.approx(6.05e6, rel=0.03)
-    features = discriminator(*(torch.zeros(2, channels, 64, 64, device="meta") for channels in (3, 1))).features
+    given = [torch.zeros(2, channels, 64, 64, device="meta") for channels in (3, 1)]
+    features = discriminator(*given).features
     assert [each.shape[1:] for each in features] == [
         (64, 32, 32), (128, 16, 16), (256, 13, 13), (512, 10, 10), (256, 7, 7),
     ]  # fmt: skip
-    reading = head(features[-1])
+    reading = head(*given, features)
     assert reading.mean.shape == reading.logvar.shape == (2, 10)
     assert [each.shape for each in reading.logits] == [(2, 10)] * 10
+
+
+def test_the_head_reads_means_over_the_region_beside_the_features():
+    config = RoiConfig(64, 1 / 8, sliders=2)
+    head = SliderHead(config, (4, 8))
+    image, region = torch.rand(2, 3, 16, 16), torch.zeros(2, 1, 16, 16)
+    region[:, :, 4:8, 5:9] = 1
+    features = [torch.rand(2, 4, 8, 8), torch.rand(2, 8, 7, 7)]
+    reading = head(image, region, features)
+    nn.init.zeros_(head.layers[2].weight)
+    nn.init.zeros_(head.layers[2].bias)
+    assert not torch.allclose(head(image, region, features).mean, reading.mean)
+    seen = []
+    head.pooled.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    head(image, region, features)
+    torch.testing.assert_close(seen[0][:, :3], image[..., 4:8, 5:9].mean((2, 3)))
+    share = functional.adaptive_avg_pool2d(region, 8)
+    torch.testing.assert_close(seen[0][:, 3:7], (features[0] * share).sum((2, 3)) / share.sum((2, 3)))
+    inside = image * (1 - region) + region
+    assert torch.equal(head(image * region, region, features).mean, head(image, region, features).mean)
+    assert not torch.allclose(head(inside, region, features).mean, head(image, region, features).mean)
+    assert SliderHead(RoiConfig(64, 1 / 8, published=True), (4, 8)).pooled is None
 
 
 # ---- losses
@@ -405,7 +439,7 @@ def test_the_other_losses_by_hand():
     assert losses.centring(torch.tensor([[1.0, -2.0], [0.0, 3.0]])).item() == 14 / 4
     image = torch.arange(12.0).reshape(1, 1, 3, 4).expand(1, 3, 3, 4)  # 1 to the right, 4 below
     region = torch.zeros(1, 1, 3, 4)
-    region[..., 0, 0] = region[..., 2, 3] = region[..., 1, 3] = 1  # both neighbours, none, the one below
+    region[..., 0, 0] = region[..., 2, 3] = region[..., 0, 3] = 1  # both neighbours, none, the one below
     assert losses.total_variation(image, region).item() == pytest.approx((1 + 4 + 0 + 4) / 3)
     weights = losses.LossWeights()
     assert (weights.perceptual, weights.matching, weights.variation, weights.penalty, weights.centring) == (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import zeuxis
-from tests.pipelines.tiny_models import make_bank
+from tests.pipelines.tiny_models import make_bank, network_of
 from tests.pipelines.training.steps import batch_of, learn
+from zeuxis.pipelines.examples import made_example
 from zeuxis.pipelines.models import built
 from zeuxis.pipelines.training import completion, logs, roi
 from zeuxis.pipelines.training.completion import correlations, masked_distance, middle, steps_across
@@ -27,7 +28,7 @@ from zeuxis.pipelines.training.photographs import trained_and_held_out as dealt
 from zeuxis.pipelines.training.roi import RoiTask
 from zeuxis.storage.errors import DatasetError, InputError
 from zeuxis.storage.reader import Reader
-from zeuxis.synth.checkpoint import load_card, load_checkpoint
+from zeuxis.synth.checkpoint import Card, load_card, load_checkpoint, save_checkpoint
 from zeuxis.synth.features import LAYERS, Features, FeaturesConfig
 from zeuxis.synth.roi_gan.generator import completed
 from zeuxis.synth.roi_gan.losses import LossWeights, gradient_penalty
@@ -337,7 +338,8 @@ def test_what_the_head_reads_is_of_the_completed_picture_and_leaves_the_modes(ba
         read = task._reading(done, batch["region"])
         assert modules["head"].training
         assert modules["discriminator"].training
-        wanted = modules["head"].eval()(modules["discriminator"].eval()(done, batch["region"]).features[-1])
+        features = modules["discriminator"].eval()(done, batch["region"]).features
+        wanted = modules["head"].eval()(done, batch["region"], features)
     assert torch.equal(read, wanted.mean)
 
 
@@ -386,6 +388,21 @@ def test_a_folder_of_photographs_needs_no_bank_and_no_labels(plain, features, tm
     assert sorted(path.name for path in (tmp_path / "models").glob("*.safetensors")) == [
         "glcic.safetensors", "roi.safetensors",
     ]  # fmt: skip
+
+
+def test_what_completes_pictures_is_compiled_at_its_own_size(tmp_path):
+    from zeuxis.pipelines.compile import _networks
+
+    for kind, config in (("roi", {"noise": 7, "sliders": 2, "categories": (3,)}), ("glcic", {})):
+        network = network_of(kind, 0, **config).eval()
+        card = Card(kind, asdict(network.config), (), (64, 64), "bank", 1)
+        save_checkpoint(tmp_path / f"{kind}.safetensors", network.state_dict(), card)
+    for each in _networks(tmp_path, (96, 128))[0]:
+        assert each.size == (64, 64)
+        example = made_example(each.card.network, 0, each.size, each.card.config)
+        with torch.no_grad():
+            found = each.load(torch.device("cpu"))(*(one[:2] for one in example.inputs))
+        assert found.shape == (2, 3, 64, 64)
 
 
 def test_a_labelled_folder_is_read_as_it_is(photos):
