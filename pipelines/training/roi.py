@@ -194,7 +194,7 @@ class RoiTask(CompletionTask):
         return image, done, region
 
     def _read(self, modules: nn.ModuleDict, done: Tensor, region: Tensor, judged: Judged) -> Any:
-        """What the head reads of completed pictures; not of augmented ones, for sliders may do what augmentation does."""
+        """What the head reads of completed pictures; not of augmented ones, since sliders may do the same."""
         if self.options.augment:
             judged = modules["discriminator"](done, region)
         return modules["head"](done, region, judged.features)
