@@ -91,7 +91,7 @@ SHARES = {
     "synthesis": Share(steps=1.0, batch=1.0, lr=1e-3),
     "judge": Share(steps=1.0, batch=1.0, lr=1e-3, full_lr=3e-4),
     "crn": Share(steps=1.0, full_steps=0.25, batch=1.0, lr=1e-3),
-    "roi": Share(steps=2.0, full_steps=0.2, batch=2.0, lr=3e-4, sides=(64, 128, 256)),
+    "roi": Share(steps=2.0, full_steps=0.2, batch=2.0, lr=1e-3, sides=(64, 128, 256)),
 }
 """By network, in the order in which they are trained: features first, since losses need them."""
 NETWORKS = tuple(SHARES)

@@ -212,7 +212,9 @@ def test_the_head_learns_with_the_generator_and_the_discriminator_without(bank, 
     for name, module in (("net", "net"), ("net", "head"), ("discriminator", "discriminator")):
         assert {id(each) for each in modules[module].parameters()} <= held[name]
     assert not held["net"] & held["discriminator"]
-    assert optimisers["discriminator"].param_groups[0]["lr"] == pytest.approx(3 * OPTIONS.lr)
+    for lr, wanted in ((1e-4, 3e-4), (5e-4, 1e-3), (2e-3, 2e-3)):
+        found = task_of(bank, tmp_path, lr=lr).optimisers(modules)
+        assert [found[name].param_groups[0]["lr"] for name in ("net", "discriminator")] == [lr, pytest.approx(wanted)]
     steps = task.losses(modules, batch, 1)
     for learning in (("net", "head"), ("discriminator",)):
         next(steps)[1].backward()
