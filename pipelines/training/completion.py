@@ -178,8 +178,9 @@ class CompletionTask:
 
     def grid(self, net: nn.Module) -> Photograph:
         """A row a held-out photograph: itself, its region, completed; then some sliders at -1 and at 1, one a time."""
-        batch, _ = next(self.made(net))
-        batch = {name: each[:N_SHOWN] for name, each in batch.items()}
+        n, device = len(self.held_out.photographs), next(net.parameters()).device
+        spaced = sorted(set(np.linspace(0, n - 1, N_SHOWN).round().astype(int).tolist()))
+        batch = {name: each.to(device) for name, each in default_collate([self.held_out[k] for k in spaced]).items()}
         image, region = batch["image"], batch["region"]
         shown = [image, torch.where(region > 0.5, torch.full_like(image, HOLE), image)]
         neutral = batch["sliders"].clone()

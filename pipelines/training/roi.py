@@ -79,7 +79,7 @@ class RoiTask(CompletionTask):
             resolution_of(options), options.width, categories=categories, published=self.published,
             fourier=options.fourier, spectral=options.spectral, equalised=options.equalised, **own,
         )  # fmt: skip
-        self.weights = weights or LossWeights()
+        self.weights = weights or (LossWeights(pixel=0.0) if self.published else LossWeights())
         self.penalty: Any = "outside" if self.published else options.penalty or "inside"
         self.every = 1 if self.published else PENALTY_EVERY
         config = self.net_config
@@ -126,6 +126,8 @@ class RoiTask(CompletionTask):
             else total_variation(done, region),
             "style": style_loss(mean, logvar),
         }
+        if weights.pixel:
+            parts["pixel"] = 2 * (two - image.repeat(2, 1, 1, 1)).abs().mean()  # of raw and of completed pictures
         if "head" in modules:
             parts["information"] = slider_loss(self._read(modules, done, region, judged), batch["sliders"])
         yield "net", torch.stack([getattr(weights, name, 1.0) * each for name, each in parts.items()]).sum(), parts

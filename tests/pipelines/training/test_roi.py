@@ -188,11 +188,15 @@ def test_the_total_is_the_thesis_sum_and_the_penalty_comes_every_fourth_step(ban
     task = task_of(bank, tmp_path)
     modules, batch = task.modules(), batch_of(task)
     weights = LossWeights()
+    raw = modules["net"](batch["image"], batch["region"], batch["z"], batch["sliders"])
+    done = completed(batch["image"], batch["region"], raw)
+    apart = sum(float((each - batch["image"]).abs().mean().detach()) for each in (raw, done))
     for step in (0, 1, 4):
         (_, total, parts), (_, judged, found) = task.losses(modules, batch, step)
-        assert set(parts) == {"fooled", "matching", "perceptual", "variation", "style", "information"}
+        assert set(parts) == {"fooled", "matching", "perceptual", "pixel", "variation", "style", "information"}
         wanted = sum(getattr(weights, name, 1.0) * float(each.detach()) for name, each in parts.items())
         assert float(total.detach()) == pytest.approx(wanted, rel=1e-5)
+        assert float(parts["pixel"].detach()) == pytest.approx(apart, rel=1e-5)
         assert ("penalty" in found) == (step % 4 == 0)
         rest = float(judged.detach()) - float(found["hinge"].detach()) - float(found["kept"].detach())
         if "penalty" in found:
@@ -200,7 +204,8 @@ def test_the_total_is_the_thesis_sum_and_the_penalty_comes_every_fourth_step(ban
         else:
             assert 0 <= rest < 1e-3
     task = task_of(bank, tmp_path, variant="published")
-    _, (_, _, found) = task.losses(task.modules(), batch_of(task), 1)
+    (_, _, parts), (_, _, found) = task.losses(task.modules(), batch_of(task), 1)
+    assert set(parts) == {"fooled", "matching", "perceptual", "variation", "style", "information"}
     assert set(found) == {"hinge", "penalty"}
 
 
