@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bank import Bank
-    from .calls import collage, explain, open, paint, retrieve, similar
+    from .calls import collage, explain, inpaint, open, paint, retrieve, similar
     from .index.appearance import Similar
     from .index.explain import Explanation
     from .index.merge import merge_hits
@@ -43,6 +43,7 @@ _HOME = {
     "Bank": ".bank",
     "collage": ".calls",
     "explain": ".calls",
+    "inpaint": ".calls",
     "open": ".calls",
     "paint": ".calls",
     "retrieve": ".calls",
@@ -93,6 +94,7 @@ __all__ = [
     "forget",
     "generations",
     "info",
+    "inpaint",
     "merge_hits",
     "open",
     "paint",

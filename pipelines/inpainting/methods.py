@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -14,6 +14,7 @@ from ...index.request import LayoutLike
 from ...index.retriever import Retriever
 from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
+from ...storage.reader import Reader
 from ...synth.checkpoint import SUFFIX, load_checkpoint
 from ...synth.encoding import to_image, to_tensor
 from ...synth.inpainting.fills import FILLS
@@ -27,6 +28,8 @@ NETWORKS = {"roi": "roi", "roi-published": "roi", "glcic": "glcic"}
 BANK = "bank"
 METHODS = (*NETWORKS, *FILLS, BANK)
 """By the name that users say."""
+VARYING = ("roi", "roi-published", "patchmatch")
+"""Those that draw: other seeds and variants, other pictures."""
 PHOTOGRAPHS = 500
 """Of the bank that are searched for a place like that around a region, at most, evenly spaced."""
 
@@ -75,8 +78,8 @@ class FromPicture:
 
     @property
     def varies(self) -> bool:
-        """OpenCV's methods draw nothing."""
-        return self.name == "patchmatch"
+        """See `Method`."""
+        return self.name in VARYING
 
     def __call__(self, image: Photograph, region: Region, draw: Draw) -> tuple[Photograph, str]:
         """See `Method`."""
@@ -109,8 +112,8 @@ class FromNetwork:
 
     @property
     def varies(self) -> bool:
-        """Whether it draws noise."""
-        return NETWORKS[self.name] == "roi"
+        """See `Method`."""
+        return self.name in VARYING
 
     @property
     def sliders(self) -> int:
@@ -144,12 +147,12 @@ class FromNetwork:
 
 
 class FromBank:
-    """Pixels of the bank: where there is a layout, those of the best hits, fitted; else those of the likest place.
+    """Pixels of the bank: those of the hits that fit a layout best, or else those of the likest place.
 
     Args:
         retriever: of the bank.
-        layout: of the picture, and dataset: whose ids it is in, as `Retriever.retrieve` takes them.
-        source: of the bank that the picture is; what a query for training must not see is not taken, see `Options`.
+        source: of the bank that the picture is; nothing of its group is taken, nor of val and test.
+        layout: of the picture, None to go by what surrounds the region; dataset: whose ids it is in.
     """
 
     name, identity, varies, sliders = BANK, dict[str, Any](), False, 0
@@ -157,17 +160,15 @@ class FromBank:
     def __init__(
         self,
         retriever: Retriever,
+        source: str | None = None,
         layout: LayoutLike | None = None,
         dataset: str | None = None,
-        source: str | None = None,
     ) -> None:
-        self.retriever, self.layout, self.dataset, self.source = retriever, layout, dataset, source
+        self.retriever, self.source, self.layout, self.dataset = retriever, source, layout, dataset
 
     def __call__(self, image: Photograph, region: Region, draw: Draw) -> tuple[Photograph, str]:
         """See `Method`."""
-        if self.layout is not None or self.source is not None:
-            return self._by_layout(image, region)
-        return self._by_place(image, region)
+        return self._by_place(image, region) if self.layout is None else self._by_layout(image, region)
 
     def _by_layout(self, image: Photograph, region: Region) -> tuple[Photograph, str]:
         from ..collage import paint
@@ -186,22 +187,23 @@ class FromBank:
         return filled, said
 
     def _by_place(self, image: Photograph, region: Region) -> tuple[Photograph, str]:
-        table = self.retriever.reader.table("sources", "split = 'train'", ["source"])
-        names = sorted(table["source"].to_pylist())
+        reader = self.retriever.reader
+        names = training_sources(reader, self.source)
         chosen = [names[i] for i in np.linspace(0, len(names) - 1, min(len(names), PHOTOGRAPHS)).round().astype(int)]
-
-        def photographs() -> Iterator[Photograph]:
-            yield from map(self.retriever.reader.photograph, chosen)
-
-        place = nearest_place(image, region, photographs())
+        place = nearest_place(image, region, map(reader.photograph, chosen))
         if place is None:
             expected = "a training photograph at least as large as what surrounds the region"
-            fix = "give a smaller region"
-            raise InputError(sentence(self.retriever.reader.path, expected=expected, found="none", fix=fix))
+            raise InputError(sentence(reader.path, expected=expected, found="none", fix="give a smaller region"))
         top, left, bottom, right = place.box
-        said = f"{chosen[place.number]} at {top},{left},{bottom},{right}"
-        photograph = self.retriever.reader.photograph(chosen[place.number])
-        return pasted(image, region, photograph[top:bottom, left:right]), said
+        window = reader.photograph(chosen[place.number])[top:bottom, left:right]
+        return pasted(image, region, window), f"{chosen[place.number]} at {top},{left},{bottom},{right}"
+
+
+def training_sources(reader: Reader, source: str | None) -> list[str]:
+    """Names of the training photographs, ascending, without the group of a source."""
+    table = reader.table("sources", None, ["source", "group", "split"]).to_pylist()
+    own = {row["group"] for row in table if row["source"] == source}
+    return sorted(row["source"] for row in table if row["split"] == "train" and row["group"] not in own)
 
 
 def pasted(image: Photograph, region: Region, window: Photograph) -> Photograph:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from ...storage.codec import Mask
 from ...storage.images import Photograph
@@ -38,5 +39,7 @@ FILLS: dict[str, Fill] = {"telea": telea, "navier-stokes": navier_stokes, "patch
 def _opencv(image: Photograph, region: Mask, method: int) -> Photograph:
     if region.all():
         raise ValueError("nothing lies outside the region")
-    filled: Photograph = cv2.inpaint(np.ascontiguousarray(image), region.astype(np.uint8), RADIUS, method)
+    _, (rows, cols) = distance_transform_edt(region, return_indices=True)
+    nearest = np.ascontiguousarray(image[rows, cols])  # else what lies inside shows through at the border
+    filled: Photograph = cv2.inpaint(nearest, region.astype(np.uint8), RADIUS, method)
     return np.where(region[..., None], filled, image)

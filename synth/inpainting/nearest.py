@@ -49,8 +49,9 @@ def nearest_place(image: Photograph, region: Mask, photographs: Iterable[Photogr
     window, hole = image[top:bottom, left:right], region[top:bottom, left:right]
     factor = max(1.0, max(window.shape[:2]) / COMPARED)
     size = tuple(max(1, round(side / factor)) for side in window.shape[1::-1])
-    known = cv2.resize((~hole).astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    lit = cv2.resize(window * ~hole[..., None].astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    outside = (~hole).astype(np.float32)
+    known = cv2.resize(outside, size, interpolation=cv2.INTER_AREA)
+    lit = cv2.resize(window * outside[..., None], size, interpolation=cv2.INTER_AREA)
     wanted = (lit / np.maximum(known, 1e-6)[..., None]).astype(np.float32)
     weights = np.sqrt(known)[..., None].repeat(3, axis=2)
     best: Place | None = None

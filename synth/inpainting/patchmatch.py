@@ -10,6 +10,7 @@ import cv2
 import numba as nb
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import distance_transform_edt
 
 from ...storage.codec import Mask
 from ...storage.images import Photograph
@@ -24,8 +25,6 @@ FALL = 1.3
 """A patch counts so much less for every pixel that its middle is farther inside the region (Wexler, section 3.2)."""
 PERCENTILE = 75
 """Of the distances; its root is the width of the Gaussian by which patches count (Wexler, section 3.2)."""
-START_RADIUS = 3
-"""Pixels around the region that the first guess, Telea's, looks at."""
 
 Canvas = npt.NDArray[np.float32]
 
@@ -42,8 +41,8 @@ def patchmatch(image: Photograph, region: Mask, seed: int) -> Photograph:
     """
     levels = _pyramid(image.astype(np.float32), region)
     coarsest, hole = levels[-1]
-    start = cv2.inpaint(_bytes(coarsest), hole.astype(np.uint8), START_RADIUS, cv2.INPAINT_TELEA)
-    filled = np.where(hole[..., None], start.astype(np.float32), coarsest)
+    _, (rows, cols) = distance_transform_edt(hole, return_indices=True)
+    filled = coarsest[rows, cols]
     field: Field | None = None
     for level in reversed(range(len(levels))):
         picture, hole = levels[level]

@@ -15,8 +15,8 @@ from ...storage.layouts import Box
 
 SHARE = 0.75
 """Of a window's side that a region takes up at most, so that enough of its surroundings is seen."""
-LEAST_KNOWN = 0.05
-"""Share of a tile's pixels that must be known before it is filled."""
+ENOUGH_KNOWN, LEAST_KNOWN = 1 - SHARE, 0.05
+"""Shares of a tile's pixels: with so many known it may be filled first; with fewer than the least, never."""
 
 Fills = Callable[[Photograph, Mask], Photograph]
 """A picture and a region of the network's size, and the picture with the region filled."""
@@ -48,7 +48,7 @@ def plan(region: Mask, size: tuple[int, int]) -> Plan:
 
     One window around the region, at the network's resolution where the region takes up at most `SHARE` of its sides,
     else scaled as far as the picture reaches. Where that is not enough the picture is tiled, by windows in which the
-    thickest part of the region takes up that share, those with most known pixels first.
+    thickest part of the region takes up that share: of those that see enough around it, those that hold most of it first.
 
     Args:
         region: `(H, W)` bool, neither empty nor everything.
@@ -102,13 +102,13 @@ def _window(size: tuple[int, int], factor: float, region: Mask) -> tuple[int, in
 
 
 def _tiles(region: Mask, window: tuple[int, int], size: tuple[int, int]) -> tuple[Box, ...]:
-    """Windows half a window apart that cover a region, in each step the one that knows most of its pixels."""
+    """Windows half a window apart that cover a region: each fills the most, where any sees enough, else sees the most."""
     tops, lefts = (_starts(side, own) for side, own in zip(region.shape, window, strict=True))
     boxes = [(top, left, top + window[0], left + window[1]) for top in tops for left in lefts]
     left_over, chosen = region.copy(), []
     known = {box: _known(left_over, box, size) for box in boxes if left_over[_at(box)].any()}
     while known:
-        best = max(known, key=lambda box: known[box])
+        best = max(known, key=lambda box: _worth(known[box]))
         if known[best] < LEAST_KNOWN:
             expected = "some of the picture around every part of the region"
             found = f"a part in which a window of {window[0]}x{window[1]} pixels sees next to nothing else"
@@ -121,6 +121,12 @@ def _tiles(region: Mask, window: tuple[int, int], size: tuple[int, int]) -> tupl
             else:
                 del known[box]
     return tuple(chosen)
+
+
+def _worth(known: float) -> tuple[bool, float]:
+    """By which tiles are chosen: the larger the sooner."""
+    enough = known >= ENOUGH_KNOWN
+    return enough, 1 - known if enough else known
 
 
 def _starts(side: int, window: int) -> list[int]:

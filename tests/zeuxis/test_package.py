@@ -23,7 +23,7 @@ def test_the_public_names_are_these():
     assert sorted(zeuxis.__all__) == [
         *("Bank", "Component", "Explanation", "Hit", "Retrieval", "Similar", "VOID", "ZeuxisError"),
         *("agreement", "check", "collage", "collect", "compile", "demo", "evaluate", "explain", "forget"),
-        *("generations", "info", "merge_hits"),
+        *("generations", "info", "inpaint", "merge_hits"),
         *("open", "paint", "rebuild", "repair", "retrieve", "rollback", "scenes", "similar"),
         *("synthesize", "train", "verify"),
     ]
