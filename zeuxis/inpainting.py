@@ -15,9 +15,7 @@ from .storage.errors import InputError, sentence
 
 def inpaint(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture, or a source of the bank.")],
-    region: Annotated[
-        str, typer.Option(metavar="MASK.png|TOP,LEFT,BOTTOM,RIGHT|segment:ID", help="What is filled.")
-    ],
+    region: Annotated[str, typer.Option(metavar="MASK.png|TOP,LEFT,BOTTOM,RIGHT|segment:ID", help="What is filled.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures; made where there is none.")],
     method: Annotated[str, typer.Option(metavar="NAME", help="roi, telea, patchmatch, bank, ...")] = "roi",
     models: Annotated[Path | None, typer.Option(help="Folder of trained networks.")] = None,
@@ -27,7 +25,7 @@ def inpaint(
     sliders: Annotated[
         str | None, typer.Option(metavar="0.3,-1,...", help="In [-1, 1], the rest 0; default: drawn.")
     ] = None,
-    erase: Annotated[bool, typer.Option("--erase", help="An object shall vanish: take a little around it too.")] = False,
+    erase: Annotated[bool, typer.Option("--erase", help="An object shall vanish: take its edges too.")] = False,
     layout: Annotated[Path | None, typer.Option(help="Of the picture, for the method bank.")] = None,
     dataset: Annotated[str | None, typer.Option(help="The layout's ids are native to this data set.")] = None,
     sheet: Annotated[bool, typer.Option("--sheet", help="Also show each slider from -1 to 1.")] = False,

@@ -26,8 +26,9 @@ from ..models import built, ready
 NETWORKS = {"roi": "roi", "roi-published": "roi", "glcic": "glcic"}
 """Kind of the network by the name of its file, which is that of the method."""
 BANK = "bank"
-METHODS = (*NETWORKS, *FILLS, BANK)
-"""By the name that users say."""
+FILLERS = (*NETWORKS, *FILLS)
+METHODS = (*FILLERS, BANK)
+"""By the name that users say; the former need no bank."""
 VARYING = ("roi", "roi-published", "patchmatch")
 """Those that draw: other seeds and variants, other pictures."""
 PHOTOGRAPHS = 500
@@ -95,7 +96,8 @@ class FromNetwork:
     """A trained network, in windows of its resolution.
 
     Args:
-        folder: of trained networks; name: of its file, one of `NETWORKS`; device: default a CUDA device if there is one.
+        folder: of trained networks; name: of its file, one of `NETWORKS`.
+        device: default a CUDA device where there is one.
 
     Raises:
         InputError: there is no such folder or network, or it cannot be used.

@@ -77,7 +77,7 @@ def _picture(path: Path) -> npt.NDArray[Any]:
         raise InputError(sentence(f"region {path}", f"cannot be read ({error.strerror})", expected=FORMS)) from error
     except SourceError as error:
         raise InputError(str(error)) from error
-    return values.any(axis=2) if values.ndim == 3 else values
+    return np.asarray(values.any(axis=2) if values.ndim == 3 else values)
 
 
 def _segment(said: str, size: tuple[int, int], reader: Reader | None) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""What each slider does: a sheet to look at, and figures of what changes inside the region from one end to the other."""
+"""What each slider does: a sheet to look at, and figures of what changes inside the region from end to end."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ class Parser:
         return np.asarray(sample_to_frame(indices, (image.shape[0], image.shape[1])), np.int64)
 
 
-def sweep(filler: FromNetwork, image: Photograph, region: Region, draw: Draw, steps: int = STEPS) -> list[list[Photograph]]:
+def sweep(
+    filler: FromNetwork, image: Photograph, region: Region, draw: Draw, steps: int = STEPS
+) -> list[list[Photograph]]:
     """Pictures by slider and step, from -1 to 1; the noise and the other sliders stay those of the draw."""
     rest = draw.sliders if draw.sliders is not None else ()
     rest = (*rest, *[0.0] * (filler.sliders - len(rest)))
@@ -167,4 +169,5 @@ def _write(page: Photograph, said: str, x: int, y: int) -> None:
 def _gradient(image: Photograph) -> npt.NDArray[np.float64]:
     """`(H, W)` lengths of the brightness's gradient, levels a pixel."""
     down, across = np.gradient(image.astype(np.float64).mean(axis=2))
-    return np.hypot(down, across)
+    lengths: npt.NDArray[np.float64] = np.hypot(down, across)
+    return lengths

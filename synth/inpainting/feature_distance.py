@@ -27,4 +27,5 @@ def masked_distance(first: Sequence[Tensor], second: Sequence[Tensor], region: T
 
 def _unit(features: Tensor) -> Tensor:
     """Each pixel's features at length 1; no features stay none."""
-    return features / features.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    long: Tensor = features.norm(dim=1, keepdim=True)
+    return features / long.clamp_min(1e-6)

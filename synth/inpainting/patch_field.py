@@ -44,7 +44,8 @@ def patches_that_touch(mask: Mask) -> Mask:
         raise ValueError(f"smaller than a patch of {PATCH}x{PATCH}: {mask.shape}")
     total = np.pad(mask, ((1, 0), (1, 0))).cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
     inside = total[PATCH:, PATCH:] - total[:-PATCH, PATCH:] - total[PATCH:, :-PATCH] + total[:-PATCH, :-PATCH]
-    return inside > 0
+    touched: Mask = inside > 0
+    return touched
 
 
 def nearest_field(
@@ -77,25 +78,23 @@ def nearest_field(
     return Field(partners, distances)
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _distance(
     image: npt.NDArray[np.float32], row: int, col: int, other_row: int, other_col: int, limit: float
-) -> float:
+) -> np.float32:
     """Sum of squared differences of two patches; anything of at least `limit` where it is not below that."""
     total = np.float32(0)
     for i in range(PATCH):
         for j in range(PATCH):
             for channel in range(image.shape[2]):
-                difference = (
-                    image[row + i, col + j, channel] - image[other_row + i, other_col + j, channel]
-                )
+                difference = image[row + i, col + j, channel] - image[other_row + i, other_col + j, channel]
                 total += difference * difference
         if total >= limit:
             return total
     return total
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _measure(
     image: npt.NDArray[np.float32], wanted: Mask, partners: npt.NDArray[np.int32], distances: npt.NDArray[np.float32]
 ) -> None:
@@ -106,7 +105,7 @@ def _measure(
                 distances[row, col] = _distance(image, row, col, there[0], there[1], np.inf)
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _improve(
     image: npt.NDArray[np.float32],
     wanted: Mask,
@@ -128,7 +127,7 @@ def _improve(
                     state = _search(image, allowed, partners, distances, row, col, state)
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _try(
     image: npt.NDArray[np.float32],
     allowed: Mask,
@@ -151,7 +150,7 @@ def _try(
         partners[row, col, 1] = other_col
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _propagate(
     image: npt.NDArray[np.float32],
     wanted: Mask,
@@ -170,7 +169,7 @@ def _propagate(
             _try(image, allowed, partners, distances, row, col, there[0] + down, there[1] + right)
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _search(
     image: npt.NDArray[np.float32],
     allowed: Mask,
@@ -196,7 +195,7 @@ def _search(
     return state
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _random(state: np.uint64) -> tuple[np.uint64, np.uint64]:
     """The next state and a number of 32 bits (splitmix64, Steele et al. 2014, with one multiplication)."""
     state = state + _STEP

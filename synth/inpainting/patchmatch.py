@@ -111,7 +111,7 @@ def _voted(picture: Canvas, hole: Mask, field: Field, wanted: Mask) -> Canvas:
     return voted
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _sums(
     picture: Canvas, hole: Mask, partners: npt.NDArray[np.int32], wanted: Mask, weights: npt.NDArray[np.float32]
 ) -> Canvas:

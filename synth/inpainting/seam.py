@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from ...storage.codec import Mask
 from ...storage.images import Photograph
@@ -26,10 +27,11 @@ def seam(image: Photograph, region: Mask) -> float:
     return float(found.mean()) if found.size else 0.0
 
 
-def _jumps(image: Photograph, region: Mask) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _jumps(image: Photograph, region: Mask) -> npt.NDArray[np.float64]:
     """`(n, 3)` of the pairs one above the other."""
     values = image.astype(np.float64)
     steps = np.diff(values, axis=0)
     jump = np.abs(steps[1:-1] - (steps[:-2] + steps[2:]) / 2)
     crosses = (region[1:-2] != region[2:-1]) & (region[:-3] == region[1:-2]) & (region[2:-1] == region[3:])
-    return jump[crosses]
+    found: npt.NDArray[np.float64] = jump[crosses]
+    return found

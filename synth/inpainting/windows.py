@@ -48,7 +48,8 @@ def plan(region: Mask, size: tuple[int, int]) -> Plan:
 
     One window around the region, at the network's resolution where the region takes up at most `SHARE` of its sides,
     else scaled as far as the picture reaches. Where that is not enough the picture is tiled, by windows in which the
-    thickest part of the region takes up that share: of those that see enough around it, those that hold most of it first.
+    thickest part of the region takes up that share; of those that see enough around it, the one that holds most of it
+    comes first.
 
     Args:
         region: `(H, W)` bool, neither empty nor everything.
@@ -102,7 +103,7 @@ def _window(size: tuple[int, int], factor: float, region: Mask) -> tuple[int, in
 
 
 def _tiles(region: Mask, window: tuple[int, int], size: tuple[int, int]) -> tuple[Box, ...]:
-    """Windows half a window apart that cover a region: each fills the most, where any sees enough, else sees the most."""
+    """Windows half a window apart that cover a region, in the order of `_worth`."""
     tops, lefts = (_starts(side, own) for side, own in zip(region.shape, window, strict=True))
     boxes = [(top, left, top + window[0], left + window[1]) for top in tops for left in lefts]
     left_over, chosen = region.copy(), []
@@ -124,7 +125,7 @@ def _tiles(region: Mask, window: tuple[int, int], size: tuple[int, int]) -> tupl
 
 
 def _worth(known: float) -> tuple[bool, float]:
-    """By which tiles are chosen: the larger the sooner."""
+    """By which tiles are chosen, the larger the sooner: of those that see enough the fullest, else what sees most."""
     enough = known >= ENOUGH_KNOWN
     return enough, 1 - known if enough else known
 
