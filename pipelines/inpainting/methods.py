@@ -129,9 +129,10 @@ class FromNetwork:
         return fill_by_windows(image, region, how, lambda window, hole: self._filled(window, hole, given)), str(how)
 
     def drawn(self, draw: Draw) -> tuple[torch.Tensor, ...]:
-        """`(1, Z)` noise and `(1, K)` sliders of a draw; nothing for a network that takes none."""
+        """`(1, Z)` noise and `(1, K)` sliders of a draw; a network that looks at neither gets none."""
         if not self.varies:
-            return ()
+            nothing = torch.zeros(1, 0, device=self.device)
+            return nothing, nothing
         random = np.random.default_rng([draw.seed, draw.variant])
         noise = random.standard_normal(self.card.config["noise"])
         sliders = random.uniform(-1, 1, self.sliders)

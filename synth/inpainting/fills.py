@@ -28,7 +28,7 @@ def telea(image: Photograph, region: Mask, seed: int = 0) -> Photograph:
 
 
 def navier_stokes(image: Photograph, region: Mask, seed: int = 0) -> Photograph:
-    """Lines of equal brightness continued like flowing fluid (Bertalmio et al. 2001), by OpenCV; seeds change nothing."""
+    """Lines of equal brightness continued as a fluid flows (Bertalmio et al. 2001), by OpenCV; no seed changes it."""
     return _opencv(image, region, cv2.INPAINT_NS)
 
 
