@@ -27,7 +27,6 @@ from ...synth.inpainting.liveness import dead_parameters
 from ...synth.inpainting.nearest import nearest_place
 from ...synth.inpainting.patch_field import patches_that_touch
 from ...synth.inpainting.seam import seam
-from ...synth.layers import n_parameters
 from ...synth.metrics import Features, kid, mean_interval
 from ...synth.roi_gan.regions import Kind, Region, sample_region
 from ..inpainting.files import check_folder
@@ -230,7 +229,11 @@ def _measured(
     steps: Callable[[str], None],
     anatomy: Anatomy | None,
 ) -> FilledSystem:
-    """A system on every kind of region."""
+    """A system on every kind of region.
+
+    What it made of one half of the photographs is compared with the other half: outside its region a filled picture is
+    its own photograph, which would draw the two distributions together.
+    """
     figures: dict[Kind, Filled] = {}
     pictures: dict[Kind, list[Photograph]] = {}
     for kind in KINDS:
@@ -243,7 +246,7 @@ def _measured(
         regions = held.regions[kind]
         pictures[kind] = made
         figures[kind] = Filled(
-            kid(truth[kind], measure.vectors(held.around(kind, made))),
+            kid(truth[kind][::2], measure.vectors(held.around(kind, made))[1::2]),
             mean_interval(measure.distances(made, held.photographs, regions)),
             mean_interval([seam(*each) for each in zip(made, regions, strict=True)]),
             _diversity(filler, held, kind, measure, seed) if filler.varies else None,
@@ -265,7 +268,7 @@ def _diversity(filler: Method, held: _HeldOut, kind: Kind, measure: Measure, see
 
 
 def _real(held: _HeldOut, truth: Mapping[Kind, Features]) -> FilledSystem:
-    """The photographs themselves; their KID is that of one half to the other, what chance alone gives."""
+    """The photographs themselves; their KID is what chance alone gives."""
     figures = {
         kind: Filled(
             kid(truth[kind][::2], truth[kind][1::2]),
@@ -294,7 +297,8 @@ def _anatomy(folder: Path, filler: FromNetwork, held: _HeldOut, judge: Parser | 
     image = torch.zeros(1, 3, *held.photographs[0].shape[:2], device=filler.device)
     inside = torch.from_numpy(regions[0])[None, None].float().to(filler.device)
     dead = dead_parameters(filler.network, (image, inside, *filler.drawn(Draw(seed, 0))))
-    return Anatomy(n_parameters(filler.network), dead, None if found is None else found.tolist(), effects)
+    held_numbers = sum(each.numel() for each in filler.network.parameters())
+    return Anatomy(held_numbers, dead, None if found is None else found.tolist(), effects)
 
 
 def _sheet(filler: FromNetwork, held: _HeldOut, seed: int) -> Photograph:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SHOWN = 6
 """Photographs on the page, each with every kind of region in turn."""
 COLUMNS = (
-    ("KID", "kernel distance to photographs of what surrounds the regions, with them, times 1,000"),
+    ("KID", "kernel distance of what surrounds the regions, with them, to that of other photographs, times 1,000"),
     ("distance", "to the very photograph inside the region, in features; lower is nearer, not better for its own sake"),
     ("seam", "jump of brightness along the border, levels of 0..255; good is what photographs have"),
     ("diversity", "distance inside the region between variants of one photograph"),

@@ -18,7 +18,7 @@ class Filled:
     """What was measured of one system on one kind of region, all with 95 % intervals over pictures.
 
     Attributes:
-        kid: of what surrounds the regions, with them, times 1,000; 0 is real.
+        kid: of what surrounds the regions, with them, times 1,000, to that of other photographs; 0 is real.
         distance: to the very photograph inside the region, in features; None for the photographs themselves.
         seam: jump along the border, levels of 0..255.
         diversity: distance inside the region between variants; None where they do not differ.
