@@ -492,7 +492,7 @@ def test_a_network_sees_a_filled_canvas_as_all_there(painter: Painter, monkeypat
 
 
 def test_a_way_to_fill_that_cannot_be_is_refused():
-    with pytest.raises(InputError, match="stages: inpaint: expected one of roi, .*patchmatch, found 'bank'"):
+    with pytest.raises(InputError, match=r"stages: inpaint: expected one of roi, .*patchmatch, found 'bank'"):
         Stages(inpaint="bank")
     with pytest.raises(InputError, match="sees no canvas needs none filled"):
         Stages(inpaint="telea", synthesis="crn")

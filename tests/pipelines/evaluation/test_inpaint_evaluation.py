@@ -182,7 +182,7 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(folder: 
         evaluate_inpaint(bank, tmp_path / "empty", out)
     with pytest.raises(InputError, match="photographs: expected at least 4, found 3"):
         evaluate_inpaint(bank, models, out, photographs=3)
-    with pytest.raises(InputError, match="expected at least 4 held-out sources .*, found 0 in val"):
+    with pytest.raises(InputError, match=r"expected at least 4 held-out sources .*, found 0 in val"):
         evaluate_inpaint(bank, models, out, split="val")
     with pytest.raises(InputError, match="found 2 in train"):
         evaluate_inpaint(bank, models, out, split="train")

@@ -1,4 +1,4 @@
-"""Regions of pictures filled: what stays, what differs, what users may name, and what is refused before it is written."""
+"""Regions of pictures filled: what stays, what differs, what users may name, what is refused before it is written."""
 
 from __future__ import annotations
 
