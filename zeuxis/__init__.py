@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .pipelines.compile import compile
     from .pipelines.demo import demo
     from .pipelines.evaluation.evaluate import evaluate
+    from .pipelines.evaluation.inpaint import evaluate_inpaint
     from .pipelines.forget import forget
     from .pipelines.generations import collect, generations, rollback
     from .pipelines.info import info, verify
@@ -60,6 +61,7 @@ _HOME = {
     "collect": ".pipelines.generations",
     "demo": ".pipelines.demo",
     "evaluate": ".pipelines.evaluation.evaluate",
+    "evaluate_inpaint": ".pipelines.evaluation.inpaint",
     "forget": ".pipelines.forget",
     "generations": ".pipelines.generations",
     "info": ".pipelines.info",
@@ -90,6 +92,7 @@ __all__ = [
     "compile",
     "demo",
     "evaluate",
+    "evaluate_inpaint",
     "explain",
     "forget",
     "generations",
