@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from tests.conftest import Photos, blocks
+from tests.pipelines.inpainting.tiny_roi import save_fillers
 from tests.pipelines.tiny_models import SIZE, make_bank, save_models
 from zeuxis.index.retriever import Retriever
 from zeuxis.pipelines.models import Models
@@ -457,8 +458,11 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(painter: Pain
 # ---- what is missing of a canvas, filled
 
 
-@pytest.mark.parametrize("method", ["telea", "patchmatch"])
-def test_what_is_missing_of_a_canvas_is_filled_before_the_network_or_instead_of_it(painter: Painter, method: str):
+@pytest.mark.parametrize("method", ["telea", "patchmatch", "roi"])
+def test_what_is_missing_of_a_canvas_is_filled_before_the_network_or_instead_of_it(
+    painter: Painter, models: Path, bank: Path, method: str
+):
+    save_fillers(models, bank, "roi")
     plain, filled, alone = (
         the(painter.paint(layout_of(1), stages=stages))
         for stages in (Stages(), Stages(inpaint=method), Stages(inpaint=method, synthesis=False))
@@ -471,7 +475,8 @@ def test_what_is_missing_of_a_canvas_is_filled_before_the_network_or_instead_of_
     assert not np.array_equal(filled.image, plain.image), "the network sees what was filled"
     np.testing.assert_array_equal(alone.image, filled.elided)
     assert filled.report.share == plain.report.share
-    assert filled.report.networks["inpaint"] == {"method": method}
+    assert filled.report.networks["inpaint"]["method"] == method
+    assert filled.report.networks["inpaint"].get("file") == ("roi.safetensors" if method == "roi" else None)
     assert "inpaint" not in plain.report.networks
     assert same(filled, the(painter.paint(layout_of(1), stages=Stages(inpaint=method))))
 

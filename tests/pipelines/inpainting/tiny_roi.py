@@ -19,8 +19,8 @@ ROI = RoiConfig(SIDE, 1 / 16, noise=4, sliders=SLIDERS, categories=(2,))
 PUBLISHED = RoiConfig(SIDE, 1 / 16, noise=4, sliders=SLIDERS, published=True)
 
 
-def save_fillers(folder: Path, bank: Path) -> Path:
-    """`roi`, `roi-published`, `glcic` and `judge` for a bank's classes."""
+def save_fillers(folder: Path, bank: Path, *names: str) -> Path:
+    """`roi`, `roi-published`, `glcic` and `judge` for a bank's classes, or those that are named."""
     folder.mkdir(parents=True, exist_ok=True)
     classes = tuple(Reader(bank).classes)
     torch.manual_seed(0)
@@ -30,7 +30,8 @@ def save_fillers(folder: Path, bank: Path) -> Path:
         "glcic": ("glcic", GlcicNetwork(GlcicConfig(SIDE, 1 / 16)), (SIDE, SIDE)),
         "judge": ("judge", JudgeNetwork(JudgeConfig(len(classes), 1 / 16)), (96, 128)),
     }
-    for name, (kind, network, size) in networks.items():
+    for name in names or networks:
+        kind, network, size = networks[name]
         card = Card(kind, asdict(network.config), classes, size, "bank", 1)  # type: ignore[call-overload]
         save_checkpoint(folder / f"{name}.safetensors", network.state_dict(), card)
     return folder
