@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import Card, save_checkpoint
 from zeuxis.synth.features import ParsingConfig, ParsingNetwork
+from zeuxis.synth.glcic import GlcicConfig, GlcicNetwork
 from zeuxis.synth.roi_gan.discriminator import RoiDiscriminator, SliderHead
 
 NAMES = ["train/a", "train/b", "test/u", "test/v", "test/w", "test/x"]
@@ -144,7 +146,7 @@ def test_figures_are_those_of_the_pictures(found: InpaintEvaluation, folder: Pat
     assert measure.distances(truth, truth, regions) == [0] * len(truth)
 
 
-def test_what_is_written_agrees_and_is_the_same_again(found: InpaintEvaluation, folder: Path):
+def test_what_is_written_agrees_and_is_the_same_again(found: InpaintEvaluation, folder: Path, tmp_path: Path):
     told = json.loads((folder / "out" / "evaluation.json").read_text())
     assert list(told["systems"]) == [REAL, *SAID]
     assert told["about"]["independent"] is True
@@ -157,7 +159,12 @@ def test_what_is_written_agrees_and_is_the_same_again(found: InpaintEvaluation, 
     assert all(f"| {name} " in table for name in SAID)
     assert "without a part in the picture" in table
     assert rendered(found).row_count == len(KINDS) * len(found.systems)
-    again = evaluate_inpaint(folder / "bank", folder / "models", folder / "again", systems=["roi", "telea"])
+    models = Path(shutil.copytree(folder / "models", tmp_path / "models"))
+    larger = GlcicNetwork(GlcicConfig(2 * SIDE, 1 / 16))
+    card = Card("glcic", asdict(larger.config), (), (2 * SIDE, 2 * SIDE), "bank", 1)
+    save_checkpoint(models / "glcic.safetensors", larger.state_dict(), card)
+    again = evaluate_inpaint(folder / "bank", models, tmp_path / "again", systems=["roi", "glcic", "telea"])
+    assert again.left_out == ["glcic: left out, its network was trained at 128x128, the others at 64x64"]
     other = json.loads(json.dumps(again.to_json()))["systems"]
     assert list(other) == [REAL, "roi", "telea"]
     assert other["roi"] == told["systems"]["roi"]
