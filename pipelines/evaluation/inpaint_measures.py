@@ -124,7 +124,7 @@ def slider_correlations(
         return None
     _, held = load_state(path)
     discriminator = RoiDiscriminator(config)  # type: ignore[arg-type]
-    head = SliderHead(config, discriminator.outputs)  # type: ignore[arg-type]
+    head = SliderHead(config, discriminator.levels)  # type: ignore[arg-type]
     for name, module in (("discriminator", discriminator), ("head", head)):
         try:
             module.load_state_dict({key: held[f"modules.{name}.{key}"] for key in module.state_dict()})
@@ -139,6 +139,6 @@ def slider_correlations(
             for draw in range(draws):
                 z, sliders = filler.drawn(Draw(seed, number * draws + draw))
                 done = completed(shown, inside, filler.network(shown, inside, z, sliders))
-                read.append(head(discriminator(done, inside).features[-1]).mean.float().cpu())
+                read.append(head(done, inside, discriminator(done, inside).features).mean.float().cpu())
                 said.append(sliders[:, : filler.sliders].cpu())
     return correlations(torch.cat(said), torch.cat(read))

@@ -57,7 +57,7 @@ def save_head(models: Path) -> None:
     """The state of a training of `roi`, with an untrained discriminator and head."""
     torch.manual_seed(1)
     discriminator = RoiDiscriminator(ROI)
-    parts = {"discriminator": discriminator, "head": SliderHead(ROI, discriminator.outputs)}
+    parts = {"discriminator": discriminator, "head": SliderHead(ROI, discriminator.levels)}
     tensors = {f"modules.{name}.{key}": each for name, part in parts.items() for key, each in part.state_dict().items()}
     (models / "resume").mkdir()
     save_state(models / "resume" / "roi.safetensors", tensors, Marks({}))
@@ -104,10 +104,10 @@ def test_a_head_that_reads_what_was_set_is_found_to(folder: Path, monkeypatch: p
     bright.config = ROI  # type: ignore[attr-defined]
     filler.network = bright  # type: ignore[assignment]
 
-    def means(head: SliderHead, features: torch.Tensor) -> object:
+    def means(head: SliderHead, image: torch.Tensor, region: torch.Tensor, features: list[torch.Tensor]) -> object:
         from zeuxis.synth.roi_gan.discriminator import Reading
 
-        value = features.mean((1, 2, 3))[:, None]
+        value = features[0].mean((1, 2, 3))[:, None]
         return Reading(torch.cat([value, torch.zeros_like(value), -value], 1), value, ())
 
     def judged(discriminator: RoiDiscriminator, image: torch.Tensor, region: torch.Tensor) -> object:
