@@ -270,10 +270,8 @@ class Run:
             canvas = steps.composed(placements, size, order)
         with clock("elide"):
             random = random_of(wish.seed, asked.digest, variant, Draw.ELISION)
-            elided = seen = steps.elided(canvas, self.reader, stages.elision_of(self.model), random)
-        if self.filler is not None:
-            with clock("inpaint"):
-                seen = steps.without_holes(elided, self.filler, wish.seed, variant)
+            elided = steps.elided(canvas, self.reader, stages.elision_of(self.model), random)
+            seen = steps.without_holes(elided, self.filler, wish.seed, variant)
         report = self._report(asked, variant, canvas, elided, clock)
         return Prepared(asked.layout, canvas, elided, seen, asked.together, report)
 
@@ -322,7 +320,6 @@ class Run:
         )
 
     def _filled_by(self) -> dict[str, Mapping[str, Any]]:
-        """What filled the canvas, where something did."""
         return {} if self.filler is None else {"inpaint": {"method": self.filler.name, **self.filler.identity}}
 
     def warnings(self) -> list[str]:

@@ -294,13 +294,14 @@ def _on_own_components(canvas: Canvas) -> npt.NDArray[np.uint16]:
     return kept
 
 
-def without_holes(canvas: Elided, filler: Method, seed: int, variant: int) -> Elided:
-    """A canvas whose missing pixels are filled, all of it valid; one that is all there or all missing stays.
+def without_holes(canvas: Elided, filler: Method | None, seed: int, variant: int) -> Elided:
+    """A canvas whose missing pixels are filled, all of it valid; one that is all there or all missing stays, as without
+    a filler every one does.
 
     Raises:
         InputError: the method cannot fill them.
     """
-    if canvas.valid.all() or not canvas.valid.any():
+    if filler is None or canvas.valid.all() or not canvas.valid.any():
         return canvas
     image, _ = filler(canvas.image, ~canvas.valid, Draw(seed, variant))
     return Elided(image, np.ones_like(canvas.valid))
