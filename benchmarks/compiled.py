@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from importlib import import_module
 from pathlib import Path
 from statistics import geometric_mean, median
@@ -18,13 +18,14 @@ from torch import nn
 
 from zeuxis.pipelines.compile import BATCHES, SEVERAL
 from zeuxis.pipelines.examples import made_example
-from zeuxis.pipelines.models import KINDS, OTHERS, ready
+from zeuxis.pipelines.models import KINDS, OF_ONE_SIZE, OTHERS, ready
 from zeuxis.pipelines.training.options import SHARES
 from zeuxis.synth.compile import compile
 from zeuxis.synth.compiling.packages import Store
 from zeuxis.synth.compiling.parity import Inputs, side_by_side
 from zeuxis.synth.discriminator import DiscriminatorConfig, PatchDiscriminator
 from zeuxis.synth.presets import Preset, preset
+from zeuxis.synth.roi_gan.generator import RoiConfig
 
 FRAME, CLASSES = (360, 480), 11
 """Those of CamVid."""
@@ -90,7 +91,8 @@ def _made(kind: str, sized: Preset, **settings: Any) -> nn.Module:
     home = (KINDS | OTHERS)[kind]
     module = import_module(f"zeuxis.synth.{home.module}")
     config_of = getattr(module, home.config)
-    given = {"n_classes": CLASSES, "size": _size(kind, sized), "width": sized.width} | settings
+    size = _size(kind, sized)
+    given = {"n_classes": CLASSES, "size": size, "resolution": size[0], "width": sized.width} | settings
     known = {field.name for field in fields(config_of)}
     network: nn.Module = getattr(module, home.network)(config_of(**{k: v for k, v in given.items() if k in known}))
     return network
@@ -100,10 +102,12 @@ def _example(kind: str, sized: Preset) -> Inputs:
     if kind == "discriminator":
         (picture,), (layout,) = _example("judge", sized), _example("densify", sized)
         return picture, layout
-    found = made_example(kind, CLASSES, _size(kind, sized))
+    config = asdict(RoiConfig()) if kind == "roi" else None
+    found = made_example(kind, CLASSES, _size(kind, sized), config)
     assert found is not None
     return found.inputs
 
 
 def _size(kind: str, sized: Preset) -> tuple[int, int]:
-    return SHARES[kind].size(sized, FRAME) if kind in SHARES else sized.size(FRAME)
+    share = SHARES.get("roi" if kind in OF_ONE_SIZE else kind)
+    return share.size(sized, FRAME) if share else sized.size(FRAME)

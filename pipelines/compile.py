@@ -22,7 +22,7 @@ from ..synth.compiling.packages import Store, device_name
 from ..synth.compiling.parity import Inputs, side_by_side
 from ..synth.presets import MULTIPLE
 from .examples import Example, Recorded, made_example
-from .models import KINDS, OTHERS, built, ready
+from .models import KINDS, OF_ONE_SIZE, OTHERS, built, ready
 from .progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _example(network: _Network, recorded: Recorded | None) -> Example:
     """Recorded inputs where there are any, else made-up ones."""
     kind, n_classes = network.card.network, len(network.card.classes)
     found = recorded.example(kind, network.card, network.size) if recorded else None
-    found = found or made_example(kind, n_classes, network.size)
+    found = found or made_example(kind, n_classes, network.size, network.card.config)
     assert found is not None  # _networks passes over kinds without
     return found
 
@@ -166,8 +166,8 @@ def _networks(folder: Path, shape: tuple[int, int] | None) -> tuple[list[_Networ
     found, left_out = [], []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         card = load_card(path)
-        size = shape or card.size
-        if card.network not in KINDS | OTHERS or made_example(card.network, len(card.classes), size) is None:
+        size = card.size if shape is None or card.network in OF_ONE_SIZE else shape
+        if card.network not in KINDS | OTHERS:
             left_out.append(sentence(path, f"a {card.network} network is not compiled"))
             continue
         each = _Network(path.stem, card, path, size)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,8 @@ class Example:
 class _Made:
     """What networks are given, made up: bands of classes and a box, smooth noise, and what follows from them."""
 
-    def __init__(self, n_classes: int, size: tuple[int, int]) -> None:
+    def __init__(self, n_classes: int, size: tuple[int, int], config: Mapping[str, Any]) -> None:
+        self.config = config
         random = torch.Generator().manual_seed(0)
         edges = torch.rand(ITEMS, n_classes, 1, 1, generator=random) * size[0]
         self.indices = (torch.arange(size[0])[:, None].expand(size) > edges).sum(1)
@@ -59,6 +61,16 @@ class _Made:
         pair = self.layout[:, :-1] * self.mask
         return pair, self.layout
 
+    def completion(self) -> Inputs:
+        """With noise and sliders as the configuration counts them; a network without any is given one of each."""
+        random = torch.Generator().manual_seed(1)
+        noise, sliders = (
+            self.config.get("noise", 1),
+            self.config.get("sliders", 1) + sum(self.config.get("categories", ())),
+        )
+        z = torch.randn(ITEMS, noise, generator=random)
+        return self.picture, self.mask, z, torch.rand(ITEMS, sliders, generator=random) * 2 - 1
+
     def of_layout(self) -> Inputs:
         return (self.layout,)
 
@@ -74,13 +86,17 @@ _MADE: dict[str, Callable[[_Made], Inputs]] = {
     "crn": _Made.of_layout,
     "judge": _Made.of_picture,
     "features": _Made.of_picture,
+    "roi": _Made.completion,
+    "glcic": _Made.completion,
 }
 """By the kind of the network."""
 
 
-def made_example(kind: str, n_classes: int, size: tuple[int, int]) -> Example | None:
-    """Inputs as a network of that kind is given, made up; None for a kind of which that is not known."""
-    return Example(_MADE[kind](_Made(n_classes, size)), "made up") if kind in _MADE else None
+def made_example(
+    kind: str, n_classes: int, size: tuple[int, int], config: Mapping[str, Any] | None = None
+) -> Example | None:
+    """Inputs as a network of that kind and configuration is given, made up; None for a kind that is not known."""
+    return Example(_MADE[kind](_Made(n_classes, size, config or {})), "made up") if kind in _MADE else None
 
 
 class Recorded:

@@ -53,8 +53,14 @@ KINDS = {
     "crn": Kind("crn", "CrnNetwork", "CrnConfig"),
 }
 """The networks that paint, and the judge of what is painted, by the kind that stands in their checkpoints."""
-OTHERS = {"features": Kind("features", "ParsingNetwork", "ParsingConfig")}
-"""Networks that training alone uses, and that can be compiled as those can."""
+OTHERS = {
+    "features": Kind("features", "ParsingNetwork", "ParsingConfig"),
+    "roi": Kind("roi_gan.generator", "RoiGenerator", "RoiConfig"),
+    "glcic": Kind("glcic", "GlcicNetwork", "GlcicConfig"),
+}
+"""Networks that training alone uses, or that complete pictures; they can be compiled as those can."""
+OF_ONE_SIZE = ("roi", "glcic")
+"""Networks that take pictures of the size they were built for alone."""
 
 CHANNELS_LAST = ("transform", "ordering")
 """Networks that take a quarter less time on a CPU with their weights laid out so; the synthesis network does not."""

@@ -25,7 +25,7 @@ Tell = Callable[[str], object]
 
 def train(
     what: str,
-    bank: str | Path,
+    bank: str | Path | None,
     models: str | Path,
     *,
     restart: bool = False,
@@ -39,8 +39,9 @@ def train(
 
     Args:
         what: `features`, `transform`, `ordering`, `densify`, `synthesis`, `judge`; or `all` of these, which passes
-            over those that the bank has nothing for; or `crn`.
-        bank: its folder; models: the folder of networks, made where there is none.
+            over those that the bank has nothing for; or `crn`; or `roi`.
+        bank: its folder, None where the option `dataset` names photographs for `roi`.
+        models: the folder of networks, made where there is none.
         restart: forget what was trained before.
         progress: told steps; tell: given a line when a training goes on, when its memory is predicted, or when it is
             passed over; the latter is a warning otherwise.
@@ -56,7 +57,7 @@ def train(
 
 def trainings(
     what: str,
-    bank: str | Path,
+    bank: str | Path | None,
     models: str | Path,
     options: TrainOptions,
     *,
@@ -68,19 +69,17 @@ def trainings(
     names = _networks(what, options)
     check(options)
     folder = _models_folder(models)
-    reader = Reader(bank)
-    if reader.manifest.settings.get("keep_sources") is False:
-        raise InputError(sentence(reader.path, "keeps no sources", fix="rebuild it without --no-keep-sources"))
+    reader = _reader(bank, options)
     several = len(names) > 1
     return _trained(names, reader, folder, options, restart, progress, tell, several)
 
 
 def _trained(
-    names: Sequence[str], reader: Reader, models: Path, options: TrainOptions, restart: bool, progress: Progress,
+    names: Sequence[str], reader: Reader | None, models: Path, options: TrainOptions, restart: bool, progress: Progress,
     tell: Tell | None, several: bool,
 ) -> Iterator[TrainReport]:  # fmt: skip
     for name in names:
-        own = resolved(options_of(options, name), name, reader.geometry.frame)
+        own = resolved(options_of(options, name), name, reader.geometry.frame if reader else (1, 1))
         try:
             task: Task = import_module(f".training.{name}", __package__).make_task(reader, models, own, progress)
         except NothingToLearn as error:
@@ -102,7 +101,7 @@ def _trained(
 
 def options_of(options: TrainOptions, network: str) -> TrainOptions:
     """The options as one of several networks has them: what the losses of painters compare is left out of others."""
-    if network in ("synthesis", "crn"):
+    if network in ("synthesis", "crn", "roi"):
         return options
     return replace(options, features=None, variant=None, adversarial=None)
 
@@ -117,6 +116,20 @@ def _networks(what: str, options: TrainOptions) -> list[str]:
         return [what]
     own = options.features in (None, "bank")
     return [name for name in NETWORKS if name not in RIVALS and (own or name != "features")]
+
+
+def _reader(bank: str | Path | None, options: TrainOptions) -> Reader | None:
+    """Of the bank; None where a data set stands for it."""
+    if options.dataset is not None:
+        if bank is not None:
+            raise InputError(sentence("--dataset", expected="no --bank beside it", found="both", fix="leave one out"))
+        return None
+    if bank is None:
+        raise InputError(sentence("bank", "none was named", fix="name one, or photographs with --dataset for roi"))
+    reader = Reader(bank)
+    if reader.manifest.settings.get("keep_sources") is False:
+        raise InputError(sentence(reader.path, "keeps no sources", fix="rebuild it without --no-keep-sources"))
+    return reader
 
 
 def _models_folder(path: str | Path) -> Path:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .pipelines.training.loop import TrainReport
 
 _What = Annotated[
-    str, typer.Argument(metavar="WHAT", help="features, transform, ordering, densify, synthesis, judge; all; or crn.")
+    str,
+    typer.Argument(metavar="WHAT", help="features, transform, ordering, densify, synthesis, judge; all; crn; or roi."),
 ]
 
 
@@ -50,7 +51,7 @@ def train(
         typer.Option(
             metavar="NAME",
             help="To compare with; of synthesis: no-canvas or image-space; of crn: image-space, encoder-decoder, "
-            "full-resolution, gan or pix2pix.",
+            "full-resolution, gan or pix2pix; of roi: published or glcic.",
         ),
     ] = None,
     adversarial: Annotated[
@@ -68,6 +69,25 @@ def train(
     calibrate_after: Annotated[
         int | None, typer.Option(metavar="STEPS", help="Before crn's loss finds its weights.", show_default=False)
     ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="KIND:PATH", help="Photographs for roi, instead of a bank's.")
+    ] = None,
+    sliders: Annotated[int | None, typer.Option(metavar="K", help="Of roi.", show_default="10")] = None,
+    categories: Annotated[
+        int | None, typer.Option(metavar="N", help="Sliders of roi with 10 choices each.", show_default="none")
+    ] = None,
+    regions: Annotated[
+        str | None, typer.Option(metavar="rectangle|ellipse|level-set|mixed", help="What roi learns to fill.")
+    ] = None,
+    penalty: Annotated[
+        str | None, typer.Option(metavar="inside|outside|r1", help="Gradient penalty of roi's discriminator.")
+    ] = None,
+    fourier: Annotated[bool, typer.Option("--fourier", help="A Fourier block in roi.")] = False,
+    spectral: Annotated[bool, typer.Option("--spectral-norm", help="Of every layer of roi.")] = False,
+    equalised: Annotated[bool, typer.Option("--equalised", help="An equalised learning rate of roi's layers.")] = False,
+    augment: Annotated[
+        bool, typer.Option("--augment", help="For few photographs: roi's are changed to judge.")
+    ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Forget what was trained before.")] = False,
 ) -> None:
     """Train networks on a bank.
@@ -81,10 +101,11 @@ def train(
         preset=preset, steps=steps, batch=batch, seed=seed, lr=lr, precision=precision, devices=devices,
         accumulate=accumulate, workers=workers, validate_every=validate_every, features=features, variant=variant,
         adversarial=adversarial, images=images, checkpointing=checkpointing, start=start,
-        calibrate_after=calibrate_after,
+        calibrate_after=calibrate_after, dataset=dataset, sliders=sliders, categories=categories, regions=regions,
+        penalty=penalty, fourier=fourier, spectral=spectral, equalised=equalised, augment=augment,
     )  # fmt: skip
-    named = bank or os.environ.get("ZEUXIS_BANK")
-    if not named:
+    named = bank or (None if dataset else os.environ.get("ZEUXIS_BANK"))
+    if not named and not dataset:
         raise InputError(sentence("bank", "none was named", fix="give --bank or set ZEUXIS_BANK"))
     first = os.environ.get("LOCAL_RANK", "0") == "0"  # further devices run the same command beside this one
     with progress_bar("steps") as progress:

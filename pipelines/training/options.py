@@ -23,25 +23,30 @@ ADVERSARIAL = 0.1
 VARIANTS = {
     "synthesis": ("no-canvas", "image-space"),
     "crn": ("image-space", "encoder-decoder", "full-resolution", "gan", "pix2pix"),
+    "roi": ("published", "glcic"),
 }
 """By network: what stands beside it to be compared with; `image-space` has its loss on pixels alone."""
 ALL_VARIANTS = tuple(dict.fromkeys(each for those in VARIANTS.values() for each in those))
 ADVERSARIAL_LR = 2e-4
 """Learning rate of the variants `gan` and `pix2pix` (Radford et al. 2016, Isola et al. 2017)."""
+_OF_ROI = ("dataset", "sliders", "categories", "regions", "penalty", "fourier", "spectral", "equalised", "augment")
 ONLY = {
-    "features": ("synthesis", "crn", "all"),
-    "variant": ("synthesis", "crn"),
+    "features": ("synthesis", "crn", "roi", "all"),
+    "variant": ("synthesis", "crn", "roi"),
     "adversarial": ("synthesis", "all"),
     "images": ("crn",),
     "checkpointing": ("crn",),
     "start": ("crn",),
     "calibrate_after": ("crn",),
+    **dict.fromkeys(_OF_ROI, ("roi",)),
 }
 """Options that not every network has, and what must be named for them to be given."""
-FLAGS = {"start": "--from", "calibrate_after": "--calibrate-after"}
+FLAGS = {"start": "--from", "calibrate_after": "--calibrate-after", "spectral": "--spectral-norm"}
 """What users write for these, where it is not `--` and the name."""
 MOST_IMAGES = 64
 """Pictures of one pass."""
+MOST_SLIDERS = 256
+PENALTIES = ("inside", "outside", "r1")
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Share:
         steps, batch: times those of the preset; full_steps: at full width, where it differs.
         lr: learning rate at the narrow widths; full_lr: at full width.
         narrow_rows: of the pictures at the narrow widths, at most, for networks that look at a piece at a time.
+        sides: of square pictures, for networks that are built for these; the largest that the preset's rows hold.
     """
 
     steps: float = 1.0
@@ -60,9 +66,13 @@ class Share:
     lr: float = 5e-4
     full_lr: float = 1e-4
     narrow_rows: int | None = None
+    sides: tuple[int, ...] = ()
 
     def size(self, named: Preset, frame: tuple[int, int]) -> tuple[int, int]:
-        """`(rows, cols)` of the pictures by a preset, in the frame's shape."""
+        """`(rows, cols)` of the pictures by a preset, in the frame's shape or square."""
+        if self.sides:
+            side = max(each for each in self.sides if each <= named.rows)
+            return side, side
         if named.width < 1 and self.narrow_rows is not None:
             named = replace(named, rows=min(named.rows, self.narrow_rows))
         return named.size(frame)
@@ -81,10 +91,11 @@ SHARES = {
     "synthesis": Share(steps=1.0, batch=1.0, lr=1e-3),
     "judge": Share(steps=1.0, batch=1.0, lr=1e-3, full_lr=3e-4),
     "crn": Share(steps=1.0, full_steps=0.25, batch=1.0, lr=1e-3),
+    "roi": Share(steps=2.0, full_steps=0.2, batch=2.0, lr=1e-3, sides=(64, 128, 256)),
 }
 """By network, in the order in which they are trained: features first, since losses need them."""
 NETWORKS = tuple(SHARES)
-RIVALS = ("crn",)
+RIVALS = ("crn", "roi")
 """Those that `all` leaves out: the painter does not need them."""
 
 
@@ -111,6 +122,10 @@ class TrainOptions:
         checkpointing: less memory for more time: what the backward pass needs is computed once more; same numbers.
         start: a checkpoint of CRN, coarser or of this size, whose weights a new training begins with.
         calibrate_after: steps before CRN's loss weights are calibrated; None for none (the paper: 100 epochs).
+        dataset: `kind:path` of photographs that RoI-GAN is trained on instead of a bank's.
+        sliders: continuous ones of RoI-GAN, None for 10; categories: categorical ones of 10 choices, None for none.
+        regions: what it draws, one of `roi_gan.regions.KINDS`; penalty: of the slope of its discriminator's scores.
+        fourier, spectral, equalised: see `RoiConfig`; augment: its discriminator sees changed pictures (DiffAugment).
         validate_every: steps between two validations; log_every: between two rows of the log.
     """
 
@@ -132,6 +147,15 @@ class TrainOptions:
     checkpointing: bool = False
     start: str | None = None
     calibrate_after: int | None = None
+    dataset: str | None = None
+    sliders: int | None = None
+    categories: int | None = None
+    regions: str | None = None
+    penalty: str | None = None
+    fourier: bool = False
+    spectral: bool = False
+    equalised: bool = False
+    augment: bool = False
     validate_every: int | None = None
     log_every: int = 10
 
@@ -206,6 +230,7 @@ def check(options: TrainOptions) -> None:
             expected = "one of " + ", ".join(each for each in known if each)
             raise InputError(sentence(f"{name} {value!r}", expected=expected, found="no such name"))
     _check_rival(options)
+    _check_roi(options)
     kind, _ = devices_of(options)
     if options.precision == "16-mixed" and kind == "cpu":
         fix = "take bf16-mixed or 32-true"
@@ -235,6 +260,33 @@ def _check_rival(options: TrainOptions) -> None:
     if options.start is not None and options.variant not in (None, "image-space"):
         expected = f"no --variant {options.variant}, which has no levels to begin with"
         raise InputError(sentence("--from", expected=expected, found="one", fix="leave it out"))
+
+
+def _check_roi(options: TrainOptions) -> None:
+    """Refuses options of RoI-GAN that cannot be, or not together."""
+    from ...synth.roi_gan.regions import KINDS
+
+    for name, least in (("sliders", 0), ("categories", 0)):
+        value = getattr(options, name)
+        if value is not None:
+            _at_least(name, value, least)
+            if value > MOST_SLIDERS:
+                raise InputError(sentence(f"--{name}", expected=f"at most {MOST_SLIDERS}", found=str(value)))
+    for name, known in (("regions", KINDS), ("penalty", PENALTIES)):
+        value = getattr(options, name)
+        if value is not None and value not in known:
+            raise InputError(sentence(f"--{name}", expected=f"one of {', '.join(known)}", found=repr(value)))
+    if options.spectral and options.equalised:
+        expected = "no --spectral-norm, which leaves nothing of it"
+        raise InputError(sentence("--equalised", expected=expected, found="both", fix="leave one out"))
+    fixed = {
+        "published": ("categories", "regions", "penalty", "fourier", "spectral", "equalised", "augment"),
+        "glcic": ("sliders", "categories", "penalty", "fourier", "spectral", "equalised", "augment"),
+    }.get(options.variant or "", ())
+    for name in fixed:
+        if getattr(options, name) not in (None, False):
+            expected = f"without --variant {options.variant}, which has its own or none"
+            raise InputError(sentence(flag(name), expected=expected, found="with it", fix="leave it out"))
 
 
 def check_only(options: TrainOptions, what: str) -> None:

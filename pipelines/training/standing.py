@@ -56,6 +56,7 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
         "features": task.features,
         "devices": devices_of(options)[1],
         **{name: getattr(options, name) for name in _OPTIONS},
+        **{name: getattr(options, name) or None for name in _CHOICES},
         "config": task.config(),
         "from": _beginning(options.start),
     }
@@ -64,6 +65,9 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
 
 
 _OPTIONS = ("preset", "batch", "seed", "lr", "precision", "accumulate", "ema", "adversarial", "calibrate_after")
+
+_CHOICES = ("regions", "penalty", "augment")
+"""None where they were not made, as in trainings of before there were any."""
 
 
 def _beginning(path: str | None) -> str | None:

@@ -1,8 +1,9 @@
 """What the training loop asks of a network that is to be trained: one task each, in a module beside this one.
 
-Its module has `make_task(reader: Reader, models: Path, options: TrainOptions, progress: Progress) -> Task`. It takes
-resolved options, refuses what cannot be trained, and writes nothing: what takes long, such as a cache below `models`,
-is done by `Task.dataset`, which tells it to that progress.
+Its module has `make_task(reader: Reader, models: Path, options: TrainOptions, progress: Progress) -> Task`; that of a
+network that needs no bank takes None for one where `options.dataset` names photographs. It takes resolved options,
+refuses what cannot be trained, and writes nothing: what takes long, such as a cache below `models`, is done by
+`Task.dataset`, which tells it to that progress.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zeuxis.pipelines.models import KINDS
+from zeuxis.pipelines.models import KINDS, OTHERS
 from zeuxis.pipelines.rebuild import rebuild
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import Card, save_checkpoint
@@ -31,7 +31,7 @@ def make_bank(photos: Any, bank: Path, names: Sequence[str] = "abcdef", **option
 
 def network_of(kind: str, n_classes: int, size: tuple[int, int] = SIZE, seed: int = 0, **settings: Any) -> nn.Module:
     """An untrained network; all of its weights are drawn, so that none stands for identity or nothing."""
-    home = KINDS[kind]
+    home = (KINDS | OTHERS)[kind]
     module = import_module(f"zeuxis.synth.{home.module}")
     config_of = getattr(module, home.config)
     given = {"n_classes": n_classes, "size": size, "width": WIDTH} | settings

@@ -23,11 +23,14 @@ from zeuxis.synth.discriminator import DiscriminatorConfig, PatchDiscriminator
 from zeuxis.synth.encoding import one_hot
 from zeuxis.synth.features import LAYERS, Features, FeaturesConfig, ParsingConfig, ParsingNetwork
 from zeuxis.synth.fitting import Window, as_affine, moved_by
+from zeuxis.synth.glcic import GlcicConfig, GlcicNetwork
 from zeuxis.synth.judge import JudgeConfig, JudgeNetwork
 from zeuxis.synth.layers import n_parameters
 from zeuxis.synth.losses import gan_discriminator, hinge_discriminator, parsing_loss
 from zeuxis.synth.ordering_network import OrderingConfig, OrderingNetwork
 from zeuxis.synth.refinement import halved, n_fine, n_levels, pyramid, refinement_channels
+from zeuxis.synth.roi_gan.discriminator import RoiDiscriminator
+from zeuxis.synth.roi_gan.generator import RoiConfig, RoiGenerator
 from zeuxis.synth.synthesis import MARGIN, SynthesisConfig, SynthesisNetwork, passed
 from zeuxis.synth.transform import Origin, Piece, Target, Transform, warp
 from zeuxis.synth.transformation import (
@@ -120,6 +123,27 @@ def crn(body: Body) -> Case:
     )
 
 
+SQUARE = (64, 64)
+
+
+def roi_inputs(n: int, _: object) -> tuple[torch.Tensor, ...]:
+    """A picture, a region of it, noise and sliders."""
+    random = torch.Generator().manual_seed(2)
+    region = (images(n, SQUARE)[:, :1] > 0).float()
+    return images(n, SQUARE), region, torch.randn(n, 5, generator=random), torch.rand(n, 3, generator=random) * 2 - 1
+
+
+def roi(left: float, **options: object) -> Case:
+    """Learns another picture than the one it is given."""
+    return Case(
+        lambda _, width: RoiGenerator(RoiConfig(64, width, noise=5, sliders=3, **options)),
+        roi_inputs,
+        lambda n, _: (n, 3, *SQUARE),
+        lambda found, n, _: functional.l1_loss(found, images(n, SQUARE, 1)),
+        left=left,
+    )
+
+
 CASES = {
     "synthesis": Case(synthesis, synthesis_inputs, lambda n, size: (n, 3, *size), image_loss, left=0.65),
     "synthesis-no-canvas": Case(
@@ -163,6 +187,22 @@ CASES = {
         lambda n, size: (n, 1, size[0] // 8 - 2, size[1] // 8 - 2),
         lambda scores, n, size: hinge_discriminator(scores[:1], scores[1:]),
         left=0.6,
+    ),
+    "roi": roi(0.7),
+    "roi-published": roi(0.7, published=True),
+    "roi-discriminator": Case(
+        lambda _, width: RoiDiscriminator(RoiConfig(64, width)),
+        lambda n, size: roi_inputs(n, size)[:2],
+        lambda n, _: (n, 26),
+        lambda judged, n, _: hinge_discriminator(judged.scores[:1], judged.scores[1:]),
+        left=0.7,
+    ),
+    "glcic": Case(
+        lambda _, width: GlcicNetwork(GlcicConfig(64, width)),
+        roi_inputs,
+        lambda n, _: (n, 3, *SQUARE),
+        lambda found, n, _: functional.l1_loss(found, images(n, SQUARE, 1)),
+        left=0.7,
     ),
     "judge": Case(
         lambda size, width: JudgeNetwork(JudgeConfig(N_CLASSES, width)),
@@ -270,7 +310,9 @@ def test_a_saved_network_answers_alike(name, tmp_path):
         assert torch.equal(first(again(*inputs)), first(network(*inputs)))
 
 
-EXPORTED = [name for name in CASES if name != "synthesis-no-canvas"]  # its graph is that of densification
+EXPORTED = [  # the graph of the one is that of densification, nobody paints with the other
+    name for name in CASES if name not in ("synthesis-no-canvas", "roi-published")
+]
 
 
 @cache
@@ -462,6 +504,9 @@ def test_the_judge_tells_how_many_features_it_has():
         logits, features = judge.judged(images(2, SIZE))
         assert torch.equal(logits, judge(images(2, SIZE)))
         assert torch.equal(features, judge.features(images(2, SIZE)))
+        layers = judge.layers(images(2, SIZE))
+        assert torch.equal(layers[-1], judge.stages(judge.stem(images(2, SIZE))))
+    assert [layer.shape[-1] for layer in layers] == [SIZE[1] // by for by in (2, 4, 8, 8, 8)]
     assert judge.feature_size == 64
     with torch.device("meta"):
         assert JudgeNetwork(JudgeConfig(N_CLASSES, 1.0)).feature_size == 256

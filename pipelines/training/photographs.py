@@ -1,0 +1,218 @@
+"""Photographs that are completed in training: of a bank, or of a data set without one; labels are not looked at."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ...index.batch import in_order, usable_cores
+from ...ingest.datasets import open_dataset
+from ...storage.errors import InputError, sentence
+from ...storage.images import Photograph, decode_photograph
+from ...storage.reader import Reader
+from ..progress import Progress, silent
+from .task import Subject, subject_of
+
+APART = 10
+"""Without a split to validate on, every so manieth photograph of the training split is not trained on."""
+MOST_KEPT = 2 << 30
+"""Bytes of decoded photographs that are kept; those beyond are decoded whenever they are asked for."""
+
+
+class Origin(Protocol):
+    """Where photographs come from. Pickles to another process."""
+
+    def names(self, split: str) -> list[str]:
+        """Of its sources in a split, ascending."""
+
+    def read(self, name: str) -> Photograph:
+        """A source's photograph, `(H, W, 3)` uint8 RGB.
+
+        Raises:
+            ZeuxisError: it cannot be read.
+        """
+
+    def subject(self, size: tuple[int, int]) -> Subject:
+        """As it is trained on at `(rows, cols)`."""
+
+
+class BankOrigin:
+    """The photographs of a bank, labelled or not."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+
+    def names(self, split: str) -> list[str]:
+        """Of its sources in a split, ascending."""
+        names: list[str] = self.reader.table("sources", {"split": split}, ["source"])["source"].to_pylist()
+        return sorted(names)
+
+    def read(self, name: str) -> Photograph:
+        """A source's photograph. Raises BankError: the bank is damaged."""
+        return self.reader.photograph(name)
+
+    def subject(self, size: tuple[int, int]) -> Subject:
+        """The bank."""
+        return subject_of(self.reader, size)
+
+
+class DatasetOrigin:
+    """The photographs of a data set; a `folder` that has no `labels/` is read as plain `images`.
+
+    Args:
+        spec: `kind:path`.
+
+    Raises:
+        DatasetError: there is no such data set.
+    """
+
+    def __init__(self, spec: str) -> None:
+        kind, colon, path = spec.partition(":")
+        bare = kind == "folder" and bool(colon) and not os.path.isdir(os.path.join(os.path.expanduser(path), "labels"))
+        self._dataset = open_dataset(f"images:{path}" if bare else spec)
+
+    @cached_property
+    def _refs(self) -> dict[str, Any]:
+        return {ref.name: ref for ref in self._dataset.sources() if self._dataset.fault_of(ref) is None}
+
+    def names(self, split: str) -> list[str]:
+        """Of its sources in a split, ascending; those that the listing shows to be unusable are left out."""
+        return sorted(name for name, ref in self._refs.items() if ref.split == split)
+
+    def read(self, name: str) -> Photograph:
+        """A source's photograph. Raises SourceError: it cannot be read."""
+        ref = self._refs[name]
+        return decode_photograph(self._dataset.read(ref).image, self._dataset.root / str(ref.image))
+
+    def subject(self, size: tuple[int, int]) -> Subject:
+        """The data set by its kind and the name of its folder; without classes, the same as long as its files are."""
+        stamps = [f"{name} {ref.stamp or self._dataset.stamp(ref)}" for name, ref in sorted(self._refs.items())]
+        content = hashlib.blake2b("\n".join(stamps).encode(), digest_size=16).hexdigest()
+        return Subject(f"{self._dataset.kind}:{self._dataset.root.name}", 0, content, (), size)
+
+
+class Photographs:
+    """The photographs of some sources with their shorter sides at so many pixels, by number. Pickles.
+
+    Args:
+        origin: of them; names: which ones; short: pixels of the shorter side.
+        cache: a folder; what is decoded is kept there, mapped into memory. None decodes whenever one is asked for.
+        subject: whose content they are, for the name in the cache.
+        progress: told while the cache is filled.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        names: Sequence[str],
+        short: int,
+        *,
+        cache: Path | None,
+        subject: Subject,
+        progress: Progress = silent,
+    ) -> None:
+        self.origin, self.names, self.short = origin, list(names), short
+        self.cache, self._progress = cache, progress
+        self._of, self._content = _digest(subject.bank), _digest(subject.content)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: each for name, each in vars(self).items() if name != "_mapped"} | {"_progress": silent}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, number: int) -> Photograph:
+        """`(h, w, 3)` uint8, the shorter of h and w is `short`; an array of the caller's own, or read-only."""
+        if self.cache is None:
+            return self._decoded(number)
+        pixels, shapes, starts = self._mapped
+        if number >= len(shapes):
+            return self._decoded(number)
+        rows, cols = shapes[number].tolist()
+        found: Photograph = pixels[starts[number] : starts[number] + rows * cols * 3].reshape(rows, cols, 3)
+        return found
+
+    def prepare(self) -> None:
+        """Fills the cache now, where there is one.
+
+        Raises:
+            ZeuxisError: a photograph cannot be read, or the folder cannot be written.
+        """
+        if self.cache is not None:
+            _ = self._mapped
+
+    @cached_property
+    def _mapped(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """All pixels one after the other, `(n, 2)` rows and columns, and where each begins."""
+        assert self.cache is not None
+        folder = self.cache / f"photographs-{self._of}-{self._content}-{_digest(*self.names)}-{self.short}"
+        if not folder.is_dir():
+            self._fill(folder)
+            for stale in self.cache.glob(f"photographs-{self._of}-*"):  # as it was before it changed
+                if stale.name.split("-")[2] != self._content:
+                    shutil.rmtree(stale, ignore_errors=True)
+        shapes = np.load(folder / "shapes.npy")
+        ends = np.cumsum(shapes.prod(1) * 3)
+        pixels = np.memmap(folder / "pixels", np.uint8, "r") if len(shapes) else np.zeros(0, np.uint8)
+        return pixels, shapes, np.append(0, ends)
+
+    def _fill(self, folder: Path) -> None:
+        """Decodes as many as may be kept, under a temporary name first."""
+        temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        shapes: list[tuple[int, int]] = []
+        try:
+            temporary.mkdir(parents=True)
+            with (temporary / "pixels").open("wb") as file:
+                for image in in_order(self._decoded, range(len(self)), usable_cores()):
+                    file.write(np.ascontiguousarray(image).tobytes())
+                    shapes.append((image.shape[0], image.shape[1]))
+                    self._progress(len(shapes), len(self), "decoding photographs")
+                    if file.tell() > MOST_KEPT:
+                        break
+            np.save(temporary / "shapes.npy", np.array(shapes, np.int64).reshape(-1, 2))
+            os.replace(temporary, folder)
+        except OSError as error:
+            if not folder.is_dir():  # or another process was faster
+                said = f"cannot be written ({error.strerror})"
+                raise InputError(sentence(folder.parent, said, fix="choose another folder for the models")) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _decoded(self, number: int) -> Photograph:
+        return shortened(self.origin.read(self.names[number]), self.short)
+
+
+def shortened(image: Photograph, short: int) -> Photograph:
+    """A photograph whose shorter side is `short` pixels: averaged over areas where it shrinks, else interpolated."""
+    rows, cols = image.shape[:2]
+    size = (max(short, round(cols * short / rows)), short) if rows <= cols else (short, round(rows * short / cols))
+    shrinks = min(rows, cols) >= short
+    found: Photograph = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return found
+
+
+def trained_and_held_out(origin: Origin) -> tuple[list[str], list[str]]:
+    """Names that are trained on, and others that are validated on.
+
+    The latter are those of `val`, else of `test`; where there is neither, every tenth of `train`.
+    """
+    names = origin.names("train")
+    held_out = origin.names("val") or origin.names("test")
+    if not held_out and len(names) > 1:
+        held_out = names[APART - 1 :: APART] or names[-1:]
+        names = [name for name in names if name not in set(held_out)]
+    return names, held_out or names
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=4).hexdigest()

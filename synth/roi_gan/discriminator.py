@@ -1,0 +1,125 @@
+"""The discriminator of RoI-GAN: one trunk, scores of patches and of the whole, and a head that reads the sliders.
+
+picture, region -> trunk -> local: scores of patches
+                         -> global: one score
+                         -> head: mean and deviation of each slider, logits of each choice     (section 3.6)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
+
+from ..layers import LEAK, channels
+from .blocks import MULTIPLE
+from .generator import RoiConfig
+
+HALVING, FLAT = (64, 128), (256, 512, 256)
+"""Channels behind convolutions of stride 2, the last of them as often as it takes to reach 16x16, and of stride 1."""
+FLAT_SIDE = 16
+CELLS = FLAT_SIDE - 3 * len(FLAT)
+"""Side of the trunk's features: its last convolutions are not padded."""
+WHOLE, READ = 128, 128
+"""Channels inside the global part and the head."""
+
+
+class Reading(NamedTuple):
+    """What the head says of the sliders that made a picture.
+
+    Attributes:
+        mean, logvar: `(N, K)` of a Gaussian for each continuous one.
+        logits: `(N, choices)` of each categorical one.
+    """
+
+    mean: Tensor
+    logvar: Tensor
+    logits: tuple[Tensor, ...]
+
+
+class Judged(NamedTuple):
+    """What the discriminator says of pictures.
+
+    Attributes:
+        scores: `(N, 26)`, high for real: 25 patches, then the whole.
+        features: the activations of the trunk, finest first; the head reads them.
+    """
+
+    scores: Tensor
+    features: list[Tensor]
+
+
+class RoiDiscriminator(nn.Module):
+    """Spectrally normalised 4x4 convolutions; instance normalisation between them, but for the first."""
+
+    def __init__(self, config: RoiConfig) -> None:
+        super().__init__()
+        self.config, width = config, config.width
+        halvings = int(math.log2(config.resolution // FLAT_SIDE))
+        outputs = [channels(HALVING[min(i, 1)], width, MULTIPLE) for i in range(halvings)]
+        outputs += [channels(full, width, MULTIPLE) for full in FLAT]
+        self.levels = tuple(outputs)
+        self.trunk = nn.ModuleList(
+            spectral_norm(nn.Conv2d(own, out, 4, 2 if i < halvings else 1, 1 if i < halvings else 0))
+            for i, (own, out) in enumerate(pairwise([4, *outputs]))
+        )
+        whole = channels(WHOLE, width, MULTIPLE)
+        self.local = spectral_norm(nn.Conv2d(outputs[-1], 1, 3))
+        self.whole = nn.Sequential(
+            spectral_norm(nn.Conv2d(outputs[-1], whole, 4)), nn.LeakyReLU(LEAK), spectral_norm(nn.Conv2d(whole, 1, 4))
+        )
+
+    def forward(self, image: Tensor, region: Tensor) -> Judged:
+        """Judges pictures, `(N, 3, H, W)` in [-1, 1], with their region, `(N, 1, H, W)` of 0 and 1."""
+        x, features = torch.cat([image, region], 1), []
+        for i, convolution in enumerate(self.trunk):
+            x = convolution(x)
+            x = functional.leaky_relu(functional.instance_norm(x) if i else x, LEAK)
+            features.append(x)
+        return Judged(torch.cat([self.local(x).flatten(1), self.whole(x).flatten(1)], 1), features)
+
+
+class SliderHead(nn.Module):
+    """Q(c | x): two 4x4 convolutions from the trunk's features to what was set (equation 3.14).
+
+    Beside them dense layers read the means over the region of the pixels and of all activations of the trunk, of which
+    sliders can be told from far fewer pictures; `published` has none of that. The head belongs to the discriminator by
+    what it sees, and learns with the generator.
+
+    Args:
+        levels: channels of the trunk's activations, finest first.
+    """
+
+    def __init__(self, config: RoiConfig, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.config = config
+        hidden = channels(READ, config.width, MULTIPLE)
+        norms = [nn.BatchNorm2d(hidden)] if config.published else []
+        out = 2 * config.sliders + sum(config.categories)
+        self.layers = nn.Sequential(
+            nn.Conv2d(levels[-1], hidden, 4), *norms, nn.LeakyReLU(LEAK), nn.Conv2d(hidden, out, 4)
+        )
+        self.pooled: nn.Module | None = None
+        if not config.published:
+            self.pooled = nn.Sequential(nn.Linear(3 + sum(levels), READ), nn.LeakyReLU(LEAK), nn.Linear(READ, out))
+
+    def forward(self, image: Tensor, region: Tensor, features: Sequence[Tensor]) -> Reading:
+        """Of completed pictures, `(N, 3, H, W)`, their region, and the trunk's activations of both."""
+        found = self.layers(features[-1]).flatten(1)
+        if self.pooled is not None:
+            found = found + self.pooled(torch.cat([_mean_inside(each, region) for each in (image, *features)], 1))
+        k = self.config.sliders
+        logits = found[:, 2 * k :].split(list(self.config.categories), 1) if self.config.categories else ()
+        return Reading(found[:, :k], found[:, k : 2 * k], tuple(logits))
+
+
+def _mean_inside(features: Tensor, region: Tensor) -> Tensor:
+    """`(N, C)`: the mean over the region, each cell weighted by its share of it."""
+    share = functional.adaptive_avg_pool2d(region, (features.shape[-2], features.shape[-1]))
+    return (features * share).sum((2, 3)) / share.sum((2, 3)).clamp(min=1e-6)

@@ -1,0 +1,175 @@
+"""The generator of RoI-GAN: a picture, a region of it, noise and sliders to a picture of which the region is new.
+
+    picture without the region, region -> gated convolutions -> mean, deviation of the global style
+    noise, sliders -> dense layers -> times deviation plus mean = style -> pixel shuffle -> upsample blocks -> picture
+
+Every upsample block sees the region, the style, and the encoder's features of its size (thesis, section 3.5). It sees
+the sliders as well, as they are: in the thesis they reach it through the dense layers alone, where ten of them are a
+fiftieth of what 146 numbers of noise are.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..layers import LEAK, channels
+from .blocks import HIDDEN, MULTIPLE, FourierBlock, GatedConvolution, UpsampleBlock, wrap_of
+
+RESOLUTIONS = (64, 128, 256)
+ENCODER, WIDEST = 8, 128
+"""Channels of the encoder's first level at width 1, which double from level to level up to the widest."""
+DECODER = (100, 64)
+"""Channels behind the first upsample block, and behind all others."""
+STYLE, STYLE_SIDE = 256, 4
+"""Length of the style at width 1; pixel shuffling makes a square of this side of it."""
+DENSE = 3
+"""Layers that noise and sliders go through."""
+GAIN = 8.0
+"""Times the sliders where a block sees them, so that they begin with a share of the picture that can be read."""
+PUBLISHED_CATEGORIES = (10,) * 10
+"""Choices of the categorical sliders of the released code; the thesis finds no effect of them."""
+
+
+@dataclass(frozen=True)
+class RoiConfig:
+    """How a generator is built.
+
+    Attributes:
+        resolution: rows and columns of the pictures, one of `RESOLUTIONS`.
+        width: multiplies the channel counts of the released code.
+        noise: numbers without a meaning, Z; sliders: continuous ones, in [-1, 1].
+        categories: choices of each categorical slider, none by default.
+        published: build it as the released code runs, dead halves included: the outer branch of every upsample block
+            reads its raw input, two denormalisations a block are never called, the RGB picture is normalised, dense
+            layers by the batch, and the encoder sees the region as white pixels alone.
+        fourier: a Fourier block behind the second upsample block.
+        spectral: spectral normalisation of every layer; equalised: an equalised learning rate (equation 3.20).
+    """
+
+    resolution: int = 64
+    width: float = 1.0
+    noise: int = 146
+    sliders: int = 10
+    categories: tuple[int, ...] = ()
+    published: bool = False
+    fourier: bool = False
+    spectral: bool = False
+    equalised: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "categories", tuple(self.categories))
+        if self.resolution not in RESOLUTIONS:
+            raise ValueError(f"resolution {self.resolution} instead of one of {', '.join(map(str, RESOLUTIONS))}")
+        if self.noise < 1 or self.sliders < 0 or any(choices < 2 for choices in self.categories):
+            raise ValueError("noise of at least 1, sliders of at least 0, and 2 choices or more a category")
+
+    @property
+    def n_sliders(self) -> int:
+        """K: the continuous sliders, then a one-hot block for each categorical one."""
+        return self.sliders + sum(self.categories)
+
+    @property
+    def n_levels(self) -> int:
+        """Halvings of the encoder, which ends at 2x2."""
+        return int(math.log2(self.resolution)) - 1
+
+
+def completed(image: Tensor, region: Tensor, raw: Tensor) -> Tensor:
+    """The raw picture inside the region, the image itself outside, untouched to the bit (equation 3.9).
+
+    Args:
+        image, raw: `(N, 3, H, W)`; region: `(N, 1, H, W)`, 1 inside.
+    """
+    return torch.where(region > 0.5, raw.to(image.dtype), image)
+
+
+class RoiGenerator(nn.Module):
+    """Makes the region of a picture anew, as noise and sliders say."""
+
+    def __init__(self, config: RoiConfig) -> None:
+        super().__init__()
+        self.config = config
+        wrap, published, width = wrap_of(config.spectral, config.equalised), config.published, config.width
+        down = [channels(min(ENCODER << level, WIDEST), width, MULTIPLE) for level in range(config.n_levels)]
+        self.encoder = nn.ModuleList(
+            GatedConvolution(own, out, wrap, normalise=level > 0, published=published)
+            for level, (own, out) in enumerate(zip([3 if published else 4, *down], down, strict=False))
+        )
+        self.style = channels(STYLE, width, STYLE_SIDE**2)
+        self.to_mean = wrap(nn.Linear(down[-1] * 4, self.style))
+        self.to_logvar = wrap(nn.Linear(down[-1] * 4, self.style))
+        dense = [config.noise + config.n_sliders, *[self.style] * DENSE]
+        self.dense = nn.Sequential(
+            *(
+                nn.Sequential(wrap(nn.Linear(own, out)), _normalised(out, published), nn.LeakyReLU(LEAK))
+                for own, out in pairwise(dense)
+            )
+        )
+        up = [channels(DECODER[min(level, 1)], width, MULTIPLE) for level in range(config.n_levels - 1)]
+        hidden = channels(HIDDEN, width, MULTIPLE)
+        before = [self.style // STYLE_SIDE**2, *up]
+        control = self.style + (0 if published else config.n_sliders)
+        self.decoder = nn.ModuleList(
+            UpsampleBlock(own + skip, out, hidden, control, wrap, published)
+            for own, skip, out in zip(before, down[-2::-1], up, strict=False)
+        )
+        self.fourier = FourierBlock(up[1], wrap) if config.fourier else None
+        self.to_image = wrap(nn.Conv2d(up[-1], 3, 3, padding=1))
+
+    @overload
+    def forward(self, image: Tensor, region: Tensor, z: Tensor, sliders: Tensor) -> Tensor: ...
+    @overload
+    def forward(
+        self, image: Tensor, region: Tensor, z: Tensor, sliders: Tensor, *, styled: Literal[True]
+    ) -> tuple[Tensor, Tensor, Tensor]: ...
+
+    def forward(
+        self, image: Tensor, region: Tensor, z: Tensor, sliders: Tensor, *, styled: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """The raw picture; `completed` puts the image's own pixels around the region.
+
+        Args:
+            image: `(N, 3, H, W)` in [-1, 1], at the configuration's resolution; nothing inside the region is seen.
+            region: `(N, 1, H, W)` of 0 and 1, 1 where the picture is to be made anew.
+            z: `(N, Z)` standard normal noise; sliders: `(N, K)`, continuous ones in [-1, 1], then one-hot choices.
+            styled: also the `(N, S)` mean and logarithmic variance of the picture's global style.
+
+        Returns:
+            `(N, 3, H, W)` in [-1, 1].
+        """
+        levels = self._encoded(image, region)
+        flat = levels[-1].flatten(1)
+        mean, logvar = self.to_mean(flat), self.to_logvar(flat)
+        style = self.dense(torch.cat([z, sliders], 1)) * (logvar / 2).exp() + mean
+        control = style if self.config.published else torch.cat([style, GAIN * sliders], 1)
+        x = functional.pixel_shuffle(style[:, :, None, None], STYLE_SIDE)
+        for level, block in enumerate(self.decoder):
+            x = functional.leaky_relu(block(torch.cat([x, levels[-2 - level]], 1), region, control), LEAK)
+            if level == 1 and self.fourier is not None:
+                x = self.fourier(x)
+        raw = self.to_image(x)
+        raw = (functional.instance_norm(raw) if self.config.published else raw).tanh()
+        return (raw, mean, logvar) if styled else raw
+
+    def _encoded(self, image: Tensor, region: Tensor) -> list[Tensor]:
+        """The encoder's features of each level, finest first; the region is white to it."""
+        x = image * (1 - region) + region
+        if not self.config.published:
+            x = torch.cat([x, region], 1)
+        levels = []
+        for convolution in self.encoder:
+            x = convolution(x)
+            levels.append(x)
+        return levels
+
+
+def _normalised(features: int, by_batch: bool) -> nn.Module:
+    """Of dense layers: each sample by itself, so that pictures do not depend on their neighbours."""
+    return nn.BatchNorm1d(features) if by_batch else nn.LayerNorm(features)

@@ -1,0 +1,466 @@
+"""Training RoI-GAN and GLCIC: items, figures by hand, every variant learns, going on, photographs without a bank."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import zeuxis
+from tests.pipelines.tiny_models import make_bank, network_of
+from tests.pipelines.training.steps import batch_of, learn
+from zeuxis.pipelines.examples import made_example
+from zeuxis.pipelines.models import built
+from zeuxis.pipelines.training import completion, logs, roi
+from zeuxis.pipelines.training.completion import correlations, masked_distance, middle, steps_across
+from zeuxis.pipelines.training.glcic import GlcicTask
+from zeuxis.pipelines.training.options import TrainOptions, resolved
+from zeuxis.pipelines.training.photographs import BankOrigin, DatasetOrigin, Photographs, shortened
+from zeuxis.pipelines.training.photographs import trained_and_held_out as dealt
+from zeuxis.pipelines.training.roi import RoiTask
+from zeuxis.storage.errors import DatasetError, InputError
+from zeuxis.storage.reader import Reader
+from zeuxis.synth.checkpoint import Card, load_card, load_checkpoint, save_checkpoint
+from zeuxis.synth.features import LAYERS, Features, FeaturesConfig
+from zeuxis.synth.roi_gan.generator import completed
+from zeuxis.synth.roi_gan.losses import LossWeights, gradient_penalty
+
+OPTIONS = TrainOptions(preset="tiny", size=(64, 64), lr=2e-3, batch=2, devices="cpu", steps=10, sliders=2)
+QUICK = {"preset": "tiny", "batch": 1, "devices": "cpu", "validate_every": 3, "log_every": 1, "sliders": 2}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.delenv("ZEUXIS_VGG19", raising=False)
+    monkeypatch.setattr(logs, "draw_curve", lambda *_: b"a picture")
+    monkeypatch.setattr(completion, "N_VALIDATION", 2)
+    monkeypatch.setattr(roi, "REDRAWN", 2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory) -> Path:
+    from tests.conftest import Photos
+
+    folder = tmp_path_factory.mktemp("roi")
+    return make_bank(Photos(folder / "photos"), folder / "bank", ["train/a", "train/b", "val/c", "test/d"])
+
+
+@pytest.fixture(scope="module")
+def features(bank, tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("networks")
+    zeuxis.train("features", bank, folder, preset="tiny", size=(32, 32), steps=1, batch=1, devices="cpu")
+    return str(folder / "features.safetensors")
+
+
+@pytest.fixture
+def plain(tmp_path) -> Path:
+    """A folder of photographs without labels, in folders of their own."""
+    folder = tmp_path / "plain"
+    for number in range(11):
+        path = folder / f"album{number % 2}" / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((20, 30, 3), 20 * number, np.uint8)).save(path)
+    return folder
+
+
+def untrained() -> Features:
+    torch.manual_seed(0)
+    return Features(FeaturesConfig(1 / 16)).requires_grad_(False).eval()
+
+
+def task_of(bank, tmp_path, **options) -> RoiTask | GlcicTask:
+    given = replace(OPTIONS, **options)
+    if given.variant == "glcic":
+        return GlcicTask(BankOrigin(Reader(bank)), tmp_path, given, untrained(), lambda *_: None)
+    return RoiTask(BankOrigin(Reader(bank)), tmp_path, given, untrained())
+
+
+# ---- photographs and items
+
+
+def test_photographs_keep_their_shape_and_are_the_same_from_the_cache(bank, tmp_path):
+    origin = BankOrigin(Reader(bank))
+    names = origin.names("train")
+    assert names == sorted(f"folder/train/{name}" for name in "ab")
+    subject = origin.subject((64, 64))
+    cached = Photographs(origin, names, 32, cache=tmp_path, subject=subject)
+    fresh = Photographs(origin, names, 32, cache=None, subject=subject)
+    for number, name in enumerate(names):
+        wanted = shortened(origin.read(name), 32)
+        assert wanted.shape == (32, 43, 3)  # of 48x64
+        assert np.array_equal(cached[number], wanted)
+        assert np.array_equal(fresh[number], wanted)
+    (folder,) = tmp_path.iterdir()
+    stale = folder.with_name(folder.name.replace(folder.name.split("-")[2], "0" * 8))
+    stale.mkdir()
+    Photographs(origin, names, 16, cache=tmp_path, subject=subject).prepare()
+    assert folder.exists()
+    assert not stale.exists(), "what was cached before the bank changed"
+    assert shortened(np.zeros((10, 40, 3), np.uint8), 20).shape == (20, 80, 3)
+    assert shortened(np.zeros((40, 10, 3), np.uint8), 5).shape == (20, 5, 3)
+
+
+def test_what_is_validated_on_is_not_trained_on(bank, plain):
+    assert dealt(BankOrigin(Reader(bank))) == (["folder/train/a", "folder/train/b"], ["folder/val/c"])
+    names, held_out = dealt(DatasetOrigin(f"images:{plain}"))
+    assert len(names) == 10
+    assert held_out == ["album1/07"], "without splits every tenth"
+    assert not set(names) & set(held_out)
+
+
+def test_items_depend_on_seed_and_number_alone(bank, tmp_path):
+    items, again = (task_of(bank, tmp_path, categories=1).dataset() for _ in range(2))
+    seen = []
+    for k in range(12):
+        item = items[k]
+        assert all(torch.equal(each, again[k][name]) for name, each in item.items())
+        assert {name: tuple(each.shape) for name, each in item.items()} == {
+            "image": (3, 64, 64), "region": (1, 64, 64), "z": (146,), "sliders": (12,),
+        }  # fmt: skip
+        assert set(item["region"].unique().tolist()) == {0.0, 1.0}
+        assert item["sliders"][:2].abs().max() <= 1
+        assert sorted(item["sliders"][2:].tolist()) == [0.0] * 9 + [1.0]
+        seen.append(item["image"])
+    assert len({each.numpy().tobytes() for each in seen}) == 12
+    held = task_of(bank, tmp_path).held_out
+    photograph = held.photographs[0]
+    assert torch.equal(held[0]["image"], completion.to_tensor(middle(photograph, (64, 64))))
+
+
+def test_crops_are_windows_of_the_photograph_half_of_them_mirrored():
+    photograph = np.zeros((128, 192, 3), np.uint8)
+    photograph[..., 0] = np.arange(192)  # the column
+    photograph[..., 1] = np.arange(128)[:, None]
+    random = np.random.default_rng(0)
+    sides, mirrored = [], 0
+    for _ in range(60):
+        found = completion.crop(photograph, (64, 64), random).astype(int)
+        right, down = (found[:, -1, 0] - found[:, 0, 0]).mean(), (found[-1, :, 1] - found[0, :, 1]).mean()
+        mirrored += right < 0
+        assert abs(right) == pytest.approx(down, abs=3), "square"
+        sides.append(down * 64 / 63)
+    assert 15 < mirrored < 45
+    assert min(sides) > 60
+    assert max(sides) > 120
+    small = completion.crop(np.zeros((20, 30, 3), np.uint8), (64, 64), random)
+    assert small.shape == (64, 64, 3)
+
+
+# ---- losses and variants
+
+
+@pytest.mark.parametrize("variant", [None, "published", "glcic"])
+def test_every_variant_takes_steps_and_learns_a_batch(bank, tmp_path, variant):
+    task = task_of(bank, tmp_path, variant=variant, steps=1000 if variant == "glcic" else 10)
+    modules, batch = task.modules(), batch_of(task)
+    before = {name: each.clone() for name, each in modules.named_parameters() if not each.requires_grad}
+    first, *_, last = learn(task, modules, batch, 8)
+    assert task.name == {None: "roi", "published": "roi-published", "glcic": "glcic"}[variant]
+    assert task.network == ("glcic" if variant == "glcic" else "roi")
+    assert last["net"] < 0.9 * first["net"]
+    assert set(last) == ({"net"} if variant == "glcic" else {"net", "discriminator"})
+    assert all(torch.equal(each, dict(modules.named_parameters())[name]) for name, each in before.items())
+    net = modules["net"].eval()
+    with torch.no_grad():
+        figures, shown = task.validate(net), task.grid(net)
+    assert {"masked", "pixel", "outside", "seam"} <= set(figures)
+    assert all(np.isfinite(list(figures.values())))
+    n_sliders = {None: 2, "published": 2, "glcic": 0}[variant]
+    assert shown.shape == (64, 64 * (3 + 2 * n_sliders), 3)
+    assert ("recovered" in figures) == (variant != "glcic")
+    assert json.dumps([task.extra(modules), task.config()])
+
+
+def test_the_total_is_the_thesis_sum_and_the_penalty_comes_every_fourth_step(bank, tmp_path):
+    task = task_of(bank, tmp_path)
+    modules, batch = task.modules(), batch_of(task)
+    weights = LossWeights()
+    raw = modules["net"](batch["image"], batch["region"], batch["z"], batch["sliders"])
+    done = completed(batch["image"], batch["region"], raw)
+    apart = sum(float((each - batch["image"]).abs().mean().detach()) for each in (raw, done))
+    for step in (0, 1, 4):
+        (_, total, parts), (_, judged, found) = task.losses(modules, batch, step)
+        assert set(parts) == {"fooled", "matching", "perceptual", "pixel", "variation", "style", "information"}
+        wanted = sum(getattr(weights, name, 1.0) * float(each.detach()) for name, each in parts.items())
+        assert float(total.detach()) == pytest.approx(wanted, rel=1e-5)
+        assert float(parts["pixel"].detach()) == pytest.approx(apart, rel=1e-5)
+        assert ("penalty" in found) == (step % 4 == 0)
+        rest = float(judged.detach()) - float(found["hinge"].detach()) - float(found["kept"].detach())
+        if "penalty" in found:
+            assert rest == pytest.approx(4 * 5 * float(found["penalty"].detach()), abs=1e-2)
+        else:
+            assert 0 <= rest < 1e-3
+    task = task_of(bank, tmp_path, variant="published")
+    (_, _, parts), (_, _, found) = task.losses(task.modules(), batch_of(task), 1)
+    assert set(parts) == {"fooled", "matching", "perceptual", "variation", "style", "information"}
+    assert set(found) == {"hinge", "penalty"}
+
+
+def test_the_head_learns_with_the_generator_and_the_discriminator_without(bank, tmp_path):
+    task = task_of(bank, tmp_path)
+    modules, batch = task.modules(), batch_of(task)
+    optimisers = task.optimisers(modules)
+    held = {name: {id(each) for group in o.param_groups for each in group["params"]} for name, o in optimisers.items()}
+    for name, module in (("net", "net"), ("net", "head"), ("discriminator", "discriminator")):
+        assert {id(each) for each in modules[module].parameters()} <= held[name]
+    assert not held["net"] & held["discriminator"]
+    for lr, wanted in ((1e-4, 3e-4), (5e-4, 1e-3), (2e-3, 2e-3)):
+        found = task_of(bank, tmp_path, lr=lr).optimisers(modules)
+        assert [found[name].param_groups[0]["lr"] for name in ("net", "discriminator")] == [lr, pytest.approx(wanted)]
+    steps = task.losses(modules, batch, 1)
+    for learning in (("net", "head"), ("discriminator",)):
+        next(steps)[1].backward()
+        assert all(each.grad is not None for name in learning for each in modules[name].parameters())
+
+
+@pytest.mark.parametrize("penalty", ["inside", "outside", "r1"])
+def test_the_penalty_is_the_one_that_was_asked_for(bank, tmp_path, monkeypatch, penalty):
+    asked = []
+    monkeypatch.setattr(roi, "gradient_penalty", lambda *given: asked.append(given[-1]) or gradient_penalty(*given))
+    task = task_of(bank, tmp_path, penalty=penalty, augment=True)
+    for _ in task.losses(task.modules(), batch_of(task), 0):
+        pass
+    assert asked == [penalty]
+    task = task_of(bank, tmp_path, variant="published")
+    assert (task.penalty, task.drawn.kind) == ("outside", "ellipse")
+    assert task.net_config.categories == (10,) * 10
+    assert task_of(bank, tmp_path).drawn.kind == "mixed"
+
+
+def test_the_discriminator_sees_photographs_and_completed_pictures(bank, tmp_path):
+    task = task_of(bank, tmp_path)
+    modules, batch = task.modules(), batch_of(task)
+    seen = []
+    modules["discriminator"].register_forward_pre_hook(lambda _, given: seen.append(given))
+    for _ in task.losses(modules, batch, 1):
+        pass
+    outside = (batch["region"] == 0).expand_as(batch["image"])
+    assert len(seen) == 3
+    for image, region in seen:
+        assert torch.equal(region, batch["region"])
+        assert torch.equal(image[outside], batch["image"][outside])
+    assert torch.equal(seen[1][0], batch["image"])
+    assert torch.equal(seen[0][0], seen[2][0])
+    assert seen[0][0].requires_grad
+    assert not seen[2][0].requires_grad
+
+
+def test_glcic_has_three_phases(bank, tmp_path):
+    task = task_of(bank, tmp_path, variant="glcic", steps=100)
+    modules, batch = task.modules(), batch_of(task)
+    asked = {
+        step: [(n, set(parts)) for n, _, parts in task.losses(modules, batch, step)] for step in (0, 17, 18, 19, 20)
+    }
+    assert asked[0] == asked[17] == [("net", {"squares"})]
+    assert asked[18] == asked[19] == [("discriminator", set())]
+    assert asked[20] == [("net", {"squares", "fooled"}), ("discriminator", set())]
+    (_, total, parts), _ = task.losses(modules, batch, 20)
+    wanted = float(parts["squares"].detach()) + 4e-4 * float(parts["fooled"].detach())
+    assert float(total.detach()) == pytest.approx(wanted, rel=1e-5)
+    raw = modules["net"](batch["image"], batch["region"], batch["z"], batch["sliders"])
+    inside = (batch["region"] > 0).expand_as(raw)
+    assert float(parts["squares"].detach()) == pytest.approx(
+        float((raw - batch["image"])[inside].square().mean().detach()), rel=1e-4
+    )
+
+
+# ---- figures
+
+
+def test_correlations_are_pearsons_and_nought_of_what_does_not_move():
+    random = np.random.default_rng(0)
+    said, read = random.normal(size=(2, 50, 3))
+    read[:, 0] += 2 * said[:, 0]
+    read[:, 2] = 1
+    found = correlations(torch.from_numpy(said), torch.from_numpy(read))
+    wanted = [np.corrcoef(said[:, i], read[:, i])[0, 1] for i in (0, 1)]
+    np.testing.assert_allclose(found, [*wanted, 0], atol=1e-12)
+    assert found[0] > 0.8
+
+
+def test_masked_distance_and_seams_by_hand():
+    features = untrained()
+    image, real = torch.rand(2, 3, 2, 32, 32) * 2 - 1
+    image, real = image.movedim(1, 0).contiguous(), real.movedim(1, 0).contiguous()
+    region = torch.zeros(2, 1, 32, 32)
+    region[:, :, 8:24, 4:20] = 1
+    outside = torch.where(region > 0, real, image)
+    assert masked_distance(features, outside, real, region).tolist() == [0, 0], "what is outside does not count"
+    found, wanted = features(image, LAYERS, region), features(real, LAYERS, region)
+    each = [float((found[n][1] - wanted[n][1]).abs().sum() / wanted[n][1].sum()) for n in LAYERS]
+    assert float(masked_distance(features, image, real, region)[1]) == pytest.approx(np.mean(each), rel=1e-4)
+    flat = torch.zeros(1, 3, 4, 4)
+    one = torch.zeros(1, 1, 4, 4)
+    one[..., 1, 1] = 1
+    flat[..., 1, 1] = 0.5
+    flat[..., 1, 2] = 0.1
+    assert float(steps_across(flat, one)) == pytest.approx((0.5 * 3 + 0.4) / 4)
+
+
+def test_figures_say_what_a_generator_does(bank, tmp_path, monkeypatch):
+    task = task_of(bank, tmp_path)
+    task.modules()
+    monkeypatch.setattr(task, "_reading", lambda done, region: SAID["sliders"] * torch.tensor([2.0, -1.0]))
+    SAID = {}
+
+    class Perfect(torch.nn.Linear):
+        def forward(self, image, region, z, sliders):
+            SAID["sliders"] = sliders
+            return image + self.bias * region
+
+    net = Perfect(1, 1)
+    torch.nn.init.zeros_(net.bias)
+    with torch.no_grad():
+        figures = task.validate(net)
+        assert (figures["masked"], figures["pixel"], figures["outside"], figures["spread"]) == (0, 0, 0, 0)
+        assert figures["seam"] == pytest.approx(1)
+        assert (figures["slider_1"], figures["slider_2"]) == (pytest.approx(1), pytest.approx(-1))
+        assert (figures["recovered"], figures["read"]) == (1, pytest.approx(0))
+        torch.nn.init.constant_(net.bias, 0.25)
+        figures = task.validate(net)
+        assert figures["pixel"] == pytest.approx(0.25, rel=1e-5)
+        assert figures["outside"] == 0
+        assert figures["masked"] > 0.01
+
+
+def test_what_the_head_reads_is_of_the_completed_picture_and_leaves_the_modes(bank, tmp_path):
+    task = task_of(bank, tmp_path, variant="published")
+    modules, batch = task.modules(), batch_of(task)
+    with torch.no_grad():
+        raw = modules["net"].eval()(batch["image"], batch["region"], batch["z"], batch["sliders"])
+        done = completed(batch["image"], batch["region"], raw)
+        read = task._reading(done, batch["region"])
+        assert modules["head"].training
+        assert modules["discriminator"].training
+        features = modules["discriminator"].eval()(done, batch["region"]).features
+        wanted = modules["head"].eval()(done, batch["region"], features)
+    assert torch.equal(read, wanted.mean)
+
+
+# ---- going on, and without a bank
+
+
+def test_a_resumed_training_takes_the_steps_of_one_that_was_not_interrupted(bank, features, tmp_path):
+    options = {**QUICK, "features": features, "augment": True}
+    zeuxis.train("roi", bank, tmp_path / "whole", steps=5, **options)
+
+    def stop(done, total, note=""):
+        if done == 2 and note.startswith("roi: loss"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        zeuxis.train("roi", bank, tmp_path / "parts", steps=5, progress=stop, **options)
+    (report,) = zeuxis.train("roi", bank, tmp_path / "parts", steps=5, **options)
+    assert (report.first, report.step) == (2, 5)
+    whole, parts = (load_file(tmp_path / name / "resume/roi.safetensors") for name in ("whole", "parts"))
+    assert set(whole) == set(parts)
+    assert all(torch.equal(each, parts[name]) for name, each in whole.items())
+    rows = [logs.read_table(tmp_path / name / "logs/roi/losses.csv") for name in ("whole", "parts")]
+    for column in ("total_net", "total_discriminator"):
+        assert [row[column] for row in rows[0]] == [row[column] for row in rows[1]]
+    card, tensors = load_checkpoint(tmp_path / "parts/roi.safetensors", "roi")
+    assert (card.size, card.config["sliders"], card.features) == ((64, 64), 2, "bank:1/8 step 1")
+    assert card.training["loss_weights"]["perceptual"] == 5
+    assert built("roi", card, tensors, tmp_path / "parts/roi.safetensors").config.sliders == 2
+    with Image.open(next((tmp_path / "parts/logs/roi/grids").glob("*.png"))) as grid:
+        assert grid.size == (7 * 64, 64)
+    for other, said in (({"augment": False}, "augment true, found augment null"), ({"regions": "ellipse"}, "regions")):
+        with pytest.raises(InputError, match=said):
+            zeuxis.train("roi", bank, tmp_path / "parts", steps=5, **options | other)
+
+
+def test_a_folder_of_photographs_needs_no_bank_and_no_labels(plain, features, tmp_path):
+    given = {**QUICK, "features": features, "steps": 1, "size": (64, 64)}
+    (report,) = zeuxis.train("roi", None, tmp_path / "models", dataset=f"folder:{plain}", **given)
+    card = load_card(report.checkpoint)
+    assert (card.network, card.bank, card.generation, list(card.classes)) == ("roi", "images:plain", 0, [])
+    assert card.training["dataset"] == f"folder:{plain}"
+    (report,) = zeuxis.train(
+        "roi", None, tmp_path / "models", dataset=f"folder:{plain}", variant="glcic", **given | {"sliders": None}
+    )
+    assert load_card(report.checkpoint).network == "glcic"
+    assert sorted(path.name for path in (tmp_path / "models").glob("*.safetensors")) == [
+        "glcic.safetensors", "roi.safetensors",
+    ]  # fmt: skip
+
+
+def test_what_completes_pictures_is_compiled_at_its_own_size(tmp_path):
+    from zeuxis.pipelines.compile import _networks
+
+    for kind, config in (("roi", {"noise": 7, "sliders": 2, "categories": (3,)}), ("glcic", {})):
+        network = network_of(kind, 0, **config).eval()
+        card = Card(kind, asdict(network.config), (), (64, 64), "bank", 1)
+        save_checkpoint(tmp_path / f"{kind}.safetensors", network.state_dict(), card)
+    for each in _networks(tmp_path, (96, 128))[0]:
+        assert each.size == (64, 64)
+        example = made_example(each.card.network, 0, each.size, each.card.config)
+        with torch.no_grad():
+            found = each.load(torch.device("cpu"))(*(one[:2] for one in example.inputs))
+        assert found.shape == (2, 3, 64, 64)
+
+
+def test_a_labelled_folder_is_read_as_it_is(photos):
+    photos.add("train/a", "val/b")
+    origin = DatasetOrigin(photos.spec)
+    assert (origin.names("train"), origin.names("val")) == (["train/a"], ["val/b"])
+    assert origin.read("train/a").shape == (48, 64, 3)
+    before = origin.subject((64, 64))
+    assert DatasetOrigin(photos.spec).subject((64, 64)) == before
+    photos.add("train/c")
+    assert DatasetOrigin(photos.spec).subject((64, 64)).content != before.content
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"size": (64, 96)}, "size: expected one of 64x64, 128x128, 256x256, found 64x96"),
+        ({"size": (32, 32)}, "size: expected one of"),
+        ({"regions": "round"}, "--regions: expected one of rectangle, ellipse, level-set, mixed, found 'round'"),
+        ({"penalty": "both"}, "--penalty: expected one of inside, outside, r1"),
+        ({"sliders": -1}, "sliders: expected a whole number of at least 0"),
+        ({"sliders": 1000}, "--sliders: expected at most 256"),
+        ({"spectral": True, "equalised": True}, "--equalised: expected no --spectral-norm"),
+        ({"variant": "published", "regions": "mixed"}, "--regions: expected without --variant published"),
+        ({"variant": "published", "spectral": True}, "--spectral-norm: expected without --variant published"),
+        ({"variant": "glcic", "sliders": 3}, "--sliders: expected without --variant glcic"),
+        ({"variant": "gan"}, "variant 'gan': expected one of published, glcic with roi"),
+        ({"images": 2}, "--images: expected with crn, found with roi"),
+        ({"what": "crn", "sliders": 3}, "--sliders: expected with roi, found with crn"),
+        ({"what": "all", "dataset": "images:x"}, "--dataset: expected with roi, found with all"),
+        ({"dataset": "images:x"}, "--dataset: expected no --bank beside it, found both"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(bank, features, tmp_path, options, said):
+    given = {**QUICK, "steps": 1, "sliders": None, "features": features, **options}
+    if (what := given.pop("what", "roi")) != "roi":
+        given["features"] = None
+    with pytest.raises(InputError, match=said):
+        zeuxis.train(what, bank, tmp_path / "models", **given)
+    assert not (tmp_path / "models").exists()
+
+
+def test_places_without_photographs_are_refused(bank, features, tmp_path):
+    for dataset, error in (("images:nowhere", DatasetError), ("photographs", DatasetError), (None, InputError)):
+        with pytest.raises(error):
+            zeuxis.train("roi", None, tmp_path / "models", dataset=dataset, features=features, **QUICK)
+    with pytest.raises(InputError, match="run `zeuxis train features`"):
+        zeuxis.train("roi", bank, tmp_path / "models", **QUICK)
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_preset_gives_square_pictures():
+    for name, side in (("tiny", 64), ("small", 128), ("paper-256", 256), ("paper-1024", 256)):
+        assert resolved(TrainOptions(preset=name), "roi", (180, 240)).size == (side, side)
