@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
@@ -28,7 +29,7 @@ IMAGES = Path(__file__).parent / "images"
 SCALE = Path(__file__).parent / "scale.md"
 SEED, SCENES = 7, 60
 OVERVIEW, SCORE, COLLAGE, COHERENCE = "scenes/0055", "scenes/0047", "scenes/0046", "scenes/0036"
-SYNTHESIS = "scenes/0055"
+SYNTHESIS, INPAINTING = "scenes/0055", "scenes/0046"
 """The scenes whose layouts are asked for; nothing of their groups may answer."""
 PIXELS_PER_INCH = 100
 STRIP_TOP = 0.5  # inches
@@ -92,6 +93,7 @@ def main() -> None:
         draw_score(bank)
         draw_collage(bank)
         draw_coherence(bank)
+        draw_inpainting(bank)
         draw_synthesis(zeuxis.open(bank.path, models=MODELS))
 
 
@@ -159,6 +161,22 @@ def draw_synthesis(bank: zeuxis.Bank) -> None:
     }
     note = "by the networks of the demo: 96x128 pixels, an eighth of the paper's width, 5,600 samples"
     strip(panels, 2.68, note)[0].save("synthesis.png")
+
+
+def draw_inpainting(bank: zeuxis.Bank) -> None:
+    """The largest car of a scene outlined, and erased in four ways."""
+    photograph = bank.photograph(INPAINTING)
+    cars = bank.segments({"source": INPAINTING, "class_name": "car"}, ["segment_id", "pixels"]).to_pylist()
+    name = f"segment:{max(cars, key=lambda row: row['pixels'])['segment_id']:016x}"
+    made = {
+        method: bank.inpaint(INPAINTING, name, method=method, erase=True)[0]
+        for method in ("telea", "navier-stokes", "patchmatch", "bank")
+    }
+    inside = made["telea"].region.astype(np.uint8)
+    outlined = photograph.copy()
+    outlined[cv2.dilate(inside, np.ones((5, 5), np.uint8)) > inside] = (255, 255, 0)
+    panels = {"a car, outlined": outlined, **{method: each.image for method, each in made.items()}}
+    strip(panels, 2.68, "zeuxis inpaint --erase: outside the outline nothing changes")[0].save("inpainting.png")
 
 
 def strip(panels: Mapping[str, Picture | None], width: float, note: str) -> tuple[Sheet, list[float]]:

@@ -28,6 +28,8 @@ from ..synth.elision import Elided
 from ..synth.encoding import resized
 from . import painting_steps as steps
 from .drawn import Asked, Drawn
+from .inpaint import method_of
+from .inpainting.methods import Method
 from .models import Model, Models, NamesMap, as_names_map
 from .painted import Painted, PaintReport, Prepared
 from .painted_files import check_places, check_variants, save, stem_of
@@ -170,7 +172,8 @@ class Painter:
         }
         if not pieces:
             _check_images(model, wish.variants)
-        return Run(self.reader, self.retriever, wish, model, helpers, BATCH.get(models.device.type, 1))
+        filler = method_of(wish.stages.inpaint, self._folder, None) if wish.stages.inpaint else None
+        return Run(self.reader, self.retriever, wish, model, helpers, BATCH.get(models.device.type, 1), filler)
 
     def images(self, stages: Stages) -> int:
         """How many pictures of a layout the network makes at once that paints by these stages."""
@@ -193,6 +196,7 @@ class Run:
     model: Model
     helpers: Mapping[str, Model | None]
     batch: int
+    filler: Method | None = None
 
     @property
     def blind(self) -> bool:
@@ -289,14 +293,15 @@ class Run:
         with clock("elide"):
             random = random_of(self.wish.seed, asked.digest, drawn.variant, Draw.ELISION)
             elided = steps.elided(canvas, self.reader, stages.elision_of(self.model), random)
+            seen = steps.without_holes(elided, self.filler, self.wish.seed, drawn.variant)
         report = self._report(asked, drawn.variant, canvas, elided, clock)
-        return Prepared(asked.layout, canvas, elided, asked.together, report)
+        return Prepared(asked.layout, canvas, elided, seen, asked.together, report)
 
     def imagined(self, ready: Sequence[Prepared]) -> Iterator[Painted]:
         """The photographs of what is prepared."""
-        layouts, canvases, clock = [each.layout for each in ready], [each.elided for each in ready], Clock()
+        layouts, canvases, clock = [each.layout for each in ready], [each.seen for each in ready], Clock()
         with clock("network"):
-            images = [each.elided.image for each in ready]
+            images = [each.image for each in canvases]
             if self.wish.stages.synthesis and ready:
                 images = (
                     self._pictures(ready)
@@ -306,7 +311,7 @@ class Run:
         share = {name: seconds / len(ready) for name, seconds in clock.seconds.items() if ready}
         for each, image in zip(ready, images, strict=True):
             report = replace(each.report, seconds={**each.report.seconds, **share})
-            yield Painted(image, each.canvas, each.elided.image, each.elided.valid, each.layout, each.retrieval, report)
+            yield Painted(image, each.canvas, each.seen.image, each.elided.valid, each.layout, each.retrieval, report)
 
     def _pictures(self, ready: Sequence[Prepared]) -> list[Photograph]:
         """Of a network that makes the variants of a layout at once: each layout is looked at once."""
@@ -331,10 +336,13 @@ class Run:
             from_layout=alone,
             void=(*void, *(f"id {id}" for id in asked.strange)),
             share=float(elided.valid.mean()) if self.model.card.config.get("canvas", True) else 0.0,
-            networks={name: _identity(used) for name, used in used.items() if used is not None},
+            networks={name: _identity(used) for name, used in used.items() if used is not None} | self._filled_by(),
             warnings=(*asked.together.warnings, *self.warnings(), *self._warnings(alone, void, asked.strange)),
             seconds=dict(clock.seconds),
         )
+
+    def _filled_by(self) -> dict[str, Mapping[str, Any]]:
+        return {} if self.filler is None else {"inpaint": {"method": self.filler.name, **self.filler.identity}}
 
     def warnings(self) -> list[str]:
         """What the user should know of the networks, whatever the layout."""

@@ -52,7 +52,8 @@ class Painted:
     Attributes:
         image: `(H, W, 3)` uint8 RGB at the size of the synthesis network.
         canvas: the segments it was made from, composited.
-        elided: the canvas as the synthesis network saw it; valid: `(H, W)` bool, what of that stems from the bank.
+        elided: the canvas as the synthesis network saw it, filled where that was asked for; valid: `(H, W)` bool, what
+            of that stems from the bank.
         layout: `(H, W)` uint16 in the bank's ids, at the same size.
         retrieval: what was retrieved, the jointly chosen hits first.
         report: how it came about.
@@ -82,10 +83,14 @@ class Painted:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """All of one image but the image: what goes into the synthesis network, and what is told of it."""
+    """All of one image but the image: what goes into the synthesis network, and what is told of it.
+
+    `elided` is what is left of the canvas, `seen` the same as the network sees it, filled where that was asked for.
+    """
 
     layout: Layout
     canvas: Canvas
     elided: Elided
+    seen: Elided
     retrieval: Retrieval
     report: PaintReport

@@ -30,6 +30,7 @@ from ..synth.encoding import one_hot, resized, to_image, to_tensor
 from ..synth.ordering import Order, back_to_front
 from ..synth.transform import Piece, Target, Transform, fit, identity
 from .collage import class_order, piece_of
+from .inpainting.methods import FILLERS, Draw, Method
 from .models import Model
 from .variants import Choice, Key
 
@@ -51,6 +52,8 @@ class Stages:
         synthesis: name of the network's file, True for `synthesis`; False leaves the canvas as it would have seen it.
             One whose name begins with `crn` paints from the layout alone: nothing is retrieved, and its pictures of a
             layout are the variants.
+        inpaint: method of `zeuxis inpaint`, a network or one of the picture alone, that fills what is missing of the
+            canvas before the synthesis network sees it, or instead of it; None leaves that to the synthesis network.
     """
 
     transform: Transforms = "network"
@@ -58,12 +61,20 @@ class Stages:
     elision: Elision | bool | None = None
     coherent: bool | float = False
     synthesis: bool | str = True
+    inpaint: str | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("transform", get_args(Transforms)), ("order", get_args(Orders))):
             if getattr(self, name) not in known:
                 found = repr(getattr(self, name))
                 raise InputError(sentence(f"stages: {name}", expected=f"one of {', '.join(known)}", found=found))
+        if self.inpaint is not None and self.inpaint not in FILLERS:
+            raise InputError(
+                sentence("stages: inpaint", expected=f"one of {', '.join(FILLERS)}", found=repr(self.inpaint))
+            )
+        if self.inpaint is not None and self.kind == "crn":
+            fix = "leave one of them out"
+            raise InputError(sentence("stages: inpaint", "a network that sees no canvas needs none filled", fix=fix))
 
     @property
     def network(self) -> str:
@@ -301,6 +312,19 @@ def _on_own_components(canvas: Canvas) -> npt.NDArray[np.uint16]:
         window = canvas.provenance[top:bottom, left:right] == number
         kept[top:bottom, left:right][window & placed.piece.target.mask] = number
     return kept
+
+
+def without_holes(canvas: Elided, filler: Method | None, seed: int, variant: int) -> Elided:
+    """A canvas whose missing pixels are filled, all of it valid; one that is all there or all missing stays, as without
+    a filler every one does.
+
+    Raises:
+        InputError: the method cannot fill them.
+    """
+    if filler is None or canvas.valid.all() or not canvas.valid.any():
+        return canvas
+    image, _ = filler(canvas.image, ~canvas.valid, Draw(seed, variant))
+    return Elided(image, np.ones_like(canvas.valid))
 
 
 def synthesised(model: Model, layouts: Sequence[Layout], canvases: Sequence[Elided], batch: int) -> list[Photograph]:

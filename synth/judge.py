@@ -66,6 +66,13 @@ class JudgeNetwork(nn.Module):
         """`(N, 3, H, W)` in [-1, 1] to `(N, feature_size)`: what the logits are read from, averaged over pixels."""
         return self._cells(images).mean((2, 3))
 
+    def layers(self, images: Tensor) -> list[Tensor]:
+        """`(N, 3, H, W)` in [-1, 1] to the activations behind the stem and behind each stage, finest first."""
+        found = [self.stem(images)]
+        for block in self.stages:
+            found.append(block(found[-1]))
+        return found[::2]
+
     def _cells(self, images: Tensor) -> Tensor:
         cells = self.stages(self.stem(images))
         whole = functional.relu(self.whole(cells.mean((2, 3))))[..., None, None].expand_as(cells)

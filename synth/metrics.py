@@ -101,6 +101,18 @@ def miou_gap(made: Sequence[Counts], other: Sequence[Counts], *, seed: int = 0, 
     return Interval(gap(np.ones(n)), float(low), float(high))
 
 
+def mean_interval(values: Sequence[float], *, seed: int = 0, rounds: int = 1000) -> Interval:
+    """A mean and its bootstrap interval: the values are drawn anew with replacement.
+
+    Args:
+        values: at least one; seed: of the bootstrap; rounds: draws.
+    """
+    held = np.asarray(values, np.float64)
+    drawn = np.random.default_rng(seed).integers(0, len(held), (rounds, len(held)))
+    low, high = np.percentile(held[drawn].mean(axis=1), [2.5, 97.5])
+    return Interval(float(held.mean()), float(low), float(high))
+
+
 def fid(real: Features, made: Features) -> float | None:
     """Frechet distance of the features, by torchmetrics; None below `FID_IMAGES` pictures a feature dimension."""
     if min(len(real), len(made)) < FID_IMAGES * real.shape[1]:

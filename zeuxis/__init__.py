@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bank import Bank
-    from .calls import collage, explain, open, paint, retrieve, similar
+    from .calls import collage, explain, inpaint, open, paint, retrieve, similar
     from .index.appearance import Similar
     from .index.explain import Explanation
     from .index.merge import merge_hits
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .pipelines.compile import compile
     from .pipelines.demo import demo
     from .pipelines.evaluation.evaluate import evaluate
+    from .pipelines.evaluation.inpaint import evaluate_inpaint
     from .pipelines.forget import forget
     from .pipelines.generations import collect, generations, rollback
     from .pipelines.info import info, verify
@@ -43,6 +44,7 @@ _HOME = {
     "Bank": ".bank",
     "collage": ".calls",
     "explain": ".calls",
+    "inpaint": ".calls",
     "open": ".calls",
     "paint": ".calls",
     "retrieve": ".calls",
@@ -59,6 +61,7 @@ _HOME = {
     "collect": ".pipelines.generations",
     "demo": ".pipelines.demo",
     "evaluate": ".pipelines.evaluation.evaluate",
+    "evaluate_inpaint": ".pipelines.evaluation.inpaint",
     "forget": ".pipelines.forget",
     "generations": ".pipelines.generations",
     "info": ".pipelines.info",
@@ -89,10 +92,12 @@ __all__ = [
     "compile",
     "demo",
     "evaluate",
+    "evaluate_inpaint",
     "explain",
     "forget",
     "generations",
     "info",
+    "inpaint",
     "merge_hits",
     "open",
     "paint",

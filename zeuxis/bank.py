@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .index.result import Hit, Retrieval
     from .index.retriever import Retriever
     from .pipelines.collage import Collage
+    from .pipelines.inpaint import ImageLike, Inpainted
+    from .pipelines.inpainting.regions import RegionLike
     from .pipelines.paint import Painter
     from .pipelines.painted import Painted
     from .pipelines.painting_steps import Stages
@@ -240,6 +242,40 @@ class Bank:
         for warning in dict.fromkeys(warning for image in images for warning in image.report.warnings):
             warnings.warn(warning, stacklevel=2)
         return images
+
+    def inpaint(
+        self,
+        image: ImageLike,
+        region: RegionLike,
+        variants: int = 1,
+        seed: int = 0,
+        *,
+        method: str = "roi",
+        models: str | Path | None = None,
+        sliders: Sequence[float] | None = None,
+        erase: bool = False,
+        layout: LayoutLike | None = None,
+        dataset: str | None = None,
+        out: str | Path | None = None,
+    ) -> list[Inpainted]:
+        """A picture with a region filled, once a variant; outside it nothing changes.
+
+        Args:
+            image: `(H, W, 3)` uint8 RGB, a file, or a source of this bank.
+            region: a mask as an array or a file, a box `(top, left, bottom, right)`, or `segment:ID` of this bank.
+            method: a network, `roi`, `roi-published` or `glcic`; `telea`, `navier-stokes` or `patchmatch`; or `bank`.
+            models: folder of trained networks; default that which the bank was opened with.
+            variants, seed, sliders, erase, layout, dataset, out: see `zeuxis.pipelines.inpaint.inpaint`.
+
+        Raises:
+            InputError: one of the arguments cannot be used, found before anything is written.
+        """
+        from .pipelines.inpaint import inpaint
+
+        return inpaint(
+            image, region, variants, seed, method=method, models=models or self._models, retriever=self._retriever,
+            sliders=sliders, erase=erase, layout=layout, dataset=dataset, out=out,
+        )  # fmt: skip
 
     def similar(
         self,

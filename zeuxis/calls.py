@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .index.request import LayoutLike
     from .index.result import Hit, Retrieval
     from .pipelines.collage import Collage
+    from .pipelines.inpaint import ImageLike, Inpainted
+    from .pipelines.inpainting.regions import RegionLike
     from .pipelines.painted import Painted
 
 
@@ -76,6 +78,28 @@ def paint(
 ) -> list[Painted]:
     """`Bank.paint` on the bank at `bank`, or the one named by ZEUXIS_BANK, with the networks in `models`."""
     return _opened(bank).paint(layout, variants, seed, models=models, **query)
+
+
+def inpaint(
+    image: ImageLike,
+    region: RegionLike,
+    variants: int = 1,
+    seed: int = 0,
+    *,
+    bank: str | Path | None = None,
+    **settings: Any,
+) -> list[Inpainted]:
+    """`Bank.inpaint` on the bank at `bank`, or the one named by ZEUXIS_BANK, or without one where none is needed.
+
+    Args:
+        image, region, variants, seed, settings: as in `Bank.inpaint`.
+        bank: the bank's folder.
+    """
+    if bank or os.environ.get("ZEUXIS_BANK"):
+        return _opened(bank).inpaint(image, region, variants, seed, **settings)
+    from .pipelines.inpaint import inpaint
+
+    return inpaint(image, region, variants, seed, **settings)
 
 
 def similar(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import compiling, judging, learning, painting, synthesizing, upkeep
+from . import compiling, inpainting, judging, learning, painting, synthesizing, upkeep
 from .layout_files import pictures
 from .options import BankOption, DatasetSpec, LayoutPath, LayoutPaths, NativeIds, queries
 from .progress import progress_bar
@@ -172,8 +172,9 @@ def collage(
         typer.echo(path)
 
 
-for command in (*learning.COMMANDS, *compiling.COMMANDS, *painting.COMMANDS, *synthesizing.COMMANDS, *judging.COMMANDS):
-    app.command()(command)
+for part in (learning, compiling, painting, inpainting, synthesizing, judging):
+    for command in part.COMMANDS:
+        app.command()(command)
 
 
 @app.command()

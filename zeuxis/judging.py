@@ -1,7 +1,8 @@
-"""The command that evaluates what is synthesised."""
+"""The command that evaluates what is synthesised, or filled in."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from .storage.errors import InputError, sentence
 
 
 def evaluate(
-    what: Annotated[str, typer.Argument(metavar="synthesis", help="What is evaluated.")],
+    what: Annotated[str, typer.Argument(metavar="synthesis|inpaint", help="What is evaluated.")],
     out: Annotated[Path, typer.Option(help="Folder for the page, the table and the pictures.")],
     bank: BankOption = None,
     models: Annotated[
@@ -23,7 +24,7 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(metavar="test|val", help="Whose layouts; default test, else val.")
     ] = None,
-    layouts: Annotated[int, typer.Option(help="How many of them, at most.")] = 200,
+    layouts: Annotated[int, typer.Option(help="How many of them, or photographs, at most.")] = 200,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     system: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; may be repeated.")] = None,
     study: Annotated[
@@ -34,12 +35,17 @@ def evaluate(
         list[Path] | None, typer.Option(metavar="FILE", help="Only read the answers to the study in --out.")
     ] = None,
 ) -> None:
-    """Measure synthesised photographs of held-out layouts.
+    """Measure synthesised photographs of held-out layouts, or filled regions of held-out photographs.
 
     They stand beside real ones, rivals, and the same with each stage switched off.
     """
-    if what != "synthesis":
-        raise InputError(sentence("evaluate", expected="synthesis", found=what))
+    if what not in ("synthesis", "inpaint"):
+        raise InputError(sentence("evaluate", expected="synthesis or inpaint", found=what))
+    if what == "inpaint":
+        if study or answers:
+            raise InputError(sentence("evaluate inpaint", "has no study", fix="leave --study and --answers out"))
+        _inpaint(out, bank, models or [], split, layouts, seed, system or ())
+        return
     if answers:
         _show_answers(out, answers)
         return
@@ -66,6 +72,28 @@ def evaluate(
         pairs = [(name, found.system(name).pictures) for name in study]
         for path in write_study(out, pairs[0], pairs[1], found.system("real").pictures, found.names, seed):
             typer.echo(path)
+
+
+def _inpaint(
+    out: Path, bank: Path | None, models: Sequence[Path], split: str | None, most: int, seed: int, system: Sequence[str]
+) -> None:
+    from .calls import open
+    from .pipelines.evaluation.inpaint import evaluate_inpaint
+    from .pipelines.evaluation.inpaint_report import networks, rendered
+
+    if len(models) != 1:
+        raise InputError(sentence("--models", expected="one folder of trained networks", found=str(len(models))))
+    with progress_bar("pictures") as progress:
+        found = evaluate_inpaint(
+            open(bank).path, models[0], out, split=split, photographs=most, seed=seed, systems=system, progress=progress
+        )
+    show(rendered(found))
+    for said in networks(found):
+        typer.echo(said)
+    for said in found.left_out:
+        typer.echo(said, err=True)
+    for path in found.files:
+        typer.echo(path)
 
 
 def _show_answers(out: Path, answers: list[Path]) -> None:

@@ -41,6 +41,9 @@ def paint(
     network: Annotated[
         str, typer.Option(metavar="NAME", help="The network that paints; crn sees the layout alone.")
     ] = "synthesis",
+    inpaint: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Fill the canvas by this method of `zeuxis inpaint` first.")
+    ] = None,
     compiled: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Compiled networks, as `zeuxis compile` made them.")
     ] = None,
@@ -55,7 +58,9 @@ def paint(
     from .pipelines.painted_files import check_places, save, stem_of
     from .pipelines.painting_steps import Stages
 
-    stages = Stages(transform, order, elision=elision, synthesis=synthesis and network)  # type: ignore[arg-type]
+    stages = Stages(
+        transform, order, elision=elision, synthesis=synthesis and network, inpaint=inpaint,  # type: ignore[arg-type]
+    )  # fmt: skip
     layouts: Sequence[Path | None] = pictures(layout or []) or [None]
     stems = [stem_of(path, query["source"]) for path in layouts]
     check_places(out, stems, variants)

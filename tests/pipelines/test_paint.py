@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from tests.conftest import Photos, blocks
+from tests.pipelines.inpainting.tiny_roi import save_fillers
 from tests.pipelines.tiny_models import SIZE, make_bank, save_models
 from zeuxis.index.retriever import Retriever
 from zeuxis.pipelines.models import Models
@@ -477,3 +478,51 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(painter: Pain
         with pytest.raises(InputError):
             painter.paint(np.zeros((4, 4, 4)), out=out)  # whose layout would be refused too, but later
     assert not (tmp_path / "none").exists()
+
+
+# ---- what is missing of a canvas, filled
+
+
+@pytest.mark.parametrize("method", ["telea", "patchmatch", "roi"])
+def test_what_is_missing_of_a_canvas_is_filled_before_the_network_or_instead_of_it(
+    painter: Painter, models: Path, bank: Path, method: str
+):
+    save_fillers(models, bank, "roi")
+    plain, filled, alone = (
+        the(painter.paint(layout_of(1), stages=stages))
+        for stages in (Stages(), Stages(inpaint=method), Stages(inpaint=method, synthesis=False))
+    )
+    assert not plain.valid.all()
+    np.testing.assert_array_equal(filled.valid, plain.valid, "what stems from the bank is no more than before")
+    np.testing.assert_array_equal(filled.elided[plain.valid], plain.elided[plain.valid])
+    missing = ~plain.valid
+    assert (filled.elided[missing] != plain.elided[missing]).any(axis=1).mean() > 0.9
+    assert not np.array_equal(filled.image, plain.image), "the network sees what was filled"
+    np.testing.assert_array_equal(alone.image, filled.elided)
+    assert filled.report.share == plain.report.share
+    assert filled.report.networks["inpaint"]["method"] == method
+    assert filled.report.networks["inpaint"].get("file") == ("roi.safetensors" if method == "roi" else None)
+    assert "inpaint" not in plain.report.networks
+    assert same(filled, the(painter.paint(layout_of(1), stages=Stages(inpaint=method))))
+
+
+def test_a_network_sees_a_filled_canvas_as_all_there(painter: Painter, monkeypatch: pytest.MonkeyPatch):
+    from zeuxis.pipelines import painting_steps
+
+    seen: list[Elided] = []
+
+    def synthesised_too(model: Any, layouts: Any, canvases: list[Elided], batch: int) -> list[np.ndarray]:
+        seen.extend(canvases)
+        return [each.image for each in canvases]
+
+    monkeypatch.setattr(painting_steps, "synthesised", synthesised_too)
+    for stages in (Stages(), Stages(inpaint="telea")):
+        painter.paint(layout_of(1), stages=stages)
+    assert [bool(each.valid.all()) for each in seen] == [False, True]
+
+
+def test_a_way_to_fill_that_cannot_be_is_refused():
+    with pytest.raises(InputError, match=r"stages: inpaint: expected one of roi, .*patchmatch, found 'bank'"):
+        Stages(inpaint="bank")
+    with pytest.raises(InputError, match="sees no canvas needs none filled"):
+        Stages(inpaint="telea", synthesis="crn")

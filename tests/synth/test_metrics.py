@@ -13,6 +13,7 @@ from zeuxis.synth.metrics import (
     kid_gap,
     log_power_spectrum,
     masked_ssim,
+    mean_interval,
     miou_gap,
     parsing,
     spectrum_distance,
@@ -157,3 +158,12 @@ def test_diversity_is_the_mean_distance_of_variants():
 def test_one_picture_has_no_distance_to_others(random):
     with pytest.raises(ValueError, match="two pictures"):
         kid(features(random, 1), features(random, 5))
+
+
+def test_the_interval_of_a_mean_is_about_two_standard_errors_wide(random):
+    values = random.normal(5, 2, 400)
+    found = mean_interval(values)
+    assert found.value == pytest.approx(values.mean())
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1)
+    assert mean_interval(values) == found
+    assert mean_interval([3.0]) == Interval(3, 3, 3)

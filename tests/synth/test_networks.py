@@ -504,6 +504,9 @@ def test_the_judge_tells_how_many_features_it_has():
         logits, features = judge.judged(images(2, SIZE))
         assert torch.equal(logits, judge(images(2, SIZE)))
         assert torch.equal(features, judge.features(images(2, SIZE)))
+        layers = judge.layers(images(2, SIZE))
+        assert torch.equal(layers[-1], judge.stages(judge.stem(images(2, SIZE))))
+    assert [layer.shape[-1] for layer in layers] == [SIZE[1] // by for by in (2, 4, 8, 8, 8)]
     assert judge.feature_size == 64
     with torch.device("meta"):
         assert JudgeNetwork(JudgeConfig(N_CLASSES, 1.0)).feature_size == 256

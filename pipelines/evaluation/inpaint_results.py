@@ -1,0 +1,95 @@
+"""What an evaluation of filled regions finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...storage.images import Photograph
+from ...synth.metrics import Interval
+from ...synth.roi_gan.regions import Kind, Region
+from ..inpainting.sliders import Effect
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What was measured of one system on one kind of region, all with 95 % intervals over pictures.
+
+    Attributes:
+        kid: of what surrounds the regions, with them, times 1,000, to that of other photographs; 0 is real.
+        distance: to the very photograph inside the region, in features; None for the photographs themselves.
+        seam: jump along the border, levels of 0..255.
+        diversity: distance inside the region between variants; None where they do not differ.
+        rate: pictures a second, one after the other; None for the photographs.
+    """
+
+    kid: Interval
+    distance: Interval | None
+    seam: Interval
+    diversity: Interval | None = None
+    rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Of a network: how many numbers it has, how many of them have no part in what it makes, what its sliders do.
+
+    Attributes:
+        parameters, dead: counts.
+        correlations: of each slider, what the training's head reads with what was set; None without that head.
+        effects: of each slider, means over pictures.
+    """
+
+    parameters: int
+    dead: int
+    correlations: Sequence[float] | None
+    effects: Sequence[Effect]
+
+
+@dataclass(frozen=True, eq=False)
+class FilledSystem:
+    """A system: its figures and its pictures by kind of region, and the anatomy of its network."""
+
+    name: str
+    said: str
+    figures: Mapping[Kind, Filled]
+    pictures: Mapping[Kind, Sequence[Photograph]]
+    anatomy: Anatomy | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class InpaintEvaluation:
+    """All of it.
+
+    Attributes:
+        systems: the photographs first; names: of their sources; regions: by kind, one a photograph.
+        classes: names of the judge's classes by channel, empty without a judge.
+        about: what the figures depend on; left_out: a sentence for each system that could not be measured.
+        sheet: of the sliders of the first network that has any, or None.
+        files: what was written.
+    """
+
+    systems: Sequence[FilledSystem]
+    names: Sequence[str]
+    regions: Mapping[Kind, Sequence[Region]]
+    classes: Sequence[str]
+    about: Mapping[str, Any]
+    left_out: Sequence[str]
+    sheet: Photograph | None = None
+    files: Sequence[Path] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure and what it depends on; no pictures, and no rates, which differ between runs."""
+        rows = {}
+        for each in self.systems:
+            figures = {kind: asdict(found) for kind, found in each.figures.items()}
+            for found in figures.values():
+                del found["rate"]
+            rows[each.name] = {"figures": figures, "anatomy": None if each.anatomy is None else _told(each.anatomy)}
+        return {"about": dict(self.about), "systems": rows, "left_out": list(self.left_out)}
+
+
+def _told(anatomy: Anatomy) -> dict[str, Any]:
+    return {**asdict(anatomy), "effects": [each._asdict() for each in anatomy.effects]}

@@ -1,0 +1,218 @@
+"""The ways to fill a region, behind one interface: trained networks, methods of the picture alone, and the bank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from ...index.request import LayoutLike
+from ...index.retriever import Retriever
+from ...storage.errors import InputError, sentence
+from ...storage.images import Photograph
+from ...storage.reader import Reader
+from ...synth.checkpoint import SUFFIX, load_checkpoint
+from ...synth.encoding import to_image, to_tensor
+from ...synth.inpainting.fills import FILLS
+from ...synth.inpainting.nearest import nearest_place, surroundings
+from ...synth.inpainting.windows import fill_by_windows, plan
+from ...synth.roi_gan.regions import Region
+from ..models import built, ready
+
+NETWORKS = {"roi": "roi", "roi-published": "roi", "glcic": "glcic"}
+"""Kind of the network by the name of its file, which is that of the method."""
+BANK = "bank"
+FILLERS = (*NETWORKS, *FILLS)
+METHODS = (*FILLERS, BANK)
+"""By the name that users say; the former need no bank."""
+VARYING = ("roi", "roi-published", "patchmatch")
+"""Those that draw: other seeds and variants, other pictures."""
+PHOTOGRAPHS = 500
+"""Of the bank that are searched for a place like that around a region, at most, evenly spaced."""
+
+
+class Draw(NamedTuple):
+    """What decides what a network that draws makes: seed, variant, and the sliders, None where they are drawn too."""
+
+    seed: int = 0
+    variant: int = 0
+    sliders: tuple[float, ...] | None = None
+
+
+class Method(Protocol):
+    """Fills a region; outside it nothing changes.
+
+    Attributes:
+        name: one of `METHODS`; identity: of the network, empty where there is none.
+        varies: whether variants and seeds differ; sliders: how many it has.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def identity(self) -> Mapping[str, Any]: ...
+    @property
+    def varies(self) -> bool: ...
+    @property
+    def sliders(self) -> int: ...
+
+    def __call__(self, image: Photograph, region: Region, draw: Draw) -> tuple[Photograph, str]:
+        """The filled picture, and how it was filled, for readers.
+
+        Raises:
+            InputError: this method cannot fill this region of this picture.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FromPicture:
+    """One of `FILLS`."""
+
+    name: str
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    sliders: int = 0
+
+    @property
+    def varies(self) -> bool:
+        """See `Method`."""
+        return self.name in VARYING
+
+    def __call__(self, image: Photograph, region: Region, draw: Draw) -> tuple[Photograph, str]:
+        """See `Method`."""
+        seed = int(np.random.default_rng([draw.seed, draw.variant]).integers(1 << 31))
+        try:
+            return FILLS[self.name](image, region, seed), "from the picture around it"
+        except ValueError as error:
+            fix = "give a smaller region or a larger picture"
+            raise InputError(sentence("region", f"{self.name} cannot fill it ({error})", fix=fix)) from error
+
+
+class FromNetwork:
+    """A trained network, in windows of its resolution.
+
+    Args:
+        folder: of trained networks; name: of its file, one of `NETWORKS`.
+        device: default a CUDA device where there is one.
+
+    Raises:
+        InputError: there is no such folder or network, or it cannot be used.
+    """
+
+    def __init__(self, folder: str | Path, name: str, device: str | torch.device | None = None) -> None:
+        path = Path(folder).expanduser() / f"{name}{SUFFIX}"
+        card, tensors = load_checkpoint(path, NETWORKS[name])
+        self.name, self.card = name, card
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.network = ready(built(NETWORKS[name], card, tensors, path), NETWORKS[name], self.device)
+        self.identity = {"file": path.name, "step": card.step, "size": list(card.size), "bank": card.bank,
+                         "generation": card.generation, "features": card.features}  # fmt: skip
+
+    @property
+    def varies(self) -> bool:
+        """See `Method`."""
+        return self.name in VARYING
+
+    @property
+    def sliders(self) -> int:
+        """The continuous ones."""
+        return int(self.card.config["sliders"]) if self.varies else 0
+
+    def __call__(self, image: Photograph, region: Region, draw: Draw) -> tuple[Photograph, str]:
+        """See `Method`."""
+        how = plan(region, self.card.size)
+        given = self.drawn(draw)
+        return fill_by_windows(image, region, how, lambda window, hole: self._filled(window, hole, given)), str(how)
+
+    def drawn(self, draw: Draw) -> tuple[torch.Tensor, ...]:
+        """`(1, Z)` noise and `(1, K)` sliders of a draw; a network that looks at neither gets none."""
+        if not self.varies:
+            nothing = torch.zeros(1, 0, device=self.device)
+            return nothing, nothing
+        random = np.random.default_rng([draw.seed, draw.variant])
+        noise = random.standard_normal(self.card.config["noise"])
+        sliders = random.uniform(-1, 1, self.sliders)
+        choices = [np.eye(count)[random.integers(count)] for count in self.card.config["categories"]]
+        if draw.sliders is not None:
+            sliders = np.pad(np.array(draw.sliders, np.float64), (0, self.sliders - len(draw.sliders)))
+        both = noise, np.concatenate([sliders, *choices])
+        return tuple(torch.from_numpy(each.astype(np.float32))[None].to(self.device) for each in both)
+
+    def _filled(self, window: Photograph, hole: Region, given: tuple[torch.Tensor, ...]) -> Photograph:
+        image = to_tensor(window)[None].to(self.device)
+        region = torch.from_numpy(hole)[None, None].float().to(self.device)
+        with torch.inference_mode():
+            return to_image(self.network(image, region, *given)[0])
+
+
+class FromBank:
+    """Pixels of the bank: those of the hits that fit a layout best, or else those of the likest place.
+
+    Args:
+        retriever: of the bank.
+        source: of the bank that the picture is; nothing of its group is taken, nor of val and test.
+        layout: of the picture, None to go by what surrounds the region; dataset: whose ids it is in.
+    """
+
+    name, identity, varies, sliders = BANK, dict[str, Any](), False, 0
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        source: str | None = None,
+        layout: LayoutLike | None = None,
+        dataset: str | None = None,
+    ) -> None:
+        self.retriever, self.source, self.layout, self.dataset = retriever, source, layout, dataset
+
+    def __call__(self, image: Photograph, region: Region, draw: Draw) -> tuple[Photograph, str]:
+        """See `Method`."""
+        return self._by_place(image, region) if self.layout is None else self._by_layout(image, region)
+
+    def _by_layout(self, image: Photograph, region: Region) -> tuple[Photograph, str]:
+        from ..collage import paint
+
+        canvas = paint(self.retriever, self.layout, dataset=self.dataset, source=self.source).canvas
+        if canvas.valid.shape != region.shape:
+            rows, cols = region.shape
+            found = "x".join(map(str, canvas.valid.shape))
+            raise InputError(sentence("layout", expected=f"one of the picture's {rows}x{cols} pixels", found=found))
+        taken, missing = region & canvas.valid, region & ~canvas.valid
+        filled = np.where(taken[..., None], canvas.image, image)
+        shown = {canvas.placements[number - 1].piece.origin.source for number in np.unique(canvas.provenance[taken])}
+        said = f"segments of {', '.join(sorted(shown)) or 'no photograph'}"
+        if missing.any():
+            filled, said = FILLS["telea"](filled, missing, 0), f"{said}; {missing.sum() / region.sum():.1%} by telea"
+        return filled, said
+
+    def _by_place(self, image: Photograph, region: Region) -> tuple[Photograph, str]:
+        reader = self.retriever.reader
+        names = training_sources(reader, self.source)
+        chosen = [names[i] for i in np.linspace(0, len(names) - 1, min(len(names), PHOTOGRAPHS)).round().astype(int)]
+        place = nearest_place(image, region, map(reader.photograph, chosen))
+        if place is None:
+            expected = "a training photograph at least as large as what surrounds the region"
+            raise InputError(sentence(reader.path, expected=expected, found="none", fix="give a smaller region"))
+        top, left, bottom, right = place.box
+        window = reader.photograph(chosen[place.number])[top:bottom, left:right]
+        return pasted(image, region, window), f"{chosen[place.number]} at {top},{left},{bottom},{right}"
+
+
+def training_sources(reader: Reader, source: str | None) -> list[str]:
+    """Names of the training photographs, ascending, without the group of a source."""
+    table = reader.table("sources", None, ["source", "group", "split"]).to_pylist()
+    own = {row["group"] for row in table if row["source"] == source}
+    return sorted(row["source"] for row in table if row["split"] == "train" and row["group"] not in own)
+
+
+def pasted(image: Photograph, region: Region, window: Photograph) -> Photograph:
+    """A picture with its region from a window that lies where the region's `surroundings` do."""
+    top, left, bottom, right = surroundings(region)
+    filled = image.copy()
+    hole = region[top:bottom, left:right]
+    filled[top:bottom, left:right][hole] = window[hole]
+    return filled

@@ -1,0 +1,102 @@
+"""Regions as users name them: a mask, a box, or a segment of the bank."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ...storage.errors import InputError, SourceError, sentence
+from ...storage.images import decode_labels
+from ...storage.reader import Reader
+from ...synth.roi_gan.regions import Region, from_box, from_mask
+
+RegionLike = str | Path | Sequence[int] | npt.NDArray[Any]
+"""A mask as an array or a picture, anything but 0 is inside; a box `(top, left, bottom, right)` or `T,L,B,R`; or
+`segment:ID` of the bank."""
+
+FORMS = "MASK.png, TOP,LEFT,BOTTOM,RIGHT or segment:ID"
+SEGMENT = "segment:"
+GROWN = 0.02
+"""Share of a picture's rows by which a region is enlarged that shall be erased: edges and what is reflected beside them
+lie around an object."""
+
+
+def region_of(given: RegionLike, size: tuple[int, int], reader: Reader | None = None, *, erase: bool = False) -> Region:
+    """A region of a picture of `(rows, cols)`.
+
+    Args:
+        given: see `RegionLike`; reader: of the bank, for segments.
+        erase: enlarge it by `GROWN` on each side, at least one pixel.
+
+    Raises:
+        InputError: it is none, of another size than the picture, empty, or everything.
+    """
+    what, mask = _mask(given, size, reader)
+    if mask.shape != size:
+        expected = f"a mask of the picture's {size[0]}x{size[1]} pixels"
+        raise InputError(sentence(what, expected=expected, found="x".join(map(str, mask.shape))))
+    if erase:
+        reach = max(1, round(GROWN * size[0]))
+        disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+        mask = cv2.dilate((mask != 0).astype(np.uint8), disk)
+    return from_mask(mask, what=what)
+
+
+def _mask(given: RegionLike, size: tuple[int, int], reader: Reader | None) -> tuple[str, npt.NDArray[Any]]:
+    """What it is called, and the mask."""
+    if isinstance(given, np.ndarray) and given.ndim != 1:
+        return "region", given
+    if not isinstance(given, str | Path):
+        return "region", from_box(_sides(list(given)), size)
+    said = str(given)
+    if said.startswith(SEGMENT):
+        return said, _segment(said, size, reader)
+    if re.fullmatch(r"\s*-?\d+(\s*,\s*-?\d+)*\s*", said):
+        return f"region {said}", from_box(_sides([int(side) for side in said.split(",")]), size)
+    return said, _picture(Path(os.path.expanduser(given)))
+
+
+def _sides(found: Sequence[Any]) -> tuple[int, int, int, int]:
+    if len(found) != 4 or not all(isinstance(side, int | np.integer) for side in found):
+        raise InputError(sentence("region", expected=FORMS, found=",".join(map(str, found))[:80]))
+    top, left, bottom, right = (int(side) for side in found)
+    return top, left, bottom, right
+
+
+def _picture(path: Path) -> npt.NDArray[Any]:
+    try:
+        values = decode_labels(path.read_bytes(), path)
+    except OSError as error:
+        raise InputError(sentence(f"region {path}", f"cannot be read ({error.strerror})", expected=FORMS)) from error
+    except SourceError as error:
+        raise InputError(str(error)) from error
+    return np.asarray(values.any(axis=2) if values.ndim == 3 else values)
+
+
+def _segment(said: str, size: tuple[int, int], reader: Reader | None) -> npt.NDArray[Any]:
+    """The pixels of a segment in its photograph."""
+    if reader is None:
+        raise InputError(sentence(said, "no bank was named", fix="give the one that holds the segment with --bank"))
+    digits = said.removeprefix(SEGMENT)
+    if not re.fullmatch(r"[0-9a-fA-F]{16}", digits):
+        raise InputError(sentence("region", expected=f"{SEGMENT} and 16 hexadecimal digits", found=repr(said[:80])))
+    segment_id = int(digits, 16)
+    shard, row = reader.find_segment(segment_id)
+    record = reader.row("segments", shard, row)
+    source = reader.row("sources", shard, int(reader.shards[shard].footprints.source[row]))
+    own = source["height"], source["width"]
+    if own != size:
+        expected = f"a picture of the {own[0]}x{own[1]} pixels of {record['source']}, which holds it"
+        found = f"{size[0]}x{size[1]}"
+        raise InputError(sentence(said, expected=expected, found=found, fix=f"give {record['source']} as the image"))
+    mask = np.zeros(size, bool)
+    box = slice(record["crop_top"], record["crop_bottom"]), slice(record["crop_left"], record["crop_right"])
+    mask[box] = reader.segment_mask(shard, segment_id)
+    return mask

@@ -1,0 +1,348 @@
+"""Regions of pictures filled: what stays, what differs, what users may name, what is refused before it is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import Photos
+from tests.pipelines.inpainting.tiny_roi import SIDE, SLIDERS, save_fillers
+from tests.pipelines.tiny_models import make_bank
+from zeuxis.index.retriever import Retriever
+from zeuxis.pipelines.inpaint import Inpainted, inpaint
+from zeuxis.pipelines.inpainting.methods import METHODS, VARYING, Draw, FromNetwork
+from zeuxis.pipelines.inpainting.sheets import slider_sheet
+from zeuxis.pipelines.inpainting.sliders import effect_of, mean_effect, rows_of
+from zeuxis.storage.errors import InputError
+from zeuxis.storage.reader import Reader
+from zeuxis.storage.records import hex_id
+
+ROWS, COLS = 80, 110
+BOX = (20, 30, 44, 62)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inpaint")
+    make_bank(Photos(folder / "photos"), folder / "bank", ["train/a", "train/b", "train/c", "test/u"])
+    save_fillers(folder / "models", folder / "bank")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def retriever(folder: Path) -> Retriever:
+    return Retriever(Reader(folder / "bank"))
+
+
+def picture(rows: int = ROWS, cols: int = COLS) -> np.ndarray:
+    """Smooth colours with noise on them."""
+    y, x = np.mgrid[:rows, :cols]
+    noise = np.random.default_rng(0).integers(0, 20, (rows, cols, 3))
+    return (np.stack([x, 2 * y, x + y], axis=2) + noise).astype(np.uint8)
+
+
+@pytest.fixture
+def fill(folder: Path, retriever: Retriever) -> Callable[..., list[Inpainted]]:
+    def call(image: Any, region: Any, *arguments: Any, **settings: Any) -> list[Inpainted]:
+        given = {"models": folder / "models", "retriever": retriever} | settings
+        return inpaint(image, region, *arguments, **given)
+
+    return call
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_outside_changes_and_equal_seeds_give_equal_bytes(fill: Callable, method: str):
+    image = np.array(Image.fromarray(picture()).resize((60, 44))) if method == "bank" else picture()
+    box = (14, 20, 24, 34) if method == "bank" else BOX
+    given = image.copy()
+    (made,) = fill(image, box, 1, 3, method=method)
+    np.testing.assert_array_equal(image, given)
+    inside = np.zeros(image.shape[:2], bool)
+    inside[box[0] : box[2], box[1] : box[3]] = True
+    np.testing.assert_array_equal(made.region, inside)
+    np.testing.assert_array_equal(made.image[~inside], image[~inside])
+    assert (made.image[inside] != image[inside]).any()
+    assert made.report.share == inside.mean()
+    (again,) = fill(image, box, 1, 3, method=method)
+    np.testing.assert_array_equal(made.image, again.image)
+    (other,) = fill(image, box, 1, 4, method=method)
+    assert np.array_equal(made.image, other.image) != (method in VARYING)
+    blind = np.where(inside[..., None], 0, image).astype(np.uint8)
+    np.testing.assert_array_equal(fill(blind, box, 1, 3, method=method)[0].image, made.image, "the inside is not seen")
+
+
+def test_variants_differ_and_do_not_depend_on_how_many_are_asked_for(fill: Callable):
+    three, two = fill(picture(), BOX, 3), fill(picture(), BOX, 2)
+    assert [each.report.variant for each in three] == [0, 1, 2]
+    for a, b in zip(two, three, strict=False):
+        np.testing.assert_array_equal(a.image, b.image)
+    assert len({each.image.tobytes() for each in three}) == 3
+    assert "one window of 64x64 pixels at the network's resolution" in repr(three[0])
+
+
+def test_sliders_decide_and_the_rest_of_them_is_zero(fill: Callable):
+    short, whole, other = (fill(picture(), BOX, sliders=given)[0] for given in ([0.5], [0.5, 0, 0], [-1, 0, 0]))
+    np.testing.assert_array_equal(short.image, whole.image)
+    assert not np.array_equal(short.image, other.image)
+    drawn = fill(picture(), BOX)[0]
+    assert drawn.report.sliders is None
+    assert short.report.sliders == (0.5,)
+
+
+def test_noise_and_sliders_of_a_draw(folder: Path):
+    filler = FromNetwork(folder / "models", "roi")
+    z, sliders = filler.drawn(Draw(1, 2))
+    same, other = filler.drawn(Draw(1, 2, (0.25,))), filler.drawn(Draw(1, 3))
+    torch.testing.assert_close(z, same[0])
+    assert same[1][0, :SLIDERS].tolist() == [0.25, 0, 0]
+    assert not torch.equal(z, other[0])
+    assert sliders[:, :SLIDERS].abs().max() <= 1
+    assert sliders[0, SLIDERS:].sum() == 1, "one choice of the categorical one"
+
+
+def test_the_network_gets_what_it_was_trained_with(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    filler, seen = FromNetwork(folder / "models", "roi"), []
+
+    def network(image: torch.Tensor, region: torch.Tensor, z: torch.Tensor, sliders: torch.Tensor) -> torch.Tensor:
+        seen.append((image, region))
+        return torch.full_like(image, 0.2)
+
+    filler.network = network  # type: ignore[assignment]
+    image, region = picture(), np.zeros((ROWS, COLS), bool)
+    region[40:50, 0:12] = True
+    made, _ = filler(image, region, Draw())
+    ((shown, inside),) = seen
+    window = image[13:77, :64]
+    np.testing.assert_allclose(shown[0].numpy(), window.transpose(2, 0, 1) / 127.5 - 1, atol=1e-6)
+    np.testing.assert_array_equal(inside[0, 0].numpy(), region[13:77, :64])
+    assert (made[region] == round(1.2 * 127.5)).all()
+
+
+def test_a_mask_a_box_and_their_files_name_the_same_region(fill: Callable, tmp_path: Path):
+    top, left, bottom, right = BOX
+    mask = np.zeros((ROWS, COLS), bool)
+    mask[top:bottom, left:right] = True
+    Image.fromarray(mask.astype(np.uint8) * 7).save(tmp_path / "grey.png")
+    Image.fromarray(np.where(mask[..., None], [0, 200, 0], 0).astype(np.uint8)).save(tmp_path / "colour.png")
+    Image.fromarray(picture()).save(tmp_path / "photo.png")
+    expected = fill(picture(), mask)[0]
+    for region in (BOX, "20,30,44,62", np.array(BOX), mask.astype(np.uint8), tmp_path / "grey.png"):
+        np.testing.assert_array_equal(fill(tmp_path / "photo.png", region)[0].image, expected.image)
+    assert np.array_equal(fill(picture(), str(tmp_path / "colour.png"))[0].region, mask)
+
+
+def segment_of(reader: Reader, source: str) -> dict[str, Any]:
+    rows = reader.table("segments", {"source": source}).to_pylist()
+    return max((row for row in rows if row["class_name"] == "car"), key=lambda row: row["pixels"])
+
+
+def test_a_segment_is_a_region_of_its_photograph_and_erasing_takes_a_little_more(fill: Callable, retriever: Retriever):
+    row = segment_of(retriever.reader, "folder/test/u")
+    name = f"segment:{hex_id(row['segment_id'])}"
+    (exact,) = fill("folder/test/u", name, method="telea")
+    photograph = retriever.reader.photograph("folder/test/u")
+    layout = retriever.reader.layout("folder/test/u")
+    assert exact.region.sum() == row["pixels"]
+    assert set(np.unique(layout[exact.region])) == {row["class_id"]}
+    np.testing.assert_array_equal(exact.image[~exact.region], photograph[~exact.region])
+    (erased,) = fill("folder/test/u", name, method="telea", erase=True)
+    assert erased.region[exact.region].all()
+    rows, cols = np.nonzero(erased.region & ~exact.region)
+    nearest = min(np.abs(np.argwhere(exact.region) - at).sum(1).min() for at in zip(rows, cols, strict=True))
+    assert len(rows) > 4
+    assert nearest == 1
+
+
+def test_the_bank_gives_nothing_that_is_held_out_or_of_the_picture_itself(fill: Callable, retriever: Retriever):
+    for source, barred in (("folder/test/u", "test"), ("folder/train/a", "train/a")):
+        photograph = retriever.reader.photograph(source)
+        for settings in ({}, {"erase": True}):
+            (made,) = fill(source, (18, 20, 30, 40), method="bank", **settings)
+            assert "folder/train/" in made.report.how
+            assert barred not in made.report.how
+            np.testing.assert_array_equal(made.image[~made.region], photograph[~made.region])
+
+
+def test_by_layout_the_pixels_are_those_of_the_best_segments(fill: Callable, retriever: Retriever):
+    from zeuxis.pipelines.collage import paint
+
+    (made,) = fill("folder/test/u", (10, 10, 40, 50), method="bank")
+    canvas = paint(retriever, None, source="folder/test/u").canvas
+    shown = made.region & canvas.valid
+    assert shown.mean() > 0.2
+    np.testing.assert_array_equal(made.image[shown], canvas.image[shown])
+    layout = retriever.reader.layout("folder/test/u")
+    photograph = retriever.reader.photograph("folder/test/u")
+    (given,) = fill(photograph, (10, 10, 40, 50), method="bank", layout=layout)
+    assert given.report.how.startswith("segments of ")
+
+
+def test_what_is_written(fill: Callable, tmp_path: Path):
+    made = fill(picture(), BOX, 2, out=tmp_path / "made")
+    assert [path.name for path in made[1].files] == ["image-1.png", "image-1.region.png", "image-1.json"]
+    np.testing.assert_array_equal(np.asarray(Image.open(made[0].files[0])), made[0].image)
+    np.testing.assert_array_equal(np.asarray(Image.open(made[0].files[1])) == 255, made[0].region)
+    told = json.loads(made[1].files[2].read_text())
+    assert told["method"] == "roi"
+    assert told["variant"] == 1
+    assert told["network"]["file"] == "roi.safetensors"
+    first = {path.name: path.read_bytes() for each in made for path in each.files}
+    fill(picture(), BOX, 2, out=tmp_path / "made")
+    assert first == {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
+
+
+# ---- sliders
+
+
+def test_what_a_slider_does_is_measured():
+    low = np.full((40, 40, 3), 100, np.uint8)
+    region = np.zeros((40, 40), bool)
+    region[10:30, 10:30] = True
+    high = low.copy()
+    high[region] = (110, 100, 70)
+    high[0, 0] = 255
+    effect = effect_of(low, high, region, lambda image: (image[..., 2] < 80).astype(np.int64))
+    assert effect.change == pytest.approx(40 / 3)
+    assert effect.colour == pytest.approx((10, 0, -30))
+    assert effect.edges > 0
+    assert effect.read == 1
+    assert effect.gained == {0: -1, 1: 1}
+    back = effect_of(high, low, region)
+    assert (back.read, back.gained) == (None, {})
+    both = mean_effect([effect, effect_of(high, low, region, lambda image: (image[..., 2] < 80).astype(np.int64))])
+    assert both.colour == pytest.approx((0, 0, 0)), "what goes both ways cancels"
+    assert both.change == pytest.approx(40 / 3)
+    assert rows_of([effect], ["sky", "car"])[0][-1] == "car +100.0%"
+
+
+def test_a_sheet_shows_every_slider(folder: Path, tmp_path: Path):
+    found = slider_sheet(picture(), BOX, folder / "models", tmp_path / "made", seed=1)
+    assert found.path.name == "image-sliders.png"
+    np.testing.assert_array_equal(np.asarray(Image.open(found.path)), found.picture)
+    assert len(found.effects) == SLIDERS
+    assert found.render().row_count == SLIDERS
+    assert all(each.change > 0 and each.read is not None for each in found.effects)
+    assert set(found.names) == {"sky", "ground", "car", "sign"}
+    again = slider_sheet(picture(), BOX, folder / "models", tmp_path / "made", seed=1)
+    np.testing.assert_array_equal(again.picture, found.picture)
+
+
+# ---- what cannot be used
+
+
+def refused(fill: Callable, tmp_path: Path, said: str, image: Any, region: Any, *arguments: Any, **settings: Any):
+    with pytest.raises(InputError, match=said) as caught:
+        fill(image, region, *arguments, out=tmp_path / "made", **settings)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "made").exists()
+
+
+MASK = np.zeros((ROWS, COLS), bool)
+
+
+@pytest.mark.parametrize(
+    ("region", "said"),
+    [
+        (MASK, "region: expected some of the 80x110 pixels inside and some outside, found none inside"),
+        (~MASK, "found all of them inside"),
+        (MASK[:-1], "region: expected a mask of the picture's 80x110 pixels, found 79x110"),
+        (np.zeros((ROWS, COLS, 3)), "expected a mask of the picture's 80x110 pixels, found 80x110x3"),
+        ("0,0,80,110", "found all of them inside"),
+        ("4,4,4,10", "box: expected top,left,bottom,right inside 80x110 pixels, half-open, found 4,4,4,10"),
+        ("-5,0,10,10", "box: expected .* found -5,0,10,10"),
+        ((0, 0, 81, 5), "box: expected .* found 0,0,81,5"),
+        ("1,2,3", "region: expected MASK.png, TOP,LEFT,BOTTOM,RIGHT or segment:ID, found 1,2,3"),
+        ((1.5, 2, 3, 4), "region: expected MASK.png"),
+        ("nowhere.png", "region nowhere.png: cannot be read .*, expected MASK.png, TOP"),
+        ("segment:xyz", "region: expected segment: and 16 hexadecimal digits, found 'segment:xyz'"),
+        ("segment:00000000000000ff", "segment 00000000000000ff: is not in"),
+    ],
+)
+def test_a_region_that_cannot_be(fill: Callable, tmp_path: Path, region: Any, said: str):
+    refused(fill, tmp_path, said, picture(), region)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"sliders": [0.5] * (SLIDERS + 1)}, "sliders: expected at most 3, as many as roi has, found 4"),
+        ({"sliders": [0, 1.5]}, "slider 1: expected a number from -1 to 1, found 1.5"),
+        ({"sliders": [float("nan")]}, "slider 0: expected a number from -1 to 1, found nan"),
+        ({"sliders": [0.5], "method": "telea"}, "sliders: expected at most 0, as many as telea has, found 1"),
+        ({"method": "magic"}, "method: expected one of roi, roi-published, glcic, telea, .*, bank, found 'magic'"),
+        ({"models": None}, "method roi: no folder of trained networks was named; give --models"),
+        ({"models": "nowhere"}, r"roi\.safetensors: expected a trained network, found no such file"),
+        ({"method": "bank", "retriever": None}, "method bank: no bank was named; give --bank, or .*: telea"),
+        ({"variants": 0}, "variants: expected a whole number of at least 1"),
+        ({"seed": -1}, "seed: expected a whole number of at least 0, found -1"),
+        (
+            {"method": "telea", "variants": 2},
+            "variants: telea makes one picture alone, found 2; ask for one, or use roi",
+        ),
+    ],
+)
+def test_settings_that_cannot_be(fill: Callable, tmp_path: Path, settings: dict[str, Any], said: str):
+    refused(fill, tmp_path, said, picture(), BOX, **settings)
+
+
+def test_pictures_that_cannot_be(fill: Callable, tmp_path: Path):
+    small = picture(SIDE - 1, COLS)
+    refused(fill, tmp_path, "image: expected at least 64x64 pixels, which the network sees", small, (4, 4, 9, 9))
+    refused(fill, tmp_path, "image: expected .H, W, 3. of uint8, found .80, 110. of uint8", picture()[..., 0], BOX)
+    refused(fill, tmp_path, "image nowhere: cannot be read .*, expected a picture, or a source", "nowhere", BOX)
+    (tmp_path / "text.png").write_text("no picture")
+    refused(fill, tmp_path, r"text\.png", tmp_path / "text.png", BOX)
+    refused(fill, tmp_path, r"region|text\.png", picture(), tmp_path / "text.png")
+
+
+def test_a_segment_needs_its_bank_and_its_photograph(fill: Callable, retriever: Retriever, tmp_path: Path):
+    name = f"segment:{hex_id(segment_of(retriever.reader, 'folder/test/u')['segment_id'])}"
+    refused(fill, tmp_path, "no bank was named; give the one that holds", picture(), name, retriever=None)
+    said = "expected a picture of the 48x64 pixels of folder/test/u, which holds it, found 80x110"
+    refused(fill, tmp_path, said, picture(), name)
+
+
+def test_a_network_for_other_pictures_is_refused(fill: Callable, folder: Path, tmp_path: Path):
+    other = tmp_path / "models"
+    other.mkdir()
+    (other / "roi.safetensors").write_bytes((folder / "models" / "judge.safetensors").read_bytes())
+    refused(fill, tmp_path, r"roi\.safetensors: expected a roi network, found a judge network", picture(), BOX,
+            models=other)  # fmt: skip
+
+
+def test_inputs_are_not_written_over(fill: Callable, tmp_path: Path):
+    path = tmp_path / "a.png"
+    Image.fromarray(picture()).save(path)
+    path.rename(tmp_path / "a-0.png")
+    (tmp_path / "made").write_text("a file")
+    with pytest.raises(InputError, match="made: expected a folder, found a file"):
+        fill(tmp_path / "a-0.png", BOX, out=tmp_path / "made")
+    Image.fromarray(MASK.astype(np.uint8) + 1).save(tmp_path / "x-0.region.png")
+    mask = np.zeros((ROWS, COLS), np.uint8)
+    mask[20:30, 20:30] = 255
+    Image.fromarray(mask).save(tmp_path / "x-0.region.png")
+    Image.fromarray(picture()).save(tmp_path / "x.png")
+    with pytest.raises(InputError, match=r"x-0\.region\.png: would be written over; give --out another folder"):
+        fill(tmp_path / "x.png", tmp_path / "x-0.region.png", out=tmp_path)
+
+
+def test_a_sheet_needs_sliders(folder: Path, tmp_path: Path):
+    for method in ("telea", "glcic"):
+        with pytest.raises(InputError, match=f"sheet: expected a network with sliders, .*found {method}"):
+            slider_sheet(picture(), BOX, folder / "models", tmp_path / "made", method=method)
+    assert not (tmp_path / "made").exists()
