@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,9 @@ def synthesize(
     seed: Annotated[int, typer.Option(help="Equal seeds, equal images.")] = 0,
     k: Annotated[int, typer.Option("-k", help="Hits a component that variants are drawn from.")] = 5,
     recompose: Annotated[bool, typer.Option("--recompose", help="Make a new layout for each image.")] = False,
+    augment: Annotated[
+        bool, typer.Option("--augment", help="As --recompose --apart nothing --no-elision: what helped training most.")
+    ] = False,
     boost: Annotated[list[str] | None, typer.Option(metavar="CLASS=FACTOR", help="More of it; repeatable.")] = None,
     keep_real: Annotated[float, typer.Option(metavar="FRACTION", help="Of real photographs in the output.")] = 0.0,
     limit: Annotated[int | None, typer.Option(help="Images, at most.")] = None,
@@ -72,7 +76,7 @@ def synthesize(
 
     The same command goes on where it was stopped. Nothing of val or test is ever in an image.
     """
-    from .pipelines.synthesis.options import SynthesisOptions
+    from .pipelines.synthesis.options import AUGMENTING, SynthesisOptions
     from .pipelines.synthesis.rates import rate_table
     from .pipelines.synthesis.synthesize import synthesize
     from .storage.filters import parse_where
@@ -88,6 +92,7 @@ def synthesize(
         mode=mode, map_classes=map_classes, transform=transform, order=order, elision=elision,  # type: ignore[arg-type]
         network=network, densify=densify, agreement=agreement, compiled=compiled,
     )  # fmt: skip
+    options = replace(options, **(AUGMENTING if augment else {}))
     first_use()
     with progress_bar("images") as progress:
         report = synthesize(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from zeuxis.pipelines.synthesis.options import SynthesisOptions
+from zeuxis.pipelines.synthesis.options import AUGMENTING, SynthesisOptions
 from zeuxis.pipelines.synthesis.synthesize import synthesize
 from zeuxis.pipelines.training.sources import BankSources, held_out_split
 from zeuxis.storage.classes import ClassTable
@@ -25,9 +25,11 @@ from .sets import Scale, folded, make_bank, spaced, train_networks, training_nam
 
 ORDINARY, PASTE, SYNTHESISED = "ordinary", "copy-paste", "synthesised"
 METHODS = (ORDINARY, PASTE, SYNTHESISED)
-FOLD = "fold-50"
+FOLD = "fold"
 """The set with which the recipe is chosen: as many photographs as the smallest, tested on others that may train."""
 BOOST = {"pedestrian": 3.0, "bicyclist": 3.0}
+AGREEMENT = 0.75
+"""Share of an image that the judge must read as its labels say."""
 STRONG = {"pedestrian": 6.0, "bicyclist": 6.0, "sign": 4.0, "pole": 2.0}
 
 
@@ -39,6 +41,7 @@ class Images:
     recompose: bool = False
     elision: bool = True
     boost: Mapping[str, float] = field(default_factory=dict)
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ IMAGES = {
     "repainted": Images(),
     "repainted, no elision": Images(elision=False),
     "boosted": Images("nothing", recompose=True, boost=BOOST),
-    "boosted strongly, no elision": Images("nothing", recompose=True, elision=False, boost=STRONG),
+    "boosted strongly, no elision": Images(**AUGMENTING, boost=STRONG),
+    "boosted strongly, no elision, judged": Images(**AUGMENTING, boost=STRONG, agreement=AGREEMENT),
 }
 RECIPES = {
     **{name: Recipe([name]) for name in IMAGES},
@@ -146,7 +150,7 @@ class Experiment:
         options = SynthesisOptions(
             variants=max(1, round(self.scale.images / layouts)), apart=how.apart,  # type: ignore[arg-type]
             recompose=how.recompose,
-            elision=how.elision, boost=boost,
+            elision=how.elision, agreement=how.agreement, boost=boost,
         )  # fmt: skip
         report = synthesize(self._bank(name), self._models(name), self._out(name, kind), None, options)
         return {"images": report.images, "rejected": report.rejected, "seconds": report.seconds}

@@ -40,8 +40,10 @@ class Scale:
     seeds: int
 
 
-FULL = Scale("tiny", {"features": 1500, "transform": 2000, "synthesis": 700}, (96, 128), 0.25, 1200, 600, 1, 3)
-QUICK = Scale("tiny", {"features": 2, "transform": 2, "synthesis": 2}, (96, 128), 0.125, 2, 4, 1, 2)
+FULL = Scale(
+    "tiny", {"features": 1500, "transform": 2000, "synthesis": 700, "judge": 1000}, (96, 128), 0.25, 1200, 600, 1, 3
+)
+QUICK = Scale("tiny", {"features": 2, "transform": 2, "synthesis": 2, "judge": 2}, (96, 128), 0.125, 2, 4, 1, 2)
 
 
 def training_names(reader: Reader) -> list[str]:

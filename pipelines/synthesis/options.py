@@ -21,6 +21,8 @@ Apart = Literal["group", "source", "nothing"]
 SHARD = 128
 """Images a shard: what is published at once, and made again after a kill."""
 MOST_SHARD = 10_000
+AUGMENTING: Mapping[str, Any] = {"recompose": True, "apart": "nothing", "elision": False}
+"""Of `SynthesisOptions`: what helped a segmentation network most, of what was tried (docs/augmentation.md)."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from collections.abc import Callable
@@ -72,6 +73,14 @@ def test_the_command_makes_images_and_tells_how_fast(run: Run, tmp_path: Path):
     code, _, errors = run("--layouts", "layouts", "--variants", 3, "--dataset", "folder", "--format", "parquet")
     assert code == 2
     assert "holds another run: its option variants differs" in errors[-1]
+
+
+def test_augment_stands_for_the_options_that_helped_most(run: Run, tmp_path: Path):
+    code, _, _ = run("--augment", "--limit", 2)
+    assert code == 0
+    settings = json.loads((tmp_path / "made/plan.json").read_text())["settings"]
+    assert (settings["recompose"], settings["apart"], settings["elision"]) == (True, "nothing", False)
+    assert run("--recompose", "--apart", "nothing", "--no-elision", "--limit", 2)[0] == 0, "it is the same run"
 
 
 def test_rejects_are_told_by_the_exit_code(run: Run, tmp_path: Path):
