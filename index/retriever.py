@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..storage.classes import VOID, Layout
 from ..storage.codec import Mask
 from ..storage.errors import InputError, LayoutError, SourceError, ZeuxisError, sentence
-from ..storage.layouts import Box, Components, FramedLayout, areas_and_boxes, sample_to_frame
+from ..storage.layouts import Box, Components, FramedLayout, areas_and_boxes, label_runs, sample_to_frame
 from ..storage.reader import Reader
 from .batch import in_order, usable_cores
 from .coherence import coherent
@@ -307,11 +307,13 @@ class Retriever:
         """A mask as the one component of a layout that is void elsewhere."""
         layout = np.where(mask, np.uint16(class_id), np.uint16(VOID))
         labels = mask.astype(np.uint32)
-        components = Components(labels, np.array([class_id], np.uint16), np.array([int(mask.argmax())], np.int64))
+        first_pixel = np.array([int(mask.argmax())], np.int64)
+        components = Components(label_runs(labels), labels.shape[1], np.array([class_id], np.uint16), first_pixel)
         geometry = self.reader.geometry
         sampled = np.ascontiguousarray(sample_to_frame(labels, geometry.frame)).astype(np.uint32)
         areas, boxes = areas_and_boxes(sampled, 1)
-        framed = FramedLayout(components, sampled, areas, boxes, (areas >= geometry.min_area) & (areas > 0))
+        stored = (areas >= geometry.min_area) & (areas > 0)
+        framed = FramedLayout(components, label_runs(sampled), sampled.shape[1], areas, boxes, stored)
         return make_query(layout, geometry, self._thin, framed)
 
     def _class_id(self, class_: str | int) -> int:

@@ -181,7 +181,7 @@ def layout_bundle(
         components=components,
         segments=len(segments),
         small=components - len(segments),
-        void=void_share(layout),
+        void=void_share(segments.framed.components),
         content="",
         stamp=stamp,
     )

@@ -9,17 +9,16 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from ..storage.classes import VOID, ClassTable, Layout
+from ..storage.classes import ClassTable, Layout
+from ..storage.cutting import count_covered
 from ..storage.footprints import (
     SegmentColumns,
     TiledRegions,
-    context_areas,
-    region_map,
-    tile_regions,
-    void_free_sums,
+    number_regions,
+    tile_runs,
 )
 from ..storage.images import Photograph
-from ..storage.layouts import FramedLayout, Geometry, context_boxes, frame_layout
+from ..storage.layouts import Components, FramedLayout, Geometry, context_boxes, frame_layout
 from ..storage.records import segment_id
 
 
@@ -71,12 +70,15 @@ def find_segments(layout: Layout, source_id: str, classes: ClassTable, geometry:
     """
     framed = frame_layout(layout, geometry, classes.flags("thin"))
     components, stored = framed.components, np.flatnonzero(framed.stored)
-    regions, region_class = region_map(framed.labels, components.class_ids, framed.stored)
+    region_of, region_class = number_regions(components.class_ids, framed.stored)
+    first, starts, stops, values = framed.runs
+    regions = first, starts, stops, region_of[values]
     pixels, crop_boxes = components.areas_and_boxes
     class_ids = components.class_ids[stored]
+    first_pixels = components.first_pixels[stored].tolist()
     ids = [
-        segment_id(source_id, classes[int(class_id)].name, int(first))
-        for class_id, first in zip(class_ids, components.first_pixels[stored], strict=True)
+        segment_id(source_id, classes[class_id].name, pixel)
+        for class_id, pixel in zip(class_ids.tolist(), first_pixels, strict=True)
     ]
     boxes = framed.boxes[stored]
     columns = SegmentColumns(
@@ -84,14 +86,16 @@ def find_segments(layout: Layout, source_id: str, classes: ClassTable, geometry:
         class_ids,
         boxes.astype(np.uint16),
         framed.areas[stored].astype(np.uint32),
-        context_areas(void_free_sums(regions), context_boxes(boxes, geometry.frame)),
+        count_covered(first, starts, stops, framed.cols, context_boxes(boxes, geometry.frame)).astype(np.uint32),
     )
-    return Segments(framed, stored, crop_boxes[stored], pixels[stored], tile_regions(regions, region_class), columns)
+    tiled = tile_runs(regions, geometry.frame, region_class)
+    return Segments(framed, stored, crop_boxes[stored], pixels[stored], tiled, columns)
 
 
-def void_share(layout: Layout) -> float:
+def void_share(components: Components) -> float:
     """The share of a layout's pixels that are void."""
-    return float(np.count_nonzero(layout == VOID) / layout.size)
+    size = (len(components.runs[0]) - 1) * components.cols
+    return (size - int(components.areas_and_boxes[0].sum())) / size
 
 
 @nb.njit(cache=True, nogil=True)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from .arrays import arrays_to_bytes, map_arrays
 from .classes import VOID
 from .cutting import look_up
+from .layouts import Runs, label_runs
 
 TILE = 8
 """Side of a tile, pixels."""
@@ -120,9 +121,19 @@ def tile_regions(regions: npt.NDArray[np.uint32], region_class: npt.NDArray[np.u
         regions: `(R, C)` uint32, 0 void.
         region_class: `(G,)` uint16 by region.
     """
-    rows, cols = -(-regions.shape[0] // TILE), -(-regions.shape[1] // TILE)
-    tiles, counts = np.empty((rows, cols), np.uint32), np.zeros((rows, cols), np.uint32)
-    entry_region, entry_bits = _cut_tiles(regions, tiles, counts)
+    return tile_runs(label_runs(regions), (regions.shape[0], regions.shape[1]), region_class)
+
+
+def tile_runs(runs: Runs, frame: tuple[int, int], region_class: npt.NDArray[np.uint16]) -> TiledRegions:
+    """As `tile_regions`, from the runs of a region map.
+
+    Args:
+        runs: of the map, void without; neighbouring ones may be of one region.
+        frame: `(R, C)`.
+        region_class: `(G,)` uint16 by region.
+    """
+    tiles, counts = np.empty(frame_tiles(frame), np.uint32), np.zeros(frame_tiles(frame), np.uint32)
+    entry_region, entry_bits = _cut_tiles(*runs, frame[1], tiles, counts)
     mixed = tiles == MIXED
     row_start = np.concatenate([[0], np.cumsum(mixed.sum(axis=1))[:-1]]).astype(np.uint32)
     mixed_start = np.concatenate([[0], np.cumsum(counts[mixed])]).astype(np.uint32)
@@ -245,79 +256,67 @@ _NONE = np.uint64(0)
 
 
 @nb.njit(cache=True, nogil=True)
-def _tile_entries(regions, top, left, found, bits):  # type: ignore[no-untyped-def]
-    """Distinct regions of one tile, void included, with their bits; returns how many."""
-    n, i = 0, 0
-    right = min(left + TILE, regions.shape[1])
-    for row in range(top, min(top + TILE, regions.shape[0])):
-        begin = left
-        for col in range(left + 1, right + 1):
-            region = regions[row, begin]
-            if col < right and regions[row, col] == region:
-                continue
-            if i >= n or found[i] != region:  # not as the run before
-                i = 0
-                while i < n and found[i] != region:
-                    i += 1
-                if i == n:
-                    found[n] = region
-                    bits[n] = _NONE
-                    n += 1
-            run = (np.uint64(1) << np.uint64(col - begin)) - np.uint64(1)
-            bits[i] |= run << np.uint64(TILE * (row - top) + begin - left)
-            begin = col
-    return n
-
-
-@nb.njit(cache=True, nogil=True)
-def _differing(regions, top, found):  # type: ignore[no-untyped-def]
-    """Fills `found`, `(C,)`: 0 where all of a column, in the row of tiles that begins at `top`, is of one region."""
-    first = regions[top]
-    found[:] = 0
-    for row in range(top + 1, min(top + TILE, regions.shape[0])):
-        line = regions[row]
-        for col in range(len(found)):
-            found[col] |= line[col] ^ first[col]
-
-
-@nb.njit(cache=True, nogil=True)
-def _is_uniform(first, differing, left):  # type: ignore[no-untyped-def]
-    """Whether a tile is of one region, by its first row and `_differing`; most are."""
-    unlike = np.uint32(0)
-    for col in range(left, min(left + TILE, len(first))):
-        unlike |= differing[col] | (first[col] ^ first[left])
-    return unlike == 0
-
-
-@nb.njit(cache=True, nogil=True)
-def _cut_tiles(regions, tiles, counts):  # type: ignore[no-untyped-def]
-    """The entries of all tiles, `(E,)` uint32 regions and `(E,)` uint64 bits.
+def _cut_tiles(first, starts, stops, values, cols, tiles, counts):  # type: ignore[no-untyped-def]
+    """The entries of all tiles, `(E,)` uint32 regions and `(E,)` uint64 bits; regions in the order they appear.
 
     Args:
-        regions: `(R, C)` uint32.
+        first, starts, stops, values: runs of a region map of `cols` columns, void without.
         tiles: `(TR, TC)` uint32, filled with the region of each uniform tile, or MIXED.
         counts: `(TR, TC)` uint32 zeros, filled with how many entries each mixed tile has.
     """
-    found, bits = np.empty(TILE * TILE, np.uint32), np.empty(TILE * TILE, np.uint64)
+    across = tiles.shape[1]
+    found, bits = np.empty((across, TILE * TILE), np.uint32), np.empty((across, TILE * TILE), np.uint64)
+    n = np.zeros(across, np.int64)  # how many regions each tile of a row has
     entry_region, entry_bits, at = np.empty(tiles.size, np.uint32), np.empty(tiles.size, np.uint64), 0
-    differing = np.empty(regions.shape[1], np.uint32)
-    for row in range(tiles.shape[0]):
-        _differing(regions, row * TILE, differing)
-        for col in range(tiles.shape[1]):
-            if _is_uniform(regions[row * TILE], differing, col * TILE):
-                tiles[row, col] = regions[row * TILE, col * TILE]
-                continue
-            tiles[row, col] = MIXED
-            n = _tile_entries(regions, row * TILE, col * TILE, found, bits)
-            if at + n > len(entry_region):
-                entry_region = np.concatenate((entry_region, np.empty(len(entry_region) + n, np.uint32)))
-                entry_bits = np.concatenate((entry_bits, np.empty(len(entry_bits) + n, np.uint64)))
-            for i in range(n):
-                if found[i] > 0:
-                    entry_region[at], entry_bits[at] = found[i], bits[i]
-                    counts[row, col] += np.uint32(1)
+    for down in range(tiles.shape[0]):
+        rows = min(TILE, len(first) - 1 - TILE * down)
+        n[:] = 0
+        for row in range(rows):
+            for run in range(first[TILE * down + row], first[TILE * down + row + 1]):
+                for tile in range(starts[run] // TILE, (stops[run] + TILE - 1) // TILE):
+                    begin, end = max(starts[run] - TILE * tile, 0), min(stops[run] - TILE * tile, TILE)
+                    own = _bits_between(begin, end) << np.uint64(TILE * row)
+                    n[tile] = _with_bits(found[tile], bits[tile], n[tile], values[run], own)
+        for tile in range(across):
+            if n[tile] == 0:
+                tiles[down, tile] = 0
+            elif n[tile] == 1 and bits[tile, 0] == _all_bits(rows, min(TILE, cols - TILE * tile)):
+                tiles[down, tile] = found[tile, 0]
+            else:
+                tiles[down, tile], counts[down, tile] = MIXED, n[tile]
+                if at + n[tile] > len(entry_region):
+                    entry_region = np.concatenate((entry_region, np.empty(len(entry_region) + n[tile], np.uint32)))
+                    entry_bits = np.concatenate((entry_bits, np.empty(len(entry_bits) + n[tile], np.uint64)))
+                for i in range(n[tile]):
+                    entry_region[at], entry_bits[at] = found[tile, i], bits[tile, i]
                     at += 1
     return entry_region[:at].copy(), entry_bits[:at].copy()
+
+
+@nb.njit(cache=True, nogil=True)
+def _bits_between(begin, end):  # type: ignore[no-untyped-def]
+    """The bits from one number to another, half-open, as uint64; fewer than all 64."""
+    return (np.uint64(1) << np.uint64(end)) - (np.uint64(1) << np.uint64(begin))
+
+
+@nb.njit(cache=True, nogil=True)
+def _all_bits(rows, cols):  # type: ignore[no-untyped-def]
+    """The bits of a tile of which so many rows and columns lie in the frame."""
+    bits = _NONE
+    for row in range(rows):
+        bits |= _bits_between(0, cols) << np.uint64(TILE * row)
+    return bits
+
+
+@nb.njit(cache=True, nogil=True)
+def _with_bits(found, bits, n, region, own):  # type: ignore[no-untyped-def]
+    """Adds bits to those of a region among the `n` of a tile; returns how many there are now."""
+    for i in range(n):
+        if found[i] == region:
+            bits[i] |= own
+            return n
+    found[n], bits[n] = region, own
+    return n + 1
 
 
 @nb.njit(cache=True, nogil=True)
@@ -344,22 +343,37 @@ def frame_tiles(frame: tuple[int, int]) -> tuple[int, int]:
     return -(-frame[0] // TILE), -(-frame[1] // TILE)
 
 
-def region_map(
-    labels: npt.NDArray[np.uint32], class_ids: npt.NDArray[np.uint16], stored: npt.NDArray[np.bool_]
+def number_regions(
+    class_ids: npt.NDArray[np.uint16], stored: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint16]]:
-    """Frame labels as regions: stored components 1..s in their order, then one region a class for the rest.
+    """Regions of components: stored ones 1..s in their order, then one region a class for the rest.
 
     Args:
-        labels: `(R, C)` uint32, 0 void, component `i` marked `i + 1`.
         class_ids: `(n,)` uint16 by component.
         stored: `(n,)` bool, which components are segments.
 
     Returns:
-        `(R, C)` uint32 regions, and `(G,)` uint16 the class of each region.
+        `(n + 1,)` uint32 the region of each label, 0 for void, and `(G,)` uint16 the class of each region.
     """
     rest_classes, rest = np.unique(class_ids[~stored], return_inverse=True)
+    count = np.count_nonzero(stored)
     region_of = np.zeros(len(class_ids) + 1, np.uint32)
-    region_of[1:][stored] = np.arange(1, stored.sum() + 1)
-    region_of[1:][~stored] = 1 + stored.sum() + rest
-    region_class = np.concatenate([[VOID], class_ids[stored], rest_classes]).astype(np.uint16)
+    region_of[1:][stored] = np.arange(1, count + 1)
+    region_of[1:][~stored] = 1 + count + rest
+    return region_of, np.concatenate([[VOID], class_ids[stored], rest_classes]).astype(np.uint16)
+
+
+def region_map(
+    labels: npt.NDArray[np.uint32], class_ids: npt.NDArray[np.uint16], stored: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint16]]:
+    """Frame labels as regions.
+
+    Args:
+        labels: `(R, C)` uint32, 0 void, component `i` marked `i + 1`.
+        class_ids, stored: as in `number_regions`.
+
+    Returns:
+        `(R, C)` uint32 regions, and `(G,)` uint16 the class of each region.
+    """
+    region_of, region_class = number_regions(class_ids, stored)
     return look_up(region_of, labels), region_class

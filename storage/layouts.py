@@ -119,12 +119,13 @@ class Components:
     """The components of a layout, in raster order of their first pixel.
 
     Attributes:
-        labels: `(H, W)` uint32 at the layout's own resolution, 0 for void, component `i` marked `i + 1`.
+        runs: of the label map at the layout's own resolution; cols: its width W.
         class_ids: `(n,)` uint16.
         first_pixels: `(n,)` int64, the flat index of each component's first pixel in raster order.
     """
 
-    labels: Labels
+    runs: Runs
+    cols: int
     class_ids: npt.NDArray[np.uint16]
     first_pixels: npt.NDArray[np.int64]
 
@@ -132,10 +133,10 @@ class Components:
         return len(self.class_ids)
 
     @cached_property
-    def runs(self) -> Runs:
-        """The runs of the labels."""
-        first, starts, stops, values = find_runs(self.labels, np.uint32(0))
-        return first, starts, stops, values
+    def labels(self) -> Labels:
+        """`(H, W)` uint32 at the layout's own resolution, 0 for void, component `i` marked `i + 1`."""
+        labels: Labels = paint_runs(*self.runs, self.cols)
+        return labels
 
     @cached_property
     def areas_and_boxes(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
@@ -156,22 +157,26 @@ def find_components(layout: Layout, thin: npt.NDArray[np.bool_] | None = None) -
     """
     first, starts, stops, values = find_runs(np.ascontiguousarray(layout), np.uint16(VOID))
     numbers, heads = connect_runs(first, starts, stops, values)
-    labels: Labels = paint_runs(first, starts, stops, numbers, layout.shape[1])
+    cols = layout.shape[1]
     if thin is not None:
-        first, starts, stops, values = find_runs(_joined_behind_thin(layout, labels, thin), np.uint32(0))
+        plain = paint_runs(first, starts, stops, numbers, cols)
+        first, starts, stops, values = find_runs(_joined_behind_thin(layout, plain, thin), np.uint32(0))
         numbers, heads = number_runs(values)
-        labels = paint_runs(first, starts, stops, numbers, layout.shape[1])
     row = np.searchsorted(first, heads, "right") - 1
     column = starts[heads]
-    components = Components(labels, layout[row, column], row * layout.shape[1] + column)
-    vars(components)["runs"] = first, starts, stops, numbers  # which need not be found again
-    return components
+    return Components((first, starts, stops, numbers), cols, layout[row, column], row * cols + column)
 
 
 def areas_and_boxes(labels: Labels, n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """Pixel counts `(n,)` and tight boxes `(n, 4)` of the components 1..n of a label map; zeros where absent."""
-    areas, boxes = measure_runs(*find_runs(labels, np.uint32(0)), n)
+    areas, boxes = measure_runs(*label_runs(labels), n)
     return areas, boxes
+
+
+def label_runs(labels: Labels) -> Runs:
+    """The runs of a label map."""
+    first, starts, stops, values = find_runs(labels, np.uint32(0))
+    return first, starts, stops, values
 
 
 @dataclass(frozen=True)
@@ -195,22 +200,23 @@ class FramedLayout:
 
     Attributes:
         components: at the layout's own resolution.
-        labels: `(R, C)` uint32 in the frame, 0 for void, component `i` marked `i + 1`.
+        runs: of the label map in the frame; cols: the frame's width C.
         areas: `(n,)` int64 frame pixels; boxes: `(n, 4)` int32 in the frame, zeros where nothing is left.
         stored: `(n,)` bool, at least `min_area`.
     """
 
     components: Components
-    labels: Labels
+    runs: Runs
+    cols: int
     areas: npt.NDArray[np.int64]
     boxes: npt.NDArray[np.int32]
     stored: npt.NDArray[np.bool_]
 
     @cached_property
-    def runs(self) -> Runs:
-        """The runs of the labels in the frame."""
-        first, starts, stops, values = find_runs(self.labels, np.uint32(0))
-        return first, starts, stops, values
+    def labels(self) -> Labels:
+        """`(R, C)` uint32 in the frame, 0 for void, component `i` marked `i + 1`."""
+        labels: Labels = paint_runs(*self.runs, self.cols)
+        return labels
 
     @property
     def layout_boxes(self) -> npt.NDArray[np.int32]:
@@ -224,10 +230,8 @@ def frame_layout(layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_]
     rows = _nearest_exact(layout.shape[0], geometry.frame[0])
     runs = sample_runs(*components.runs, rows, _taken_before(layout.shape[1], geometry.frame[1]))
     areas, boxes = measure_runs(*runs, len(components))
-    labels = paint_runs(*runs, geometry.frame[1])
-    framed = FramedLayout(components, labels, areas, boxes, (areas >= geometry.min_area) & (areas > 0))
-    vars(framed)["runs"] = runs  # which need not be found again
-    return framed
+    stored = (areas >= geometry.min_area) & (areas > 0)
+    return FramedLayout(components, runs, geometry.frame[1], areas, boxes, stored)
 
 
 def context_box(box: Box, frame: tuple[int, int]) -> Box:

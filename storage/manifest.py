@@ -13,8 +13,12 @@ import uuid
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from . import files
 from .checks import FileEntry, damage_of
@@ -56,8 +60,12 @@ class DatasetEntry:
 
     def to_bank(self, layout: Layout) -> Layout:
         """A layout of native ids in the bank's ids."""
-        mapped: Layout = look_up(lookup_table(self.mapping), layout)
+        mapped: Layout = look_up(self._bank_ids, layout)
         return mapped
+
+    @cached_property
+    def _bank_ids(self) -> npt.NDArray[np.uint16]:
+        return lookup_table(self.mapping)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the manifest."""

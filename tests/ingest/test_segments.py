@@ -10,7 +10,7 @@ from scipy import ndimage
 from zeuxis.ingest.segments import Segments, find_segments, void_share
 from zeuxis.storage.classes import VOID, ClassTable, SemanticClass
 from zeuxis.storage.cutting import find_runs
-from zeuxis.storage.layouts import Geometry
+from zeuxis.storage.layouts import Geometry, find_components
 
 SOURCE = "00112233445566778899aabbccddeeff"
 CLASSES = ClassTable(
@@ -178,7 +178,9 @@ def test_join_thin_leaves_the_wall_whole_without_the_poles_pixels(wall_behind_a_
 
 
 def test_void_share_is_of_all_pixels() -> None:
-    assert void_share(np.array([[VOID, 0, 0, 0]], np.uint16)) == 0.25
+    assert void_share(find_components(np.array([[VOID, 0, 0, 0]], np.uint16))) == 0.25
+    layout = random_layout(3, (33, 47))
+    assert void_share(find_components(layout)) == np.count_nonzero(layout == VOID) / layout.size
 
 
 @pytest.mark.parametrize("frame", [(40, 60), (64, 96), (90, 130)])
