@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from operator import itemgetter
 from typing import Any, cast
 
 import numpy as np
@@ -13,16 +14,16 @@ import numpy.typing as npt
 from ..storage.appearance import Appearance
 from ..storage.classes import VOID, ClassTable, Layout
 from ..storage.codec import encode_segment
-from ..storage.layouts import Geometry, sample_to_frame
+from ..storage.layouts import Geometry
 from ..storage.manifest import DatasetEntry
 from ..storage.records import (
     OrderingRecord,
     PatchRecord,
-    Record,
     RejectRecord,
+    Rows,
     SegmentRecord,
     SourceRecord,
-    make_rows,
+    stored_values,
 )
 from ..storage.shard import SourceBundle, blob_key, sealed_files
 from .appearance import DESCRIPTOR, describe_all
@@ -208,11 +209,11 @@ def rejected(
 
 def _segment_records(
     segments: Segments, classes: ClassTable, common: Mapping[str, str], instances: npt.NDArray[np.int32] | None
-) -> list[SegmentRecord]:
+) -> Rows[SegmentRecord]:
     columns, count = segments.columns, len(segments)
     class_ids = columns.class_id.tolist()
     sides = ("top", "left", "bottom", "right")
-    return make_rows(SegmentRecord, count, common, {
+    return Rows.of(SegmentRecord, count, common, {
         "segment_id": columns.segment_id.tolist(),
         "class_id": class_ids,
         "class_name": [classes[id].name for id in class_ids],
@@ -227,38 +228,26 @@ def _segment_records(
 
 def _ordering_records(
     segments: Segments, source: Source, job: Extraction, common: Mapping[str, str]
-) -> list[OrderingRecord]:
-    framed = segments.framed
+) -> Rows[OrderingRecord]:
+    framed, frame = segments.framed, job.settings.geometry.frame
     given, measured = source.depth, cast(Measured, job.dataset.decoding.depth_origin)
     if given is None and job.settings.depth_model:
         given, measured = depth_model(job.settings.depth_model)(source.image, common["source"]), "network"
-    depth = None if given is None else np.ascontiguousarray(sample_to_frame(given, job.settings.geometry.frame))
-    found = job.classes.named("sky")
-    sky = framed.components.class_ids == (VOID if found is None else found.id)
-    pairs = orderings(
-        framed.labels,
-        framed.boxes,
-        framed.components.class_ids,
-        framed.stored,
-        depth,
-        job.settings.depth_rule,
-        sky,
-        measured,
-        framed.runs,
+    named = job.classes.named("sky")
+    sky = framed.components.class_ids == (VOID if named is None else named.id)
+    class_ids = framed.components.class_ids
+    found = orderings(
+        framed.runs, frame, framed.boxes, class_ids, framed.stored, given, job.settings.depth_rule, sky, measured
     )
-    if not pairs:
-        return []
-    ids = dict(zip(segments.stored.tolist(), segments.columns.segment_id.tolist(), strict=True))
-    class_of = dict(zip(segments.stored.tolist(), segments.columns.class_id.tolist(), strict=True))
-    a, b, front, margin, origin = zip(*pairs, strict=True)
-    return make_rows(OrderingRecord, len(pairs), common, {
-        "segment_a": [ids[each] for each in a],
-        "segment_b": [ids[each] for each in b],
-        "class_a": [class_of[each] for each in a],
-        "class_b": [class_of[each] for each in b],
-        "front": [None if each is None else ids[each] for each in front],
-        "margin": margin,
-        "origin": origin,
+    ids = np.zeros(len(class_ids), np.uint64)
+    ids[segments.stored] = segments.columns.segment_id
+    return Rows.of(OrderingRecord, len(found), {**common, "origin": found.origin}, {
+        "segment_a": ids[found.a].tolist(),
+        "segment_b": ids[found.b].tolist(),
+        "class_a": class_ids[found.a].tolist(),
+        "class_b": class_ids[found.b].tolist(),
+        "front": [None if each is None else int(ids[each]) for each in found.front],
+        "margin": found.margin,
     })  # fmt: skip
 
 
@@ -275,11 +264,11 @@ def _patch_records(source: Source, settings: PatchSettings | None, common: Mappi
 def _content(bundle: SourceBundle) -> str:
     """32 hex digits over rows and payloads, whatever shard they lie in and whenever the files were touched.
 
-    Tables hold single precision: what was read back has the hash of what was written.
+    What was read back has the hash of what was written.
     """
-    segments = sorted(bundle.segments, key=lambda row: row.segment_id)
-    rows: list[Record] = [replace(bundle.source, content="", stamp=""), *segments, *bundle.orderings, *bundle.patches]
-    said = [[float(np.float32(v)) if type(v) is float else v for v in vars(row).values()] for row in rows]
+    said = stored_values(SourceRecord, [replace(bundle.source, content="", stamp="")])
+    said += sorted(stored_values(SegmentRecord, bundle.segments), key=itemgetter(0))  # by their ids
+    said += stored_values(OrderingRecord, bundle.orderings) + stored_values(PatchRecord, bundle.patches)
     digest = hashlib.sha256(repr(said).encode())
     for key, value in sorted(bundle.blobs.items()):
         own = value if key.startswith(_SEGMENT) else b""  # the key of a source's file is the hash of its bytes

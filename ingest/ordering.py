@@ -7,16 +7,15 @@ common boundary.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import cv2
 import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from ..storage.cutting import find_runs
 from ..storage.images import Depth
-from ..storage.layouts import Labels, Runs
+from ..storage.layouts import Runs, nearest_exact
 
 MIN_PIXELS = 10
 """Pixels of known depth that each side must have in the band."""
@@ -50,8 +49,31 @@ class Ordering(NamedTuple):
     origin: Origin
 
 
+@dataclass(frozen=True)
+class Orderings:
+    """The orderings of one photograph, sorted by `(a, b)`, by column; see `Ordering`.
+
+    Attributes:
+        a, b: `(n,)` int64; front, margin: `n` each; origin: of all of them.
+    """
+
+    a: npt.NDArray[np.int64]
+    b: npt.NDArray[np.int64]
+    front: list[int | None]
+    margin: list[float | None]
+    origin: Origin
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    def __iter__(self) -> Iterator[Ordering]:
+        for row in zip(self.a.tolist(), self.b.tolist(), self.front, self.margin, strict=True):
+            yield Ordering(*row, self.origin)
+
+
 def orderings(
-    labels: Labels,
+    runs: Runs,
+    frame: tuple[int, int],
     boxes: npt.NDArray[np.int32],
     class_ids: npt.NDArray[np.uint16],
     stored: npt.NDArray[np.bool_],
@@ -59,37 +81,39 @@ def orderings(
     rule: Rule = "none",
     sky: npt.NDArray[np.bool_] | None = None,
     measured: Measured = "depth",
-    runs: Runs | None = None,
-) -> list[Ordering]:
-    """Every pair of touching stored segments of different classes, sorted by `(a, b)`.
+) -> Orderings:
+    """Every pair of touching stored segments of different classes.
 
     Two touch when their footprints, each dilated by a square of `band_side`, intersect. With depth, the medians
     over each one's own pixels in that intersection decide, and nearer is in front; it stays unknown under
     `MIN_PIXELS` known depths on either side or under `MIN_DIFFERENCE` between the medians.
 
     Args:
-        labels: `(R, C)` uint32 in the frame, 0 for none, component `i` marked `i + 1`.
+        runs: of the label map in the frame, component `i` marked `i + 1`.
+        frame: `(R, C)`.
         boxes: `(n, 4)` int32, the components' tight frame boxes.
         class_ids: `(n,)` uint16.
         stored: `(n,)` bool, the components that take part.
-        depth: `(R, C)` float32, larger is farther, 0 where unknown, sampled to the frame; metres, or of a network any
-            unit.
+        depth: `(H, W)` float32, larger is farther, 0 where unknown; metres, or of a network any unit. Where its size is
+            another, what the frame's pixels are sampled from counts.
         rule: without depth: `ground` puts what reaches lower in the picture in front, and sky behind everything;
             `none` leaves all unknown.
         sky: `(n,)` bool, the components that are sky; none where absent.
         measured: where the depth came from; the orderings' origin.
-        runs: those of the labels, where they are known.
     """
-    side = band_side(labels.shape[0])
-    pairs = _touching(find_runs(labels, np.uint32(0)) if runs is None else runs, stored, side, class_ids)
+    side = band_side(frame[0])
+    a, b = _touching(runs, stored, side, class_ids)
+    pairs = list(zip(a.tolist(), b.tolist(), strict=True))
     if depth is not None:
-        medians = _band_medians(labels, boxes, stored, depth, side)
-        return [_by_depth(a, b, medians.get((a, b)), medians.get((b, a)), measured) for a, b in pairs]
-    if rule == "none":
-        return [Ordering(a, b, None, None, "none") for a, b in pairs]
-    if sky is None:
-        sky = np.zeros(len(boxes), bool)
-    return [_by_ground(a, b, boxes[:, 2] / labels.shape[0], sky) for a, b in pairs]
+        medians = _band_medians(runs, frame, boxes, stored, depth, side)
+        decided = [_by_depth(one, two, medians.get((one, two)), medians.get((two, one))) for one, two in pairs]
+    elif rule == "none":
+        return Orderings(a, b, [None] * len(a), [None] * len(a), "none")
+    else:
+        sky = np.zeros(len(boxes), bool) if sky is None else sky
+        decided = [_by_ground(one, two, boxes[:, 2] / frame[0], sky) for one, two in pairs]
+    front, margin = ([row[i] for row in decided] for i in (0, 1))
+    return Orderings(a, b, front, margin, "ground" if depth is None else measured)
 
 
 def band_side(rows: int) -> int:
@@ -102,67 +126,51 @@ def band_side(rows: int) -> int:
 
 def _touching(
     runs: Runs, stored: npt.NDArray[np.bool_], side: int, class_ids: npt.NDArray[np.uint16]
-) -> list[tuple[int, int]]:
-    """Pairs `(a, b)`, sorted, of different classes whose dilated footprints intersect.
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Pairs `a, b`, sorted, of different classes whose dilated footprints intersect.
 
     They have pixels under `side` apart on both axes.
     """
     keys = np.unique(_near(*runs, np.concatenate([[False], stored]), side - 1))
     a, b = keys >> 32, keys & 0xFFFFFFFF
     differ = class_ids[a] != class_ids[b]
-    return list(zip(a[differ].tolist(), b[differ].tolist(), strict=True))
+    return a[differ], b[differ]
 
 
 def _band_medians(
-    labels: Labels, boxes: npt.NDArray[np.int32], stored: npt.NDArray[np.bool_], depth: Depth, side: int
+    runs: Runs,
+    frame: tuple[int, int],
+    boxes: npt.NDArray[np.int32],
+    stored: npt.NDArray[np.bool_],
+    depth: Depth,
+    side: int,
 ) -> dict[tuple[int, int], float]:
     """By `(a, b)`: median depth of `a`'s own pixels within the dilated `b`, where enough of them are known.
 
     A segment lies within its own dilation, so these are its pixels in the intersection of both dilations.
     """
-    medians = {}
     part = np.concatenate([[False], stored])
-    counts, slots = np.zeros(len(part), np.int64), np.zeros(len(part), np.int64)
-    for b, window, around in _surroundings(labels, boxes, stored, side // 2, (side - 1) // 2):
-        owners, middles = _medians(labels[window], depth[window], around, part, counts, slots)
-        medians.update({(a, b): middle for a, middle in zip(owners.tolist(), middles.tolist(), strict=True)})
-    return medians
+    rows, cols = (nearest_exact(size, target) for size, target in zip(depth.shape, frame, strict=True))
+    a, b, middles = _medians_around(*runs, boxes, part, depth, rows, cols, side // 2, (side - 1) // 2)
+    return dict(zip(zip(a.tolist(), b.tolist(), strict=True), middles.tolist(), strict=True))
 
 
-def _surroundings(
-    labels: Labels, boxes: npt.NDArray[np.int32], stored: npt.NDArray[np.bool_], before: int, after: int
-) -> Iterator[tuple[int, tuple[slice, slice], npt.NDArray[np.bool_]]]:
-    """Each stored segment, a window of the frame, and what dilation adds to the footprint there.
-
-    The dilation reaches `before` pixels up and left, `after` pixels down and right.
-    """
-    rows, cols = labels.shape
-    kernel = np.ones((before + after + 1,) * 2, np.uint8)
-    for i in np.flatnonzero(stored):
-        top, left, bottom, right = boxes[i].tolist()
-        window = (
-            slice(max(top - before, 0), min(bottom + after, rows)),
-            slice(max(left - before, 0), min(right + after, cols)),
-        )
-        own = (labels[window] == i + 1).view(np.uint8)
-        grown = cv2.dilate(own, kernel, anchor=(after, after))
-        yield int(i), window, (grown ^ own).view(bool)
+Decided = tuple[int | None, float | None]
+"""The one in front and the margin."""
 
 
-def _by_depth(a: int, b: int, depth_a: float | None, depth_b: float | None, origin: Measured) -> Ordering:
+def _by_depth(a: int, b: int, depth_a: float | None, depth_b: float | None) -> Decided:
     if depth_a is None or depth_b is None:
-        return Ordering(a, b, None, None, origin)
+        return None, None
     margin = abs(depth_a - depth_b) / max(depth_a, depth_b)
-    front = None if margin < MIN_DIFFERENCE else a if depth_a < depth_b else b
-    return Ordering(a, b, front, margin, origin)
+    return None if margin < MIN_DIFFERENCE else a if depth_a < depth_b else b, margin
 
 
-def _by_ground(a: int, b: int, bottoms: npt.NDArray[np.float64], sky: npt.NDArray[np.bool_]) -> Ordering:
+def _by_ground(a: int, b: int, bottoms: npt.NDArray[np.float64], sky: npt.NDArray[np.bool_]) -> Decided:
     if sky[a] != sky[b]:
-        return Ordering(a, b, b if sky[a] else a, 1.0, "ground")
+        return b if sky[a] else a, 1.0
     lower = float(bottoms[a] - bottoms[b])
-    front = None if lower == 0 else a if lower > 0 else b
-    return Ordering(a, b, front, abs(lower), "ground")
+    return None if lower == 0 else a if lower > 0 else b, abs(lower)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -247,44 +255,92 @@ def _taking_part(first, starts, stops, values, part):  # type: ignore[no-untyped
 
 
 @nb.njit(cache=True, nogil=True)
-def _medians(labels, depth, around, part, counts, slots):  # type: ignore[no-untyped-def]
-    """Regions, 0-based, with `MIN_PIXELS` known depths or more where `around` is set, and the medians of these.
+def _medians_around(first, starts, stops, values, boxes, part, depth, rows, cols, before, after):  # type: ignore[no-untyped-def]
+    """Median depths of what lies around each region, by region.
 
     Args:
-        labels, depth, around: of a window; part: `(n + 1,)` bool, the labels that take part.
-        counts, slots: `(n + 1,)` int64 zeros, scratch; zeros again afterwards.
+        first, starts, stops, values: runs of a label map; boxes: `(n, 4)`, of its regions.
+        part: `(n + 1,)` bool, the labels that take part.
+        depth: `(H, W)` float32, 0 where unknown; rows, cols: which pixel of it each one of the map is.
+        before: how many pixels up and left of a region are around it; after: how many down and right.
+
+    Returns:
+        `a`, `b`: 0-based, int64, and the median, float64, of the known depths of `a` around `b`, where there are
+        `MIN_PIXELS` of them or more.
     """
-    seen, n = np.empty(around.size, np.int64), 0
-    keys, depths, m = np.empty(around.size, np.uint32), np.empty(around.size, np.float32), 0
-    for row in range(around.shape[0]):
-        for col in range(around.shape[1]):
-            if around[row, col]:
-                label, value = labels[row, col], depth[row, col]
-                if part[label] and value > 0:
-                    keys[m], depths[m] = label, value
-                    m += 1
-                    seen[n] = label
-                    n += counts[label] == 0
-                    counts[label] += 1
+    a, around, middles = [np.int64(0)][:0], [np.int64(0)][:0], [0.0][:0]
+    size = len(rows), len(cols)
+    keys, depths = np.empty(size[0] * size[1], np.uint32), np.empty(size[0] * size[1], np.float32)
+    counts, slots = np.zeros(len(part), np.int64), np.zeros(len(part), np.int64)
+    near = np.zeros(size[1], np.int32)  # by column: how many runs of the region lie within reach, above 0 around it
+    for b in np.flatnonzero(part[1:]):
+        top, left, bottom, right = boxes[b]
+        left, right = max(left - before, 0), min(right + after, size[1])
+        entered, gone, n = top, top, 0  # rows of the region that have come within reach and are no longer so
+        for row in range(max(top - before, 0), min(bottom + after, size[0])):
+            while entered < min(row + before + 1, bottom):
+                _add_row(near, first, starts, stops, values, entered, b + 1, before, after, 1)
+                entered += 1
+            while gone < row - after:
+                _add_row(near, first, starts, stops, values, gone, b + 1, before, after, -1)
+                gone += 1
+            for run in range(first[row], first[row + 1]):
+                label = values[run]
+                if label == b + 1 or not part[label]:
+                    continue
+                for col in range(max(starts[run], left), min(stops[run], right)):
+                    if near[col] > 0:
+                        value = depth[rows[row], cols[col]]
+                        if value > 0:
+                            keys[n], depths[n] = label, value
+                            n += 1
+        near[left:right] = 0
+        for label, middle in _medians(keys[:n], depths[:n], counts, slots):
+            a.append(label - 1)
+            around.append(b)
+            middles.append(middle)
+    return np.array(a), np.array(around), np.array(middles)
+
+
+@nb.njit(cache=True, nogil=True)
+def _add_row(near, first, starts, stops, values, row, label, before, after, step):  # type: ignore[no-untyped-def]
+    """Adds `step` to the columns within reach of each run of a label in a row."""
+    for run in range(first[row], first[row + 1]):
+        if values[run] == label:
+            near[max(starts[run] - before, 0) : stops[run] + after] += step
+
+
+@nb.njit(cache=True, nogil=True)
+def _medians(keys, depths, counts, slots):  # type: ignore[no-untyped-def]
+    """Keys that occur `MIN_PIXELS` times or more, with the median of the depths that have each.
+
+    Args:
+        keys: `(m,)`; depths: `(m,)` float32.
+        counts, slots: int64 zeros, one a key there may be, scratch; zeros again afterwards.
+    """
+    seen, n = np.empty(len(counts), np.int64), 0
+    for key in keys:
+        seen[n] = key
+        n += counts[key] == 0
+        counts[key] += 1
     total = 0
-    for i in range(n):
-        slots[seen[i]] = total
-        total += counts[seen[i]]
+    for key in seen[:n]:
+        slots[key] = total
+        total += counts[key]
     values = np.empty(total, np.float32)
-    for i in range(m):
+    for i in range(len(keys)):
         values[slots[keys[i]]] = depths[i]
         slots[keys[i]] += 1
-    owners, middles, m = np.empty(n, np.int64), np.empty(n, np.float64), 0
-    for i in range(n):
-        label, count = seen[i], counts[seen[i]]
+    found = [(np.int64(0), 0.0)][:0]
+    for key in seen[:n]:
+        count = counts[key]
         if count >= MIN_PIXELS:
-            own = values[slots[label] - count : slots[label]]
+            own = values[slots[key] - count : slots[key]]
             upper = _smallest(own, count // 2)
             lower = upper if count % 2 else own[: count // 2].max()
-            owners[m], middles[m] = label - 1, (np.float64(lower) + np.float64(upper)) / 2
-            m += 1
-        counts[label] = slots[label] = 0
-    return owners[:m], middles[:m]
+            found.append((key, (np.float64(lower) + np.float64(upper)) / 2))
+        counts[key] = slots[key] = 0
+    return found
 
 
 @nb.njit(cache=True, nogil=True)

@@ -14,7 +14,7 @@ from ..ingest.depth import DepthModel
 from ..ingest.ordering import Ordering, orderings
 from ..storage.errors import BankError, InputError, SourceError, sentence
 from ..storage.images import Depth, decode_photograph
-from ..storage.layouts import FramedLayout, frame_layout, sample_to_frame
+from ..storage.layouts import FramedLayout, frame_layout
 from ..storage.manifest import DatasetEntry
 from ..storage.reader import Reader
 from ..storage.shard import Shard
@@ -287,12 +287,11 @@ def _depth(shard: Shard, row: dict[str, Any], way: str, entry: DatasetEntry, mod
 
 def _ordered(reader: Reader, framed: FramedLayout, way: str, depth: Depth | None) -> list[Ordering]:
     ids = framed.components.class_ids
-    regions = framed.labels, framed.boxes, ids, framed.stored
+    regions = framed.runs, reader.geometry.frame, framed.boxes, ids, framed.stored
     if depth is None:
         sky = np.array([reader.classes[int(id)].name == "sky" for id in ids], bool)
-        return orderings(*regions, None, "ground", sky)
-    sampled = np.ascontiguousarray(sample_to_frame(depth, reader.geometry.frame))
-    return orderings(*regions, sampled, measured=way)  # type: ignore[arg-type]
+        return list(orderings(*regions, None, "ground", sky))
+    return list(orderings(*regions, depth, measured=way))  # type: ignore[arg-type]
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[Any]:

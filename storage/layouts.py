@@ -107,11 +107,19 @@ def sample_to_frame(image: npt.NDArray[np.generic], frame: tuple[int, int]) -> n
     """An `(H, W, ...)` array at the frame's `(rows, cols)`, each axis by `cv2.INTER_NEAREST_EXACT`."""
     if image.shape[:2] == frame:
         return image
-    rows, cols = _nearest_exact(image.shape[0], frame[0]), _nearest_exact(image.shape[1], frame[1])
+    rows, cols = nearest_exact(image.shape[0], frame[0]), nearest_exact(image.shape[1], frame[1])
     sampled: npt.NDArray[np.generic] = (
         sample_pixels(image, rows, cols) if image.ndim == 2 else image[np.ix_(rows, cols)]
     )
     return sampled
+
+
+@lru_cache(maxsize=256)
+def nearest_exact(size: int, target: int) -> npt.NDArray[np.intp]:
+    """`(target,)`, the pixel that each one along an axis is taken from, as `cv2.INTER_NEAREST_EXACT` does."""
+    ramp = np.arange(size, dtype=np.float64).reshape(-1, 1)
+    sampled: npt.NDArray[np.float64] = cv2.resize(ramp, (1, target), interpolation=cv2.INTER_NEAREST_EXACT)
+    return sampled.ravel().astype(np.intp)
 
 
 @dataclass(frozen=True)
@@ -227,7 +235,7 @@ class FramedLayout:
 def frame_layout(layout: Layout, geometry: Geometry, thin: npt.NDArray[np.bool_]) -> FramedLayout:
     """Components of a layout of any size, sampled to the frame (score, sections 2 to 4)."""
     components = find_components(layout, thin if geometry.join_thin else None)
-    rows = _nearest_exact(layout.shape[0], geometry.frame[0])
+    rows = nearest_exact(layout.shape[0], geometry.frame[0])
     runs = sample_runs(*components.runs, rows, _taken_before(layout.shape[1], geometry.frame[1]))
     areas, boxes = measure_runs(*runs, len(components))
     stored = (areas >= geometry.min_area) & (areas > 0)
@@ -250,16 +258,9 @@ def context_boxes(boxes: npt.NDArray[np.int32], frame: tuple[int, int]) -> npt.N
 
 
 @lru_cache(maxsize=256)
-def _nearest_exact(size: int, target: int) -> npt.NDArray[np.intp]:
-    ramp = np.arange(size, dtype=np.float64).reshape(-1, 1)
-    sampled: npt.NDArray[np.float64] = cv2.resize(ramp, (1, target), interpolation=cv2.INTER_NEAREST_EXACT)
-    return sampled.ravel().astype(np.intp)
-
-
-@lru_cache(maxsize=256)
 def _taken_before(size: int, target: int) -> npt.NDArray[np.intp]:
     """`(size + 1,)`, how many of the target's pixels are taken from those before each one."""
-    return np.searchsorted(_nearest_exact(size, target), np.arange(size + 1))
+    return np.searchsorted(nearest_exact(size, target), np.arange(size + 1))
 
 
 @lru_cache(maxsize=256)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import repeat
+from functools import cache
+from itertools import chain
 from operator import attrgetter
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints, overload
 
+import numpy as np
 import pyarrow as pa
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
@@ -176,34 +178,84 @@ def schema_of(record: type[Record]) -> pa.Schema:
     return _SCHEMAS[record]
 
 
-def to_table(record: type[Record], rows: Iterable[Record]) -> pa.Table:
+def to_table(record: type[Record], rows: Sequence[Record]) -> pa.Table:
     """Rows as an Arrow table of the record's schema."""
-    schema = schema_of(record)
-    held = list(rows)
+    schema, columns = schema_of(record), columns_of(record, rows)
     arrays = []
     for field in schema:
-        column = list(map(attrgetter(field.name), held))
         if pa.types.is_dictionary(field.type):
-            arrays.append(pa.array(column, field.type.value_type).dictionary_encode().cast(field.type))
+            arrays.append(pa.array(columns[field.name], field.type.value_type).dictionary_encode().cast(field.type))
         else:
-            arrays.append(pa.array(column, field.type))
+            arrays.append(pa.array(columns[field.name], field.type))
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def make_rows(record: type[T], count: int, common: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]) -> list[T]:
-    """Rows of a record from columns, without its `__init__`, which takes several times as long.
+class Rows(Sequence[T]):
+    """Rows of a record that are held by column; a record is made when it is asked for.
 
     Args:
-        record: which; `common` and `columns` together must name its fields.
-        count: how many.
-        common: what is the same in every row; columns: the other fields, `count` values each.
+        record: which.
+        columns: every field of it to a list of as many values.
     """
-    names = [field.name for field in fields(record)]  # type: ignore[arg-type]
-    values = [columns[name] if name in columns else repeat(common[name], count) for name in names]
-    rows = [object.__new__(record) for _ in range(count)]
-    for row, of in zip(rows, zip(*values, strict=True), strict=True):
-        vars(row).update(zip(names, of, strict=True))
-    return rows
+
+    def __init__(self, record: type[T], columns: Mapping[str, list[Any]]) -> None:
+        self._record = record
+        self.columns = {name: columns[name] for name in _names(record)}
+
+    @classmethod
+    def of(cls, record: type[T], count: int, common: Mapping[str, Any], columns: Mapping[str, list[Any]]) -> Rows[T]:
+        """Of `count` rows: fields that are the same in every one, and the columns of the others."""
+        return cls(record, {**{name: [value] * count for name, value in common.items()}, **columns})
+
+    @classmethod
+    def joined(cls, record: type[T], parts: Sequence[Sequence[T]]) -> Rows[T]:
+        """The rows of all parts, one behind the other."""
+        held = [columns_of(record, part) for part in parts]
+        return cls(record, {name: list(chain.from_iterable(each[name] for each in held)) for name in _names(record)})
+
+    def taken(self, order: Iterable[int]) -> Rows[T]:
+        """The rows of these numbers, in this order."""
+        numbers = list(order)
+        return Rows(self._record, {name: [of[i] for i in numbers] for name, of in self.columns.items()})
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        return self._record(**{name: of[index] for name, of in self.columns.items()})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+
+def columns_of(record: type[T], rows: Sequence[T]) -> dict[str, list[Any]]:
+    """Every field of a record to its values, one a row."""
+    if isinstance(rows, Rows):
+        return rows.columns
+    return {name: list(map(attrgetter(name), rows)) for name in _names(record)}
+
+
+def stored_values(record: type[T], rows: Sequence[T]) -> list[list[Any]]:
+    """The values of each row as a table gives them back: it holds single precision."""
+    columns = columns_of(record, rows).values()
+    return list(map(list, zip(*map(_single, columns), strict=True)))
+
+
+def _single(values: list[Any]) -> list[Any]:
+    if float not in set(map(type, values)):
+        return values
+    return [float(np.float32(value)) if type(value) is float else value for value in values]
+
+
+@cache
+def _names(record: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(record))
 
 
 def segment_id(source_id: str, class_name: str, first_pixel: int) -> int:

@@ -41,6 +41,7 @@ from .records import (
     PatchRecord,
     Record,
     RejectRecord,
+    Rows,
     SegmentRecord,
     SourceRecord,
     schema_of,
@@ -68,9 +69,9 @@ class SourceBundle:
     """
 
     source: SourceRecord
-    segments: list[SegmentRecord]
-    orderings: list[OrderingRecord]
-    patches: list[PatchRecord]
+    segments: Sequence[SegmentRecord]
+    orderings: Sequence[OrderingRecord]
+    patches: Sequence[PatchRecord]
     blobs: Mapping[bytes, bytes]
     tiled: TiledRegions
     columns: SegmentColumns
@@ -235,13 +236,13 @@ class ShardWriter:
 
     def _tables(self) -> dict[str, pa.Table]:
         bundles = self._bundles
-        segments = [row for bundle in bundles for row in bundle.segments]
-        segments.sort(key=lambda row: (row.class_id, row.segment_id))
-        rows: dict[str, Iterable[Record]] = {
+        segments = Rows.joined(SegmentRecord, [bundle.segments for bundle in bundles])
+        keys = list(zip(segments.columns["class_id"], segments.columns["segment_id"], strict=True))
+        rows: dict[str, Sequence[Record]] = {
             "sources": [bundle.source for bundle in bundles],
-            "segments": segments,
-            "orderings": [row for bundle in bundles for row in bundle.orderings],
-            "patches": [row for bundle in bundles for row in bundle.patches],
+            "segments": segments.taken(sorted(range(len(keys)), key=keys.__getitem__)),
+            "orderings": Rows.joined(OrderingRecord, [bundle.orderings for bundle in bundles]),
+            "patches": Rows.joined(PatchRecord, [bundle.patches for bundle in bundles]),
             "rejects": self._rejects,
         }
         return {name: to_table(record, rows[name]) for name, record in TABLES.items()}

@@ -12,7 +12,7 @@ from scipy.ndimage import binary_dilation
 from zeuxis.ingest.ordering import Ordering, band_side, orderings
 from zeuxis.storage.classes import VOID
 from zeuxis.storage.images import decode_depth, decode_labels
-from zeuxis.storage.layouts import areas_and_boxes, find_components, sample_to_frame
+from zeuxis.storage.layouts import areas_and_boxes, find_components, label_runs, sample_to_frame
 
 NYU = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "nyu"
 WALL, FLOOR = 0, 1
@@ -25,6 +25,11 @@ def regions_of(layout, stored=None):
     found = find_components(layout)
     _, boxes = areas_and_boxes(found.labels, len(found))
     return found.labels, boxes, found.class_ids, np.ones(len(found), bool) if stored is None else stored
+
+
+def ordered(labels, *regions, **options):
+    """The orderings of a label map."""
+    return list(orderings(label_runs(labels), labels.shape, *regions, **options))
 
 
 def brute_force(labels, class_ids, stored, depth):
@@ -79,7 +84,7 @@ def test_equals_brute_force_on_random_layouts(rows):
         labels, boxes, class_ids, _ = regions_of(layout)
         stored = rng.random(len(class_ids)) < 0.9
         depth = random_depth(rng, layout)
-        found = orderings(labels, boxes, class_ids, stored, depth)
+        found = ordered(labels, boxes, class_ids, stored, depth)
         assert found == brute_force(labels, class_ids, stored, depth)
         known += sum(ordering.front is not None for ordering in found)
         unknown += sum(ordering.front is None for ordering in found)
@@ -98,7 +103,7 @@ def test_segments_touch_up_to_just_under_one_square_apart(rows):
         layout = np.full((rows, 90), VOID, np.uint16)
         layout[20:60, 10:30] = 3
         layout[20:60, 30 + gap : 60 + gap] = 4
-        assert bool(orderings(*regions_of(layout), np.ones(layout.shape, np.float32))) is touching
+        assert bool(ordered(*regions_of(layout), np.ones(layout.shape, np.float32))) is touching
 
 
 def two_halves(near, far):
@@ -113,7 +118,7 @@ def two_halves(near, far):
 )
 def test_nearer_is_in_front_when_the_medians_differ_enough(left, right, front):
     layout, depth = two_halves(left, right)
-    (found,) = orderings(*regions_of(layout), depth)
+    (found,) = ordered(*regions_of(layout), depth)
     assert (found.a, found.b, found.front, found.origin) == (0, 1, front, "depth")
     assert found.margin == pytest.approx(abs(left - right) / max(left, right), abs=1e-6)
 
@@ -123,19 +128,19 @@ def test_orderings_say_where_their_depth_came_from_and_hold_in_any_unit(measured
     for near, far in ((1.0, 2.0), (9.9, 10.0)):
         layout, depth = two_halves(near, far)
         depth[:, 60:] = 0
-        expected = orderings(*regions_of(layout), depth)
+        expected = ordered(*regions_of(layout), depth)
         for unit in (1, 1e-3, 4096):
-            (found,) = orderings(*regions_of(layout), depth * np.float32(unit), measured=measured)
+            (found,) = ordered(*regions_of(layout), depth * np.float32(unit), measured=measured)
             assert (found.front, found.origin) == (expected[0].front, measured)
             assert found.margin == pytest.approx(expected[0].margin, rel=1e-5)
-    (unknown,) = orderings(*regions_of(layout), np.zeros_like(depth), "ground", measured=measured)
+    (unknown,) = ordered(*regions_of(layout), np.zeros_like(depth), "ground", measured=measured)
     assert (unknown.front, unknown.margin, unknown.origin) == (None, None, measured)
 
 
 def test_only_the_band_counts_not_the_far_parts():
     layout, depth = two_halves(2.0, 1.0)
     depth[:, :28] = 0.1
-    (found,) = orderings(*regions_of(layout), depth)
+    (found,) = ordered(*regions_of(layout), depth)
     assert found.front == 1
 
 
@@ -145,7 +150,7 @@ def test_too_few_known_depths_stay_unknown_whatever_the_rule():
     depth[layout == 1] = 0
     for count, front in ((9, None), (10, 0)):
         depth[tuple(band[:count].T)] = 2
-        (found,) = orderings(*regions_of(layout), depth, "ground")
+        (found,) = ordered(*regions_of(layout), depth, "ground")
         assert (found.front, found.origin) == (front, "depth")
 
 
@@ -153,14 +158,14 @@ def test_components_that_are_not_stored_and_equal_classes_have_no_ordering():
     layout = np.zeros((64, 64), np.uint16)
     layout[:, 32] = VOID
     depth = np.ones(layout.shape, np.float32)
-    assert orderings(*regions_of(layout), depth) == []
+    assert ordered(*regions_of(layout), depth) == []
     layout[:, 33:] = 1
-    assert len(orderings(*regions_of(layout), depth)) == 1
-    assert orderings(*regions_of(layout, np.array([True, False])), depth) == []
+    assert len(ordered(*regions_of(layout), depth)) == 1
+    assert ordered(*regions_of(layout, np.array([True, False])), depth) == []
 
 
-def test_a_layout_of_void_has_no_orderings():
-    assert orderings(*regions_of(np.full((32, 32), VOID, np.uint16)), None, "ground") == []
+def test_a_layout_of_void_has_no_ordered():
+    assert ordered(*regions_of(np.full((32, 32), VOID, np.uint16)), None, "ground") == []
 
 
 SCENE = np.repeat(np.array([[0, 0, 0, 0], [0, 1, 2, 0], [3, 1, 2, 3], [3, 3, 2, 3]], np.uint16), 16, 0).repeat(16, 1)
@@ -170,24 +175,24 @@ SCENE = np.repeat(np.array([[0, 0, 0, 0], [0, 1, 2, 0], [3, 1, 2, 3], [3, 3, 2, 
 def test_ground_rule_puts_what_reaches_lower_in_front_and_sky_last():
     labels, boxes, class_ids, stored = regions_of(SCENE)
     sky, building, person = (int(np.flatnonzero(class_ids == id)[0]) for id in (0, 1, 2))
-    found = {(o.a, o.b): o for o in orderings(labels, boxes, class_ids, stored, None, "ground", class_ids == 0)}
+    found = {(o.a, o.b): o for o in ordered(labels, boxes, class_ids, stored, None, "ground", class_ids == 0)}
     assert found[building, person] == Ordering(building, person, person, 16 / 64, "ground")
     assert found[sky, building] == Ordering(sky, building, building, 1.0, "ground")
     for road in np.flatnonzero(class_ids == 3).tolist():
         assert found[person, road] == Ordering(person, road, None, 0.0, "ground")
     upside_down = regions_of(SCENE[::-1].copy())
-    for ordering in orderings(*upside_down, None, "ground", upside_down[2] == 0):
+    for ordering in ordered(*upside_down, None, "ground", upside_down[2] == 0):
         if 0 in (upside_down[2][ordering.a], upside_down[2][ordering.b]):
             assert upside_down[2][ordering.front] != 0
-    without_sky = orderings(*upside_down, None, "ground")
+    without_sky = ordered(*upside_down, None, "ground")
     assert any(o.front is not None and upside_down[2][o.front] == 0 for o in without_sky)
 
 
 def test_without_depth_and_rule_touching_pairs_are_listed_as_unknown():
     labels, boxes, class_ids, stored = regions_of(SCENE)
-    found = orderings(labels, boxes, class_ids, stored, None)
+    found = ordered(labels, boxes, class_ids, stored, None)
     assert {(o.front, o.margin, o.origin) for o in found} == {(None, None, "none")}
-    by_depth = orderings(labels, boxes, class_ids, stored, np.ones(labels.shape, np.float32))
+    by_depth = ordered(labels, boxes, class_ids, stored, np.ones(labels.shape, np.float32))
     assert [(o.a, o.b) for o in found] == [(o.a, o.b) for o in by_depth]
 
 
@@ -212,7 +217,7 @@ def photographs():
 @pytest.mark.realdata
 def test_real_photographs_equal_brute_force(photographs):
     for (labels, boxes, class_ids, stored), depth in photographs[:2]:
-        found = orderings(labels, boxes, class_ids, stored, depth)
+        found = ordered(labels, boxes, class_ids, stored, depth)
         assert found == brute_force(labels, class_ids, stored, depth)
         assert sum(o.front is not None for o in found) >= 3
 
@@ -223,7 +228,7 @@ def test_furniture_stands_in_front_of_wall_and_floor(photographs, ground, share)
     fronts = [
         class_ids[o.front]
         for (labels, boxes, class_ids, stored), depth in photographs
-        for o in orderings(labels, boxes, class_ids, stored, depth)
+        for o in ordered(labels, boxes, class_ids, stored, depth)
         if o.front is not None and {class_ids[o.a], class_ids[o.b]} - FURNITURE == {ground}
     ]
     assert len(fronts) >= 40
