@@ -279,10 +279,10 @@ def _medians_around(first, starts, stops, values, boxes, part, depth, rows, cols
         entered, gone, n = top, top, 0  # rows of the region that have come within reach and are no longer so
         for row in range(max(top - before, 0), min(bottom + after, size[0])):
             while entered < min(row + before + 1, bottom):
-                _add_row(near, first, starts, stops, values, entered, b + 1, before, after, 1)
+                _add_row(near, first, starts, stops, values, entered, b + 1, before, after, np.int32(1))
                 entered += 1
             while gone < row - after:
-                _add_row(near, first, starts, stops, values, gone, b + 1, before, after, -1)
+                _add_row(near, first, starts, stops, values, gone, b + 1, before, after, np.int32(-1))
                 gone += 1
             for run in range(first[row], first[row + 1]):
                 label = values[run]
@@ -307,7 +307,9 @@ def _add_row(near, first, starts, stops, values, row, label, before, after, step
     """Adds `step` to the columns within reach of each run of a label in a row."""
     for run in range(first[row], first[row + 1]):
         if values[run] == label:
-            near[max(starts[run] - before, 0) : stops[run] + after] += step
+            within = near[max(starts[run] - before, 0) : stops[run] + after]
+            for i in range(len(within)):
+                within[i] += step
 
 
 @nb.njit(cache=True, nogil=True)
