@@ -188,11 +188,12 @@ def _near(first, starts, stops, values, part, reach):  # type: ignore[no-untyped
     region_of = np.flatnonzero(part) - 1
     n = len(region_of)
     owners = (np.cumsum(part) - 1)[owners + 1]  # 0..n - 1
-    begins, ends, whose = starts[upper], stops[upper], owners[upper]  # one behind the other, as they are gone through
+    begins, ends, whose = starts[upper].astype(np.int32), stops[upper].astype(np.int32), owners[upper]  # one behind the other, as they are gone through
     found, many = np.empty(256, np.int64), 0
-    step = max(1, _MOST_PAIRS // max(n, 1))
+    step = max(1, _MOST_PAIRS // max(n, len(upper), 1))
     for low in range(0, n, step):
         meets = np.zeros((min(step, n - low), n), np.uint8)
+        below = np.zeros((len(meets), len(upper)), np.uint8)  # of each region, which of the upper runs it meets
         for row in range(rows):
             for i in range(first[row], first[row + 1]):
                 other = i + 1
@@ -203,14 +204,23 @@ def _near(first, starts, stops, values, part, reach):  # type: ignore[no-untyped
                     other += 1
             for i in lower[foot[row] : foot[row + 1]]:
                 if low <= owners[i] < low + step:
-                    met, left, right = meets[owners[i] - low], starts[i] - reach, stops[i] + reach
-                    for at in range(head[row + 1], head[min(row + reach + 1, rows)]):
-                        met[whose[at]] |= np.uint8((ends[at] > left) & (begins[at] < right))
+                    left, right = np.int32(starts[i] - reach), np.int32(stops[i] + reach)
+                    within = slice(head[row + 1], head[min(row + reach + 1, rows)])
+                    _mark(below[owners[i] - low, within], begins[within], ends[within], left, right)
         for one in range(len(meets)):
+            for at in range(len(upper)):
+                meets[one, whose[at]] |= below[one, at]
             for two in range(n):
                 if meets[one, two] and two != low + one:
                     found, many = _with(found, many, region_of[low + one], region_of[two]), many + 1
     return found[:many]
+
+
+@nb.njit(cache=True, nogil=True)
+def _mark(marks, begins, ends, left, right):  # type: ignore[no-untyped-def]
+    """Marks the runs that reach between two columns; many at once, for nothing is looked up in between."""
+    for i in range(len(marks)):
+        marks[i] |= np.uint8((ends[i] > left) & (begins[i] < right))
 
 
 @nb.njit(cache=True, nogil=True)

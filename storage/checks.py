@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import crc32c
 
 from .errors import DamagedBankError, sentence
 
-_CHUNK = 1 << 22
+_CHUNK = 1 << 18
 RESTORE = "run `zeuxis repair` on the bank"
 
 
@@ -38,7 +39,7 @@ def file_entry(path: Path) -> FileEntry:
     sha, crc = hashlib.sha256(), 0
     try:
         with open(path, "rb") as file:
-            while chunk := file.read(_CHUNK):
+            for chunk in _chunks(file):
                 sha.update(chunk)
                 crc = crc32c.crc32c(chunk, crc)
             return FileEntry(os.fstat(file.fileno()).st_size, sha.hexdigest(), f"{crc:08x}")
@@ -90,11 +91,18 @@ def _crc(path: Path) -> str:
     crc = 0
     try:
         with open(path, "rb") as file:
-            while chunk := file.read(_CHUNK):
+            for chunk in _chunks(file):
                 crc = crc32c.crc32c(chunk, crc)
     except OSError as error:
         raise _unreadable(path, error) from error
     return f"{crc:08x}"
+
+
+def _chunks(file: BinaryIO) -> Iterator[memoryview]:
+    """The bytes of a file, piece by piece in the same memory, small enough to stay in a cache."""
+    room = memoryview(bytearray(_CHUNK))
+    while count := file.readinto(room):  # type: ignore[attr-defined]
+        yield room[:count]
 
 
 def _unreadable(path: Path, error: OSError) -> DamagedBankError:
