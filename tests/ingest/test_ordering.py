@@ -91,6 +91,17 @@ def test_equals_brute_force_on_random_layouts(rows):
     assert (known and unknown) or rows < 48
 
 
+def test_a_depth_map_of_another_size_counts_where_the_frame_is_sampled_from_it():
+    rng = np.random.default_rng(5)
+    layout = random_layout(rng, (93, 110))
+    for size in ((93, 110), (200, 150), (61, 240)):
+        depth = rng.uniform(1, 9, size).astype(np.float32)
+        labels, boxes, class_ids, stored = regions_of(layout)
+        found = ordered(labels, boxes, class_ids, stored, depth)
+        assert found == brute_force(labels, class_ids, stored, sample_to_frame(depth, layout.shape))
+        assert any(ordering.front is not None for ordering in found)
+
+
 def test_the_square_has_the_published_side_rounded_half_up():
     assert [band_side(rows) for rows in (1, 256, 384, 512, 1024)] == [1, 11, 17, 22, 44]
     assert band_side(384) == int(11 / 256 * 384 + 0.5)  # 16.5

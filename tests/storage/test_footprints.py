@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from toybank import FRAME, MAPPING, toy_bundle, toy_source
 
 from zeuxis.storage.classes import VOID
+from zeuxis.storage.cutting import count_covered
 from zeuxis.storage.footprints import (
     MIXED,
     TILE,
@@ -25,9 +27,10 @@ from zeuxis.storage.footprints import (
     rows_by_source,
     take_source,
     tile_regions,
+    tile_runs,
     void_free_sums,
 )
-from zeuxis.storage.layouts import context_box, context_boxes, find_components, sample_to_frame
+from zeuxis.storage.layouts import context_box, context_boxes, find_components, label_runs, sample_to_frame
 
 regions = hnp.arrays(
     np.uint32,
@@ -77,6 +80,41 @@ def test_tiles_hold_the_region_map_of_any_frame(region):
     assert len(tiled.mixed_start) == (tiled.tiles == MIXED).sum() + 1
 
 
+@given(regions)
+@settings(max_examples=50, deadline=None)
+def test_entries_stand_in_the_order_in_which_regions_appear_in_their_tile(region):
+    tiled = tile_regions(region, np.arange(4, dtype=np.uint16))
+    expected = []
+    for row, col in np.argwhere(tiled.tiles == MIXED).tolist():
+        tile = region[row * TILE : (row + 1) * TILE, col * TILE : (col + 1) * TILE].ravel().tolist()
+        expected += [number for number in dict.fromkeys(tile) if number]
+    assert tiled.entry_region.tolist() == expected
+
+
+@given(regions, st.integers(1, 5))
+@settings(max_examples=50, deadline=None)
+def test_runs_that_part_a_region_give_its_tiles(region, most):
+    """Of the stored components of a class, or of those too small, several that lie side by side are one region."""
+    heads, starts, stops, values = [0], [], [], []
+    for line in region:
+        for col in range(0, len(line), most):
+            for first, last, value in cut(line[col : col + most]):
+                starts.append(col + first)
+                stops.append(col + last)
+                values.append(value)
+        heads.append(len(starts))
+    runs = *(np.array(each, np.int32) for each in (heads, starts, stops)), np.array(values, np.uint32)
+    found, expected = tile_runs(runs, region.shape, np.arange(4)), tile_regions(region, np.arange(4))
+    for field in fields(TiledRegions):
+        np.testing.assert_array_equal(getattr(found, field.name), getattr(expected, field.name))
+
+
+def cut(line: np.ndarray) -> list[tuple[int, int, int]]:
+    """The runs of a line, void without: start, stop, value."""
+    ends = [*(np.flatnonzero(np.diff(line.astype(int))) + 1).tolist(), len(line)]
+    return [(a, b, int(line[a])) for a, b in zip([0, *ends], ends, strict=False) if line[a]]
+
+
 def test_a_uniform_tile_costs_no_entry():
     region = np.full((16, 24), 2, np.uint32)
     region[:8, :8] = 0
@@ -93,6 +131,8 @@ def test_context_areas_count_what_is_not_void(region, seed):
     boxes = np.stack([rows[:, 0], cols[:, 0], rows[:, 1], cols[:, 1]], axis=1).astype(np.int32)
     areas = context_areas(void_free_sums(region), boxes)
     assert areas.tolist() == [(region[t:b, x:r] > 0).sum() for t, x, b, r in boxes.tolist()]
+    first, starts, stops, _ = label_runs(region)
+    assert count_covered(first, starts, stops, region.shape[1], boxes).tolist() == areas.tolist()
 
 
 def test_a_region_map_keeps_stored_segments_first_and_pools_the_rest_by_class():

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from toybank import toy_bundle, toy_reject
 
-from zeuxis.storage.records import TABLES, hex_id, schema_of, segment_id, to_table
+from zeuxis.storage.records import TABLES, Rows, hex_id, schema_of, segment_id, stored_values, to_table
 
 GOLDEN_ID = 0x360E8CC3149B34B6
 """Of class sky, first pixel 77, in the source below; another id for the same segment would make every bank new."""
@@ -36,6 +36,29 @@ def test_rows_come_back_from_their_table(table):
         assert {name: back[name] for name in floats} == pytest.approx(floats, rel=1e-6)
         assert {**back, **floats} == asdict(row)
     assert to_table(TABLES[table], []).schema == schema_of(TABLES[table])
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_rows_by_column_are_the_rows(table):
+    record, rows = TABLES[table], rows_of(table)
+    held = Rows.joined(record, [rows[:1], Rows.joined(record, [rows[1:], []])])
+    assert held == rows
+    assert (len(held), held[-1], held[:2]) == (len(rows), rows[-1], rows[:2])
+    assert held != rows[1:]
+    assert to_table(record, held).equals(to_table(record, rows))
+    backwards = list(range(len(rows)))[::-1]
+    assert held.taken(backwards) == rows[::-1]
+    assert stored_values(record, held) == stored_values(record, rows)
+    for values, back in zip(stored_values(record, rows), to_table(record, rows).to_pylist(), strict=True):
+        assert values == list(back.values())  # to the last bit, which a hash needs
+
+
+def test_what_rows_have_in_common_is_given_once():
+    row = rows_of("patches")[0]
+    common = {"source": "s", "dataset": "d", "split": "train", "group": "g"}
+    columns = {name: [getattr(row, name)] * 2 for name in vars(row) if name not in common}
+    assert Rows.of(TABLES["patches"], 2, common, columns) == [row, row]
+    assert Rows.of(TABLES["patches"], 0, common, dict.fromkeys(columns, [])) == []
 
 
 @pytest.mark.parametrize("table", TABLES)
