@@ -45,9 +45,8 @@ _GRID = 1 << OCTAVES - 1  # pixels of a photograph in a pixel of its coarsest oc
 Vectors = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 
-_BIN_WEIGHT = 0.5  # of 255 for a bin that holds everything: histograms would drown the moments otherwise
+_WEIGHT = 255 * 0.5  # of a bin that holds everything: histograms would drown the moments otherwise
 _MIDDLE = 128.0  # grey, in a and b
-_STRETCH = np.array([1.0, 3.0, 3.0])
 _LEVELS = 16  # to which a gradient's components are quantised, evenly in log2(1 + quarter of it)
 _PER_OCTAVE = (_LEVELS - 1) / 8
 
@@ -77,7 +76,6 @@ _TEXTURE_BINS = np.concatenate(
     ],
     axis=1,
 )
-_SMOOTH = np.eye(_LEVELS * _LEVELS)[0]
 
 
 def describe(pixels: Photograph, mask: Mask, corner: tuple[int, int] = (0, 0)) -> Bytes:
@@ -124,13 +122,9 @@ def describe_all(
     pixels, owners = _looked_at(image, *runs, numbers, sampling)
     lab = cv2.cvtColor(pixels[None], cv2.COLOR_RGB2LAB)[0]  # the slowest step, so of these pixels alone
     colours, halves = _count_colours(lab, owners, len(stored))
-    gradients = _count_gradients(grey, *runs, numbers, sampling, _LEVEL_OF)
-    looked_at = halves[..., 3:].sum(axis=1)
-    sums = (colours[:, :, None] @ _COLOUR_SUMS)[:, :, 0] / looked_at[..., None]
-    solid = 255 * gradients[:, 0].sum(axis=1, keepdims=True) / looked_at
-    bins = _rooted(sums[..., 2:].reshape(len(sums), 24))
-    parts = [*_moments(sums[..., 0], sums[..., 1]), _lower_less_upper(halves), bins, _texture(gradients)]
-    found: Bytes = np.rint(np.concatenate([*parts, solid], axis=1)).clip(0, 255).astype(np.uint8)
+    gradients, counts, solid = _count_gradients(grey, *runs, numbers, sampling, _LEVEL_OF)
+    sums = (colours[:, :, None] @ _COLOUR_SUMS)[:, :, 0]
+    found: Bytes = _numbers(sums, halves, gradients @ _TEXTURE_BINS, counts, solid)
     return found
 
 
@@ -140,35 +134,39 @@ def _sampling(boxes: npt.NDArray[np.integer], areas: npt.NDArray[np.int64]) -> n
     return np.stack([boxes[:, 0], step, boxes[:, 0] + boxes[:, 2]], axis=1)
 
 
-def _moments(mean: Vectors, square: Vectors) -> tuple[Vectors, Vectors]:
-    """Means and standard deviations of the three channels, `(n, 3)` each, from the means of values and squares."""
-    deviation = np.sqrt(np.maximum(square - mean**2, 0))
-    return _MIDDLE + _STRETCH * (mean - _MIDDLE), 2 * _STRETCH * deviation
+@nb.njit(cache=True, nogil=True)
+def _numbers(colours, halves, textures, gradients, solid):  # type: ignore[no-untyped-def]
+    """The numbers of the table, `(n, 64)` uint8, rounded half to even.
 
-
-def _lower_less_upper(halves: Vectors) -> Vectors:
-    """How the lower half differs from the upper one, `(n, 3)`; no difference where one of them is empty."""
-    mean = halves[..., :3] / np.maximum(halves[..., 3:], 1)
-    return _MIDDLE + _STRETCH * (mean[:, 1] - mean[:, 0]) * (halves[..., 3:] > 0).all(axis=1)
-
-
-def _texture(gradients: Vectors) -> Vectors:
-    """Rooted shares, `(n, 30)`: by octave six of magnitudes, four of orientations.
-
-    An octave too coarse for a segment repeats the one before; where there is none at all, a segment counts as smooth.
+    Args:
+        colours: `(n, 3, 10)`, by channel the sums of values, of squares, and of the parts in each bin.
+        halves: `(n, 2, 4)`, as `_count_colours` gives them.
+        textures: `(n, OCTAVES, 10)`, sums of the parts in each bin of magnitude and, by magnitude, of orientation.
+        gradients, solid: as `_count_gradients` gives them.
     """
-    for octave in range(OCTAVES):
-        empty = ~gradients[:, octave].any(axis=1)
-        gradients[empty, octave] = gradients[empty, octave - 1] if octave else _SMOOTH
-    shares = gradients @ _TEXTURE_BINS
-    shares[..., :6] /= gradients.sum(axis=2, keepdims=True)
-    energy = shares[..., 6:].sum(axis=2, keepdims=True)
-    shares[..., 6:] = np.where(energy > 0, shares[..., 6:] / np.maximum(energy, 1e-9), 0.25)
-    return _rooted(shares.reshape(len(shares), OCTAVES * shares.shape[2]))
-
-
-def _rooted(shares: Vectors) -> Vectors:
-    return 255 * _BIN_WEIGHT * np.sqrt(shares)
+    found = np.empty((len(colours), LENGTH))
+    for i in range(len(colours)):
+        size = halves[i, 0, 3] + halves[i, 1, 3]
+        for channel in range(3):
+            stretch = 1.0 if channel == 0 else 3.0
+            mean, square = colours[i, channel, 0] / size, colours[i, channel, 1] / size
+            found[i, channel] = _MIDDLE + stretch * (mean - _MIDDLE)
+            found[i, 3 + channel] = 2 * stretch * np.sqrt(max(square - mean * mean, 0.0))
+            found[i, 6 + channel] = _MIDDLE
+            if halves[i, 0, 3] > 0 and halves[i, 1, 3] > 0:
+                upper, lower = halves[i, 0, channel] / halves[i, 0, 3], halves[i, 1, channel] / halves[i, 1, 3]
+                found[i, 6 + channel] += stretch * (lower - upper)
+            for bin in range(8):
+                found[i, 9 + 8 * channel + bin] = _WEIGHT * np.sqrt(colours[i, channel, 2 + bin] / size)
+        for octave in range(OCTAVES):
+            first, sums = 33 + 10 * octave, textures[i, octave]
+            energy = sums[6] + sums[7] + sums[8] + sums[9]
+            for bin in range(6):
+                found[i, first + bin] = _WEIGHT * np.sqrt(sums[bin] / gradients[i, octave])
+            for bin in range(6, 10):
+                found[i, first + bin] = _WEIGHT * np.sqrt(sums[bin] / max(energy, 1e-9) if energy > 0 else 0.25)
+        found[i, 63] = 255 * solid[i] / size
+    return np.minimum(np.maximum(np.rint(found), 0), 255).astype(np.uint8)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -220,8 +218,13 @@ def _count_colours(lab, owners, n):  # type: ignore[no-untyped-def]
 def _count_gradients(light, first, starts, stops, values, numbers, sampling, level_of):  # type: ignore[no-untyped-def]
     """By octave the gradients of each segment, `(n, OCTAVES, 256)` float64, by the levels of both components.
 
+    An octave too coarse for a segment repeats the one before; where there is none at all, a segment counts as smooth.
+
     Args:
         light: `(H, W)` uint8, grey; the others as of `_looked_at`.
+
+    Returns:
+        Besides, how many gradients these are, `(n, OCTAVES)`, and how many pixels of the first octave have one, `(n,)`.
     """
     joint = np.zeros((len(sampling), OCTAVES, _LEVELS * _LEVELS), np.int32)
     for octave in range(OCTAVES):
@@ -230,7 +233,15 @@ def _count_gradients(light, first, starts, stops, values, numbers, sampling, lev
         _add_gradients(light, *inner, numbers, sampling >> octave, level_of, joint[:, octave])
         light = _halved(light)
         first, starts, stops, values = _halved_runs(first, starts, stops, values)
-    return joint.astype(np.float64)
+    counts = joint.sum(axis=2)
+    solid = counts[:, 0].copy()
+    for i in range(len(joint)):
+        for octave in range(OCTAVES):
+            if counts[i, octave] == 0 and octave > 0:
+                joint[i, octave], counts[i, octave] = joint[i, octave - 1], counts[i, octave - 1]
+            elif counts[i, octave] == 0:
+                joint[i, octave, 0] = counts[i, octave] = 1  # smooth
+    return joint.astype(np.float64), counts, solid
 
 
 @nb.njit(cache=True, nogil=True)

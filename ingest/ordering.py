@@ -112,7 +112,7 @@ def orderings(
     else:
         sky = np.zeros(len(boxes), bool) if sky is None else sky
         decided = [_by_ground(one, two, boxes[:, 2] / frame[0], sky) for one, two in pairs]
-    front, margin = ([row[i] for row in decided] for i in (0, 1))
+    front, margin = [front for front, _ in decided], [margin for _, margin in decided]
     return Orderings(a, b, front, margin, "ground" if depth is None else measured)
 
 
@@ -188,7 +188,8 @@ def _near(first, starts, stops, values, part, reach):  # type: ignore[no-untyped
     region_of = np.flatnonzero(part) - 1
     n = len(region_of)
     owners = (np.cumsum(part) - 1)[owners + 1]  # 0..n - 1
-    begins, ends, whose = starts[upper].astype(np.int32), stops[upper].astype(np.int32), owners[upper]  # one behind the other, as they are gone through
+    begins, ends = starts[upper].astype(np.int32), stops[upper].astype(np.int32)
+    whose = owners[upper]  # all three one behind the other, as they are gone through
     found, many = np.empty(256, np.int64), 0
     step = max(1, _MOST_PAIRS // max(n, len(upper), 1))
     for low in range(0, n, step):

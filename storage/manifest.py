@@ -59,13 +59,17 @@ class DatasetEntry:
     neighbours: bool = False
 
     def to_bank(self, layout: Layout) -> Layout:
-        """A layout of native ids in the bank's ids."""
+        """A layout of native ids in the bank's ids; the very same where the two are alike."""
+        if self._bank_ids is None:
+            return layout
         mapped: Layout = look_up(self._bank_ids, layout)
         return mapped
 
     @cached_property
-    def _bank_ids(self) -> npt.NDArray[np.uint16]:
-        return lookup_table(self.mapping)
+    def _bank_ids(self) -> npt.NDArray[np.uint16] | None:
+        """By native id; None where each class has the id it had."""
+        alike = all(native == id for native, id in self.mapping.items())
+        return None if alike else lookup_table(self.mapping)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the manifest."""

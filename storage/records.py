@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
 from itertools import chain
 from operator import attrgetter
 from typing import Annotated, Any, TypeVar, get_type_hints, overload
@@ -253,9 +252,8 @@ def _single(values: list[Any]) -> list[Any]:
     return [float(np.float32(value)) if type(value) is float else value for value in values]
 
 
-@cache
 def _names(record: type[Any]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(record))
+    return tuple(record.__dataclass_fields__)
 
 
 def segment_id(source_id: str, class_name: str, first_pixel: int) -> int:

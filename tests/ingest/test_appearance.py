@@ -94,7 +94,10 @@ def test_gradients_are_those_of_whole_neighbourhoods() -> None:
     inner = cv2.erode(mask.view(np.uint8), np.ones((3, 3)), borderValue=0).astype(bool)
     runs = find_runs(mask.astype(np.uint32), np.uint32(0))
     sampling = np.array([[0, 1, 60]])
-    gradients = appearance._count_gradients(grey, *runs, np.array([-1, 0]), sampling, appearance._LEVEL_OF)
+    counted = appearance._count_gradients(grey, *runs, np.array([-1, 0]), sampling, appearance._LEVEL_OF)
+    gradients, counts, solid = counted
+    assert counts.tolist() == gradients.sum(axis=2).tolist()
+    assert solid.tolist() == [inner.sum()]
     across, down = (np.abs(cv2.Sobel(grey, cv2.CV_16S, dx, 1 - dx))[inner] for dx in (1, 0))
     level = appearance._LEVEL_OF.astype(int)
     expected = np.bincount(16 * level[across] + level[down], minlength=256)
@@ -105,6 +108,35 @@ def test_gradients_are_those_of_whole_neighbourhoods() -> None:
     across, down = (np.abs(cv2.Sobel(half, cv2.CV_16S, dx, 1 - dx))[inner_cells] for dx in (1, 0))
     assert (gradients[0, 1] == np.bincount(16 * level[across] + level[down], minlength=256)).all()
     assert describe(pixels, mask)[63] == round(255 * inner.sum() / mask.sum())
+
+
+def test_numbers_are_those_of_plain_arithmetic_by_column() -> None:
+    rng = np.random.default_rng(6)
+    halves = np.concatenate([rng.integers(0, 9000, (40, 2, 3)), rng.integers(1, 60, (40, 2, 1))], axis=2).astype(float)
+    halves[:5, 0] = halves[5:9, 1] = 0
+    size, colours = halves[:, :, 3].sum(axis=1), rng.uniform(0, 1, (40, 3, 10))
+    colours[:, :, 0] = rng.uniform(0, 255, (40, 3)) * size[:, None]
+    colours[:, :, 1] = colours[:, :, 0] ** 2 / size[:, None] * rng.uniform(0.99, 2, (40, 3))
+    textures, gradients = rng.uniform(0, 9, (40, 3, 10)), rng.integers(9, 99, (40, 3))
+    textures[::3, 1, 6:] = 0
+    solid = rng.integers(0, 60, 40).clip(0, size)
+    found = appearance._numbers(colours, halves, textures, gradients, solid)
+
+    stretch, sums = np.array([1.0, 3.0, 3.0]), colours / size[:, None, None]
+    deviation = np.sqrt(np.maximum(sums[..., 1] - sums[..., 0] ** 2, 0))
+    mean, both = halves[..., :3] / np.maximum(halves[..., 3:], 1), (halves[..., 3:] > 0).all(axis=1)
+    shares = np.concatenate([textures[..., :6] / gradients[..., None], textures[..., 6:]], axis=2)
+    energy = textures[..., 6:].sum(axis=2, keepdims=True)
+    shares[..., 6:] = np.where(energy > 0, textures[..., 6:] / np.maximum(energy, 1e-9), 0.25)
+    expected = np.concatenate([
+        128 + stretch * (sums[..., 0] - 128), 2 * stretch * deviation,
+        128 + stretch * (mean[:, 1] - mean[:, 0]) * both,
+        WEIGHT * np.sqrt(sums[..., 2:].reshape(40, 24)), WEIGHT * np.sqrt(shares.reshape(40, 30)),
+        255 * solid[:, None] / size[:, None],
+    ], axis=1)  # fmt: skip
+    assert (expected < 0).any()
+    assert (expected > 255).any()
+    assert (found == np.rint(expected).clip(0, 255)).all()
 
 
 def test_stripes_are_told_by_their_direction_and_their_width() -> None:

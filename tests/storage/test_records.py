@@ -58,7 +58,7 @@ def test_what_rows_have_in_common_is_given_once():
     common = {"source": "s", "dataset": "d", "split": "train", "group": "g"}
     columns = {name: [getattr(row, name)] * 2 for name in vars(row) if name not in common}
     assert Rows.of(TABLES["patches"], 2, common, columns) == [row, row]
-    assert Rows.of(TABLES["patches"], 0, common, dict.fromkeys(columns, [])) == []
+    assert Rows.of(TABLES["patches"], 0, common, {name: [] for name in columns}) == []
 
 
 @pytest.mark.parametrize("table", TABLES)
