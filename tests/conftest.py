@@ -119,3 +119,22 @@ def real_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no {path}")
     return path
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch in one thread: small networks are faster so, and the same to the bit however many cores there are."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def seeded() -> None:
+    """Torch's random numbers begin anew."""
+    import torch
+
+    torch.manual_seed(0)

@@ -35,7 +35,7 @@ def evaluate(
         list[Path] | None, typer.Option(metavar="FILE", help="Only read the answers to the study in --out.")
     ] = None,
 ) -> None:
-    """Measure synthesised photographs of held-out layouts, or filled regions of held-out photographs.
+    """Measure what networks make of held-out photographs.
 
     They stand beside real ones, rivals, and the same with each stage switched off.
     """

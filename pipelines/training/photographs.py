@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,10 +16,10 @@ import numpy.typing as npt
 
 from ...index.batch import in_order, usable_cores
 from ...ingest.datasets import open_dataset
-from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph, decode_photograph
 from ...storage.reader import Reader
 from ..progress import Progress, silent
+from .caches import made_whole
 from .task import Subject, subject_of
 
 APART = 10
@@ -167,11 +166,9 @@ class Photographs:
         return pixels, shapes, np.append(0, ends)
 
     def _fill(self, folder: Path) -> None:
-        """Decodes as many as may be kept, under a temporary name first."""
-        temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        """Decodes as many as may be kept."""
         shapes: list[tuple[int, int]] = []
-        try:
-            temporary.mkdir(parents=True)
+        with made_whole(folder) as temporary:
             with (temporary / "pixels").open("wb") as file:
                 for image in in_order(self._decoded, range(len(self)), usable_cores()):
                     file.write(np.ascontiguousarray(image).tobytes())
@@ -180,13 +177,6 @@ class Photographs:
                     if file.tell() > MOST_KEPT:
                         break
             np.save(temporary / "shapes.npy", np.array(shapes, np.int64).reshape(-1, 2))
-            os.replace(temporary, folder)
-        except OSError as error:
-            if not folder.is_dir():  # or another process was faster
-                said = f"cannot be written ({error.strerror})"
-                raise InputError(sentence(folder.parent, said, fix="choose another folder for the models")) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def _decoded(self, number: int) -> Photograph:
         return shortened(self.origin.read(self.names[number]), self.short)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -24,6 +22,7 @@ from ...storage.images import Photograph
 from ...storage.layouts import frame_layout, sample_to_frame
 from ...storage.reader import Reader, content_of
 from ..progress import Progress, silent
+from .caches import made_whole
 
 BUDGET = 2 << 30
 """Bytes of decoded sources that are kept, by default; those beyond are decoded whenever they are asked for."""
@@ -177,27 +176,17 @@ class BankSources:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     def _fill(self, folder: Path) -> None:
-        """Writes the arrays of the kept sources, one after the other, under a temporary name first."""
-        temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        """Writes the arrays of the kept sources, one after the other."""
         shapes = ((*self.size, 3), "|u1"), (self.size, "<u2"), (self.size, "<u2")
-        try:
-            temporary.mkdir(parents=True)
-            with ExitStack() as opened:
-                files = [opened.enter_context((temporary / f"{name}.npy").open("wb")) for name in Picture._fields]
-                for file, (shape, kind) in zip(files, shapes, strict=True):
-                    header = {"descr": kind, "fortran_order": False, "shape": (self._n_kept, *shape)}
-                    np.lib.format.write_array_header_1_0(file, header)
-                for done, picture in enumerate(in_order(self._decoded, range(self._n_kept), usable_cores()), 1):
-                    for file, array in zip(files, picture, strict=True):
-                        file.write(np.asarray(array).tobytes())
-                    self._progress(done, self._n_kept, "decoding photographs")
-            os.replace(temporary, folder)
-        except OSError as error:
-            if not folder.is_dir():  # or another process was faster
-                said = f"cannot be written ({error.strerror})"
-                raise InputError(sentence(folder.parent, said, fix="choose another folder for the models")) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with made_whole(folder) as temporary, ExitStack() as opened:
+            files = [opened.enter_context((temporary / f"{name}.npy").open("wb")) for name in Picture._fields]
+            for file, (shape, kind) in zip(files, shapes, strict=True):
+                header = {"descr": kind, "fortran_order": False, "shape": (self._n_kept, *shape)}
+                np.lib.format.write_array_header_1_0(file, header)
+            for done, picture in enumerate(in_order(self._decoded, range(self._n_kept), usable_cores()), 1):
+                for file, array in zip(files, picture, strict=True):
+                    file.write(np.asarray(array).tobytes())
+                self._progress(done, self._n_kept, "decoding photographs")
 
     def _decoded(self, number: int) -> Picture:
         name = self.names[number]

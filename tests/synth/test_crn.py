@@ -20,13 +20,7 @@ N_CLASSES = 3
 WIDTH = 1 / 16
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 
 
 def layout(n: int, size: tuple[int, int]) -> torch.Tensor:

@@ -8,14 +8,7 @@ import torch
 from zeuxis.synth.features import LAYERS, Features, FeaturesConfig
 from zeuxis.synth.losses import PerceptualLoss, hinge_discriminator, hinge_generator, parsing_loss
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 
 
 def features() -> Features:

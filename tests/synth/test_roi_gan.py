@@ -26,13 +26,7 @@ PLAIN = wrap_of(False, False)
 SMALL = RoiConfig(64, 1 / 8, noise=6, sliders=3)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 
 
 def given(config: RoiConfig, n: int = 2) -> tuple[torch.Tensor, ...]:

@@ -13,7 +13,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import pytest
 import typer
 from PIL import Image
 
+from tests.zeuxis.command import Ran, called
 from zeuxis import cli
 from zeuxis.storage import files
 from zeuxis.storage.manifest import generations
@@ -31,15 +31,6 @@ COMMANDS = (
     *("check", "rebuild", "datasets", "info", "generations", "rollback", "collect", "verify", "repair", "forget"),
     *("orderings", "retrieve", "explain", "similar", "collage", "train", "paint", "scenes", "demo"),
 )
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a call of the command line left: exit code, standard output, error lines."""
-
-    code: int
-    out: str
-    errors: list[str]
 
 
 Run = Callable[..., Ran]
@@ -52,16 +43,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     monkeypatch.delenv("ZEUXIS_BANK", raising=False)
 
     def call(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["zeuxis", *map(str, arguments)])
-        capsys.readouterr()
-        code: Any = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        assert "\x1b" not in out + err, "colour codes where there is no terminal"
-        return Ran(code, out, err.splitlines())
+        ran = called(monkeypatch, capsys, *arguments)
+        assert "\x1b" not in ran.out + "".join(ran.errors), "colour codes where there is no terminal"
+        return ran
 
     return call
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +13,10 @@ import zeuxis
 from tests.conftest import Photos
 from tests.pipelines.inpainting.tiny_roi import SLIDERS, save_fillers
 from tests.pipelines.tiny_models import make_bank
-from zeuxis import cli
+from tests.zeuxis.command import Ran, called
 from zeuxis.storage.errors import InputError
 
-Run = Callable[..., tuple[int, list[str], list[str]]]
+Run = Callable[..., Ran]
 NAMES = ["train/a", "train/b", "test/u", "test/v", "test/w", "test/x"]
 
 
@@ -37,16 +35,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     monkeypatch.delenv("ZEUXIS_BANK", raising=False)
     Image.fromarray(picture()).save(tmp_path / "p.png")
 
-    def call(*arguments: object) -> tuple[int, list[str], list[str]]:
-        monkeypatch.setattr(sys, "argv", ["zeuxis", *map(str, arguments)])
-        capsys.readouterr()
-        code: Any = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out.splitlines(), err.splitlines()
+    def call(*arguments: object) -> Ran:
+        return called(monkeypatch, capsys, *arguments)
 
     return call
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pickle
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +14,10 @@ from PIL import Image
 import zeuxis
 from tests.conftest import Photos, blocks
 from tests.pipelines.tiny_models import SIZE, make_bank, save_models
-from zeuxis import cli
+from tests.zeuxis.command import Ran, called
 from zeuxis.storage.errors import InputError
 
-Run = Callable[..., tuple[int, list[str], list[str]]]
+Run = Callable[..., Ran]
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +36,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fol
     for seed, name in enumerate("ab"):
         Image.fromarray(blocks(np.random.default_rng(seed))).save(tmp_path / f"{name}.png")
 
-    def call(*arguments: object, models: Path = folder / "models") -> tuple[int, list[str], list[str]]:
+    def call(*arguments: object, models: Path = folder / "models") -> Ran:
         given = ("paint", *arguments, "--bank", folder / "bank", "--models", models, "--out", "made")
-        monkeypatch.setattr(sys, "argv", ["zeuxis", *map(str, given)])
-        capsys.readouterr()
-        code: Any = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out.splitlines(), err.splitlines()
+        return called(monkeypatch, capsys, *given)
 
     return call
 

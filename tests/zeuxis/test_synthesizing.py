@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from PIL import Image
 
 from tests.conftest import Photos, blocks
 from tests.pipelines.tiny_models import make_bank, save_models
+from tests.zeuxis.command import Ran, called
 from zeuxis import cli
 from zeuxis.index.retriever import Retriever
 from zeuxis.index.search import is_compiled
@@ -24,7 +24,7 @@ from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.synthesizing import boosts
 
-Run = Callable[..., tuple[int, list[str], list[str]]]
+Run = Callable[..., Ran]
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +44,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fol
     for seed in range(2):
         Image.fromarray(blocks(np.random.default_rng(seed))).save(tmp_path / f"layouts/{seed}.png")
 
-    def call(*arguments: object) -> tuple[int, list[str], list[str]]:
+    def call(*arguments: object) -> Ran:
         given = ("synthesize", "--bank", folder / "bank", "--models", folder / "models", "--out", "made", *arguments)
-        monkeypatch.setattr(sys, "argv", ["zeuxis", *map(str, given)])
-        capsys.readouterr()
-        code: Any = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out.splitlines(), err.splitlines()
+        return called(monkeypatch, capsys, *given)
 
     return call
 
