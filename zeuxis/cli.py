@@ -217,6 +217,8 @@ def _what_then(command: list[str]) -> str:
 def main() -> None:
     """Entry point: every error the user can cause is one sentence and an exit code."""
     warnings.showwarning = _show_warning
+    # what an interrupt leaves of a call that waits for a worker concerns nobody
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     if isinstance(sys.stdout, TextIOWrapper):  # names of files may hold what the terminal's encoding does not
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
