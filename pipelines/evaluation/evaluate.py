@@ -115,6 +115,11 @@ def evaluate(
         judged.append(Judged(system.name, system.said, figures, pictures, log_power_spectrum(pictures)))
     judged = _compared(judged, readings, truth, judge.n_classes)
     found = Evaluation(judged, held.names, truth.layouts, about, left_out)
+    return replace(found, files=_written(found, reader, out))
+
+
+def _written(found: Evaluation, reader: Reader, out: Path) -> list[Path]:
+    """Writes all that is to be looked at; returns the files that are no pictures of a system."""
     curve = spectra_figure(found)
     files = {
         out / "evaluation.json": (json.dumps(found.to_json(), indent=1) + "\n").encode(),
@@ -126,7 +131,7 @@ def evaluate(
     for folder in {path.parent for path in kept} | {out}:
         make_folder(folder)
     write_outputs({**kept, **files})
-    return Evaluation(judged, held.names, truth.layouts, about, left_out, [*files])
+    return [*files]
 
 
 @dataclass
