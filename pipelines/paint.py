@@ -17,7 +17,7 @@ from typing import Any, Literal, Unpack, cast
 
 import numpy as np
 
-from ..index.request import LayoutLike, Options, RetrievalOptions
+from ..index.request import LayoutLike, Options
 from ..index.retriever import Retriever
 from ..storage.classes import VOID
 from ..storage.errors import InputError, ZeuxisError, sentence
@@ -32,25 +32,13 @@ from .inpaint import method_of
 from .inpainting.methods import Method
 from .models import Model, Models, NamesMap, as_names_map
 from .painted import Painted, PaintReport, Prepared
-from .painted_files import check_places, check_variants, save, stem_of
+from .painted_files import check_places, save, stem_of
 from .painting_steps import Clock, Stages
 from .variants import Draw, chosen, digest_of, random_of
+from .wish import Wish, wish_of
 
 BATCH = {"cpu": 1, "cuda": 8}
 """Images the synthesis network makes at once, by the device's type; on a CPU four at once took longer than singly."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is asked of every layout of a call."""
-
-    variants: int
-    seed: int
-    k: int
-    dataset: str | None
-    densify: bool
-    stages: Stages
-    options: Options
 
 
 class Painter:
@@ -161,7 +149,7 @@ class Painter:
         Raises:
             InputError: networks or settings that cannot be used.
         """
-        wish = _wish(variants, seed, k, dataset, densify, stages, options)
+        wish = wish_of(variants, seed, k, dataset, densify, stages, options)
         models = self._models_for(map_classes)
         model = models.load(wish.stages.kind, wish.stages.network)
         pieces = wish.stages.kind != "crn"
@@ -394,20 +382,3 @@ def _identity(model: Model) -> dict[str, Any]:
         "file": model.path.name, "step": card.step, "size": list(card.size), "bank": card.bank,
         "generation": card.generation, "features": card.features, "backend": model.backend,
     }  # fmt: skip
-
-
-def _wish(
-    variants: int, seed: int, k: int, dataset: str | None, densify: bool, stages: Stages | None, options: Options
-) -> Wish:
-    """The settings of a call, checked."""
-    check_variants(variants)
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
-        raise InputError(sentence("seed", expected="a whole number of at least 0", found=repr(seed)))
-    if options.get("sample") is not None:
-        raise InputError(sentence("sample", "variants draw by themselves", fix="give variants, seed and k instead"))
-    stages, rest = stages or Stages(), dict(options)
-    coherent = rest.pop("coherent", None)
-    if coherent is not None:
-        stages = replace(stages, coherent=cast(float, coherent))
-    RetrievalOptions(k, **cast(Options, rest))
-    return Wish(int(variants), int(seed), int(k), dataset, densify, stages, cast(Options, rest))

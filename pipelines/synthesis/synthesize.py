@@ -109,18 +109,12 @@ def synthesize(
         InputError: something cannot be used, or `out` holds another run. LeakError: see above. UnfinishedError: the
         disk, the device or the cluster failed; what is published stays.
     """
-    given = options or SynthesisOptions(**settings)
-    if retry not in RETRY:
-        raise InputError(sentence("retry", expected="failed", found=repr(retry)))
-    reader, folder = Reader(bank), Path(os.path.expanduser(out))
+    given, folder = options or SynthesisOptions(**settings), Path(os.path.expanduser(out))
+    _check_asked(given, layouts, retry)
+    reader, teller = Reader(bank), _Teller(tell)
     boosted(given, reader.classes)
     entry = None if given.dataset is None else reader.dataset(given.dataset)
-    if layouts is not None and given.from_bank is not None:
-        raise InputError(sentence("--from-bank", "excludes --layouts", fix="name one of them"))
     paths = None if layouts is None else pictures_in(Path(os.path.expanduser(layouts)))
-    teller = _Teller(tell)
-    if given.densify and paths is None:
-        raise InputError(sentence("--densify", "is for coarse layouts", fix="name them with --layouts"))
     networks = Models(models, reader, given.map_classes, device, given.compiled)
     plan, said = make_plan(reader, networks, Layouts(reader, given, paths), given)
     for each in said:
@@ -144,6 +138,20 @@ def synthesize(
             _log(folder, report)
             write_report(units, reader.classes, report)
     return report
+
+
+def _check_asked(options: SynthesisOptions, layouts: str | Path | None, retry: str | None) -> None:
+    """Refuses what does not go together.
+
+    Raises:
+        InputError: it is so.
+    """
+    if retry not in RETRY:
+        raise InputError(sentence("retry", expected="failed", found=repr(retry)))
+    if layouts is not None and options.from_bank is not None:
+        raise InputError(sentence("--from-bank", "excludes --layouts", fix="name one of them"))
+    if options.densify and layouts is None:
+        raise InputError(sentence("--densify", "is for coarse layouts", fix="name them with --layouts"))
 
 
 def pictures_in(folder: Path) -> list[Path]:
