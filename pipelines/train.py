@@ -16,7 +16,8 @@ from .progress import Progress, silent
 from .training.loop import TrainReport
 from .training.loop import train as run
 from .training.memory import Foreseen, check_memory
-from .training.options import NETWORKS, RIVALS, TrainOptions, check, check_only, resolved
+from .training.options import NETWORKS, RIVALS, TrainOptions, check, resolved
+from .training.own_options import FROM_PHOTOGRAPHS, ONLY, check_only
 from .training.task import NothingToLearn, Task
 
 Tell = Callable[[str], object]
@@ -39,8 +40,8 @@ def train(
 
     Args:
         what: `features`, `transform`, `ordering`, `densify`, `synthesis`, `judge`; or `all` of these, which passes
-            over those that the bank has nothing for; or `crn`; or `roi`.
-        bank: its folder, None where the option `dataset` names photographs for `roi`.
+            over those that the bank has nothing for; or `crn`, `roi`, `key-patches`, `generator` or `domains`.
+        bank: its folder, None where the option `dataset` names photographs (`own_options.FROM_PHOTOGRAPHS`).
         models: the folder of networks, made where there is none.
         restart: forget what was trained before.
         progress: told steps; tell: given a line when a training goes on, when its memory is predicted, or when it is
@@ -81,7 +82,8 @@ def _trained(
     for name in names:
         own = resolved(options_of(options, name), name, reader.geometry.frame if reader else (1, 1))
         try:
-            task: Task = import_module(f".training.{name}", __package__).make_task(reader, models, own, progress)
+            module = import_module(f".training.{name.replace('-', '_')}", __package__)
+            task: Task = module.make_task(reader, models, own, progress)
         except NothingToLearn as error:
             if not several:
                 raise
@@ -101,7 +103,7 @@ def _trained(
 
 def options_of(options: TrainOptions, network: str) -> TrainOptions:
     """The options as one of several networks has them: what the losses of painters compare is left out of others."""
-    if network in ("synthesis", "crn", "roi"):
+    if network in ONLY["features"]:
         return options
     return replace(options, features=None, variant=None, adversarial=None)
 
@@ -125,7 +127,8 @@ def _reader(bank: str | Path | None, options: TrainOptions) -> Reader | None:
             raise InputError(sentence("--dataset", expected="no --bank beside it", found="both", fix="leave one out"))
         return None
     if bank is None:
-        raise InputError(sentence("bank", "none was named", fix="name one, or photographs with --dataset for roi"))
+        those = ", ".join(FROM_PHOTOGRAPHS)
+        raise InputError(sentence("bank", "none was named", fix=f"name one, or photographs for {those} with --dataset"))
     reader = Reader(bank)
     if reader.manifest.settings.get("keep_sources") is False:
         raise InputError(sentence(reader.path, "keeps no sources", fix="rebuild it without --no-keep-sources"))

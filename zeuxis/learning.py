@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 _What = Annotated[
     str,
-    typer.Argument(metavar="WHAT", help="features, transform, ordering, densify, synthesis, judge; all; crn; or roi."),
+    typer.Argument(
+        metavar="WHAT",
+        help="features, transform, ordering, densify, synthesis, judge; all; crn; roi; key-patches; generator; "
+        "domains.",
+    ),
 ]
 
 
@@ -51,7 +55,8 @@ def train(
         typer.Option(
             metavar="NAME",
             help="To compare with; of synthesis: no-canvas or image-space; of crn: image-space, encoder-decoder, "
-            "full-resolution, gan or pix2pix; of roi: published or glcic.",
+            "full-resolution, gan or pix2pix; of roi: published or glcic; of key-patches: no-mask, plain-gan, "
+            "auto-encoder or conditional-gan.",
         ),
     ] = None,
     adversarial: Annotated[
@@ -70,7 +75,8 @@ def train(
         int | None, typer.Option(metavar="STEPS", help="Before crn's loss finds its weights.", show_default=False)
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(metavar="KIND:PATH", help="Photographs for roi, instead of a bank's.")
+        str | None,
+        typer.Option(metavar="KIND:PATH", help="Photographs for roi, key-patches, generator."),
     ] = None,
     sliders: Annotated[int | None, typer.Option(metavar="K", help="Of roi.", show_default="10")] = None,
     categories: Annotated[
@@ -86,8 +92,31 @@ def train(
     spectral: Annotated[bool, typer.Option("--spectral-norm", help="Of every layer of roi.")] = False,
     equalised: Annotated[bool, typer.Option("--equalised", help="An equalised learning rate of roi's layers.")] = False,
     augment: Annotated[
-        bool, typer.Option("--augment", help="For few photographs: roi's are changed to judge.")
+        bool,
+        typer.Option("--augment", help="Few photographs: change them to judge; roi, key-patches, generator."),
     ] = False,
+    objects: Annotated[
+        str | None, typer.Option("--class", metavar="NAME", help="Key-patches or generator make its objects alone.")
+    ] = None,
+    parts: Annotated[
+        str | None, typer.Option(metavar="N|FEWEST-MOST", help="Patches of a picture.", show_default="3")
+    ] = None,
+    patches: Annotated[str | None, typer.Option(metavar="key|random", help="Of key-patches.")] = None,
+    norm: Annotated[str | None, typer.Option(metavar="group|batch", help="Of key-patches.")] = None,
+    objective: Annotated[str | None, typer.Option(metavar="hinge|log", help="Of key-patches' discriminator.")] = None,
+    ratio: Annotated[
+        str | None, typer.Option(metavar="D:G", help="Steps of key-patches' two sides.", show_default="1:1")
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of generator: began, wgan-gp, ladder-vae, pixel-vae or vae-gan."),
+    ] = None,
+    critic_steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Of wgan-gp, for one of the generator.", show_default=False)
+    ] = None,
+    second: Annotated[
+        str | None, typer.Option("--second", metavar="BANK", help="The second domain of domains.")
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Forget what was trained before.")] = False,
 ) -> None:
     """Train networks on a bank.
@@ -102,7 +131,9 @@ def train(
         accumulate=accumulate, workers=workers, validate_every=validate_every, features=features, variant=variant,
         adversarial=adversarial, images=images, checkpointing=checkpointing, start=start,
         calibrate_after=calibrate_after, dataset=dataset, sliders=sliders, categories=categories, regions=regions,
-        penalty=penalty, fourier=fourier, spectral=spectral, equalised=equalised, augment=augment,
+        penalty=penalty, fourier=fourier, spectral=spectral, equalised=equalised, augment=augment, objects=objects,
+        parts=_whole("--parts", parts, "-"), patches=patches, norm=norm, objective=objective,
+        ratio=_both("--ratio", ratio), kind=kind, critic_steps=critic_steps, second=second,
     )  # fmt: skip
     named = bank or (None if dataset else os.environ.get("ZEUXIS_BANK"))
     if not named and not dataset:
@@ -120,6 +151,22 @@ def train(
         ):
             if first:
                 typer.echo(_said(report))
+
+
+def _whole(name: str, text: str | None, between: str) -> int | tuple[int, int] | None:
+    """`3`, or with something between two numbers both."""
+    if text is None or text.isdecimal():
+        return None if text is None else int(text)
+    first, _, second = text.partition(between)
+    if not (first.isdecimal() and second.isdecimal()):
+        raise InputError(sentence(name, expected=f"numbers such as 3 or 1{between}5", found=repr(text)))
+    return int(first), int(second)
+
+
+def _both(name: str, text: str | None) -> tuple[int, int] | None:
+    """`1:2` as numbers."""
+    found = _whole(name, text, ":")
+    return (found, 1) if isinstance(found, int) else found
 
 
 def _tell(line: str) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ...storage.errors import InputError, sentence
 from ...synth.presets import MULTIPLE, Preset, preset
+from .own_options import ADVERSARIAL_LR, ALL_VARIANTS, at_least, check_own
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 LARGEST_SEED = 2**64 - 1
@@ -20,33 +20,6 @@ MOST_AT_ONCE = 65_536
 WORKERS_PER_CORE = 4
 ADVERSARIAL = 0.1
 """Weight of a discriminator in the loss of the synthesis network, but where pixels alone are compared."""
-VARIANTS = {
-    "synthesis": ("no-canvas", "image-space"),
-    "crn": ("image-space", "encoder-decoder", "full-resolution", "gan", "pix2pix"),
-    "roi": ("published", "glcic"),
-}
-"""By network: what stands beside it to be compared with; `image-space` has its loss on pixels alone."""
-ALL_VARIANTS = tuple(dict.fromkeys(each for those in VARIANTS.values() for each in those))
-ADVERSARIAL_LR = 2e-4
-"""Learning rate of the variants `gan` and `pix2pix` (Radford et al. 2016, Isola et al. 2017)."""
-_OF_ROI = ("dataset", "sliders", "categories", "regions", "penalty", "fourier", "spectral", "equalised", "augment")
-ONLY = {
-    "features": ("synthesis", "crn", "roi", "all"),
-    "variant": ("synthesis", "crn", "roi"),
-    "adversarial": ("synthesis", "all"),
-    "images": ("crn",),
-    "checkpointing": ("crn",),
-    "start": ("crn",),
-    "calibrate_after": ("crn",),
-    **dict.fromkeys(_OF_ROI, ("roi",)),
-}
-"""Options that not every network has, and what must be named for them to be given."""
-FLAGS = {"start": "--from", "calibrate_after": "--calibrate-after", "spectral": "--spectral-norm"}
-"""What users write for these, where it is not `--` and the name."""
-MOST_IMAGES = 64
-"""Pictures of one pass."""
-MOST_SLIDERS = 256
-PENALTIES = ("inside", "outside", "r1")
 
 
 @dataclass(frozen=True)
@@ -83,6 +56,8 @@ class Share:
         return max(1, round(named.steps * share))
 
 
+SIDES = (64, 128, 256)
+"""Of the square pictures of networks that are built for one size."""
 SHARES = {
     "features": Share(steps=1.0, batch=1.0, lr=2e-3, full_lr=3e-4),
     "transform": Share(steps=2.7, batch=1.0, lr=1e-3, full_lr=1e-5, narrow_rows=64),
@@ -91,11 +66,14 @@ SHARES = {
     "synthesis": Share(steps=1.0, batch=1.0, lr=1e-3),
     "judge": Share(steps=1.0, batch=1.0, lr=1e-3, full_lr=3e-4),
     "crn": Share(steps=1.0, full_steps=0.25, batch=1.0, lr=1e-3),
-    "roi": Share(steps=2.0, full_steps=0.2, batch=2.0, lr=1e-3, sides=(64, 128, 256)),
+    "roi": Share(steps=2.0, full_steps=0.2, batch=2.0, lr=1e-3, sides=SIDES),
+    "key-patches": Share(steps=2.0, full_steps=0.2, batch=2.0, lr=5e-4, full_lr=2e-4, sides=SIDES),
+    "generator": Share(steps=4.0, full_steps=0.2, batch=2.0, lr=2e-4, full_lr=1e-4, sides=SIDES[:1]),
+    "domains": Share(steps=1.0, full_steps=0.2, batch=2.0, lr=1e-3, full_lr=3e-4, sides=SIDES[:1]),
 }
 """By network, in the order in which they are trained: features first, since losses need them."""
 NETWORKS = tuple(SHARES)
-RIVALS = ("crn", "roi")
+RIVALS = ("crn", "roi", "key-patches", "generator", "domains")
 """Those that `all` leaves out: the painter does not need them."""
 
 
@@ -122,10 +100,19 @@ class TrainOptions:
         checkpointing: less memory for more time: what the backward pass needs is computed once more; same numbers.
         start: a checkpoint of CRN, coarser or of this size, whose weights a new training begins with.
         calibrate_after: steps before CRN's loss weights are calibrated; None for none (the paper: 100 epochs).
-        dataset: `kind:path` of photographs that RoI-GAN is trained on instead of a bank's.
+        dataset: `kind:path` of photographs that RoI-GAN, key patches and generators are trained on, not a bank's.
         sliders: continuous ones of RoI-GAN, None for 10; categories: categorical ones of 10 choices, None for none.
         regions: what it draws, one of `roi_gan.regions.KINDS`; penalty: of the slope of its discriminator's scores.
-        fourier, spectral, equalised: see `RoiConfig`; augment: its discriminator sees changed pictures (DiffAugment).
+        fourier, spectral, equalised: see `RoiConfig`.
+        augment: the discriminator of RoI-GAN, key patches or a generator sees changed pictures (DiffAugment).
+        objects: of key patches and generators: name of a class whose segments' surroundings are the pictures; None
+            for whole photographs.
+        parts: of key patches: how many a picture has, None for 3, or `(fewest, most)`, drawn for each.
+        patches: of key patches: `key` or `random` ones; None for key ones.
+        norm: of key patches: `group` or the paper's `batch`; objective: `hinge` or the paper's `log`; ratio: steps of
+            discriminator and generator a batch, None for `(1, 1)` (the paper: `(1, 2)`).
+        kind: of a generator; critic_steps: of WGAN-GP, for each of its generator.
+        second: the bank of the second domain.
         validate_every: steps between two validations; log_every: between two rows of the log.
     """
 
@@ -156,6 +143,15 @@ class TrainOptions:
     spectral: bool = False
     equalised: bool = False
     augment: bool = False
+    objects: str | None = None
+    parts: int | tuple[int, int] | None = None
+    patches: str | None = None
+    norm: str | None = None
+    objective: str | None = None
+    ratio: tuple[int, int] | None = None
+    kind: str | None = None
+    critic_steps: int | None = None
+    second: str | None = None
     validate_every: int | None = None
     log_every: int = 10
 
@@ -170,7 +166,7 @@ class TrainOptions:
 
 
 def resolved(options: TrainOptions, network: str, frame: tuple[int, int]) -> TrainOptions:
-    """Options of which none is None any more, but for those in `ONLY`.
+    """Options of which none is None any more, but for those in `own_options.ONLY`.
 
     Args:
         network: one of `NETWORKS`; frame: of the bank.
@@ -199,10 +195,13 @@ def check(options: TrainOptions) -> None:
         InputError: the sentence names the option.
     """
     preset(options.preset)
-    for name in ("steps", "batch", "accumulate", "validate_every", "log_every"):
-        _at_least(name, getattr(options, name), 1)
+    for name in ("accumulate", "log_every"):
+        at_least(name, getattr(options, name), 1)
+    for name in ("steps", "batch", "validate_every"):
+        if getattr(options, name) is not None:
+            at_least(name, getattr(options, name), 1)
     for name in ("seed", "workers"):
-        _at_least(name, getattr(options, name), 0)
+        at_least(name, getattr(options, name), 0)
     cores = os.cpu_count() or 1
     for name, most in (
         ("seed", LARGEST_SEED),
@@ -229,8 +228,7 @@ def check(options: TrainOptions) -> None:
         if value not in known:
             expected = "one of " + ", ".join(each for each in known if each)
             raise InputError(sentence(f"{name} {value!r}", expected=expected, found="no such name"))
-    _check_rival(options)
-    _check_roi(options)
+    check_own(options)
     kind, _ = devices_of(options)
     if options.precision == "16-mixed" and kind == "cpu":
         fix = "take bf16-mixed or 32-true"
@@ -241,76 +239,6 @@ def _adversarial(options: TrainOptions, network: str) -> float:
     if options.adversarial is not None:
         return float(options.adversarial)
     return ADVERSARIAL if network == "synthesis" and options.variant != "image-space" else 0.0
-
-
-def _check_rival(options: TrainOptions) -> None:
-    """Refuses options of CRN that cannot be, or not together."""
-    for name, most in (("images", MOST_IMAGES), ("calibrate_after", None)):
-        value = getattr(options, name)
-        if value is not None:
-            _at_least(name, value, 1)
-            if most is not None and value > most:
-                raise InputError(sentence(f"--{name}", expected=f"at most {most}", found=str(value)))
-    if options.variant in ("gan", "pix2pix"):
-        for name in ("images", "checkpointing", "start", "calibrate_after"):
-            given = getattr(options, name)
-            if given is not None and given is not False and (name, given) != ("images", 1):
-                expected = f"without --variant {options.variant}"
-                raise InputError(sentence(flag(name), expected=expected, found="with it", fix="leave it out"))
-    if options.start is not None and options.variant not in (None, "image-space"):
-        expected = f"no --variant {options.variant}, which has no levels to begin with"
-        raise InputError(sentence("--from", expected=expected, found="one", fix="leave it out"))
-
-
-def _check_roi(options: TrainOptions) -> None:
-    """Refuses options of RoI-GAN that cannot be, or not together."""
-    from ...synth.roi_gan.regions import KINDS
-
-    for name, least in (("sliders", 0), ("categories", 0)):
-        value = getattr(options, name)
-        if value is not None:
-            _at_least(name, value, least)
-            if value > MOST_SLIDERS:
-                raise InputError(sentence(f"--{name}", expected=f"at most {MOST_SLIDERS}", found=str(value)))
-    for name, known in (("regions", KINDS), ("penalty", PENALTIES)):
-        value = getattr(options, name)
-        if value is not None and value not in known:
-            raise InputError(sentence(f"--{name}", expected=f"one of {', '.join(known)}", found=repr(value)))
-    if options.spectral and options.equalised:
-        expected = "no --spectral-norm, which leaves nothing of it"
-        raise InputError(sentence("--equalised", expected=expected, found="both", fix="leave one out"))
-    fixed = {
-        "published": ("categories", "regions", "penalty", "fourier", "spectral", "equalised", "augment"),
-        "glcic": ("sliders", "categories", "penalty", "fourier", "spectral", "equalised", "augment"),
-    }.get(options.variant or "", ())
-    for name in fixed:
-        if getattr(options, name) not in (None, False):
-            expected = f"without --variant {options.variant}, which has its own or none"
-            raise InputError(sentence(flag(name), expected=expected, found="with it", fix="leave it out"))
-
-
-def check_only(options: TrainOptions, what: str) -> None:
-    """Refuses options that another network has.
-
-    Raises:
-        InputError: `what`, a network or `all`, has no such option, or no such variant.
-    """
-    for name, those in ONLY.items():
-        given = getattr(options, name)
-        if given is not None and given is not False and what not in those:
-            raise InputError(sentence(flag(name), expected=f"with {_listed(those)}", found=f"with {what}"))
-    if options.variant in ALL_VARIANTS and options.variant not in (known := VARIANTS[what]):
-        expected = f"one of {', '.join(known)} with {what}"
-        raise InputError(sentence(f"variant {options.variant!r}", expected=expected, found="one of another network"))
-
-
-def flag(name: str) -> str:
-    """What users write for an option."""
-    return FLAGS.get(name, f"--{name}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def devices_of(options: TrainOptions) -> tuple[str, int]:
@@ -334,10 +262,3 @@ def devices_of(options: TrainOptions) -> tuple[str, int]:
         noun = "GPUs" if kind == "cuda" else "CPU cores"
         raise InputError(sentence("devices", expected=f"at most the {there} {noun} that are here", found=str(number)))
     return kind, number
-
-
-def _at_least(name: str, value: Any, least: int) -> None:
-    if value is None and name in ("steps", "batch", "validate_every"):
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(sentence(name, expected=f"a whole number of at least {least}", found=repr(value)))
