@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ..storage.errors import InputError, sentence
+from ..storage.reader import Reader
 from ..synth.anatomy import LARGEST
 from .object_bank import Floats, Ints, ObjectBank
 
@@ -46,9 +49,15 @@ def removal_rates(objects: ObjectBank, boost: Floats, removed: float) -> Floats:
     return rates
 
 
-def pools_of(objects: ObjectBank) -> list[Pool]:
-    """One pool a thing class that has objects to be put in, without rates."""
-    chosen = [(int(index), _objects_of(objects, int(index))) for index in np.flatnonzero(objects.things)]
+def pools_of(objects: ObjectBank, erased: npt.NDArray[np.bool_]) -> list[Pool]:
+    """One pool a thing class that has objects to be put in, without rates.
+
+    Args:
+        erased: `(C,)`, classes of which nothing is put in, nor what carries it.
+    """
+    barred = np.logical_or.reduceat(erased[objects.of], objects.members[:-1]) if len(objects) else np.zeros(0, bool)
+    found = ((int(index), _objects_of(objects, int(index))) for index in np.flatnonzero(objects.things))
+    chosen = [(index, each[~barred[each]]) for index, each in found]
     return [Pool(index, each, 0.0) for index, each in chosen if each.size]
 
 
@@ -108,3 +117,30 @@ def _usable(objects: ObjectBank) -> npt.NDArray[np.bool_]:
         ordinary & (solid >= SOLID) & (together <= LARGEST) & grounding.allowed[objects.classes].any(axis=1)
     )
     return usable
+
+
+def checked_boost(reader: Reader, boost: Mapping[str, float]) -> dict[str, float]:
+    """Class name to factor.
+
+    Raises:
+        InputError: a name is none of a thing class of the bank, or a factor no finite number above 0.
+    """
+    for name, factor in boost.items():
+        where = f"boost of {name!r}"
+        check_thing(reader, where, name)
+        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 < factor < math.inf:
+            raise InputError(sentence(where, expected="a finite number above 0", found=repr(factor)))
+    return {name: float(factor) for name, factor in boost.items()}
+
+
+def check_thing(reader: Reader, where: str, name: str) -> None:
+    """Refuses a name that is none of a thing class; `where` says who asked.
+
+    Raises:
+        InputError: the bank has no such class, or it is stuff.
+    """
+    things = [entry.name for entry in reader.classes if entry.thing]
+    if name not in things:
+        known = "a stuff class" if reader.classes.named(name) else f"no class of {reader.path}"
+        listed = ", ".join(things) or "none, the bank has no thing classes"
+        raise InputError(sentence(where, expected=f"a thing class of the bank ({listed})", found=known))

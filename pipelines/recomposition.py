@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -22,7 +21,7 @@ from ..synth.placing import Layer, Place, Placed, Places, placed_at
 from ..synth.scene import Limits, Scene, Thing, around
 from .collage import class_order
 from .object_bank import MaskCache, ObjectBank, indices_of, read_objects, regions_of
-from .object_pools import Pool, pools_of, rated, removal_rates, without
+from .object_pools import Pool, check_thing, checked_boost, pools_of, rated, removal_rates, without
 from .recomposed import Edit, Recomposed, Recomposition
 
 SPLITS = ("train", "val", "test")
@@ -53,10 +52,11 @@ class Recomposer:
         boost: by class name, how many times more of it there shall be, on average over many layouts like the bank's, as
             far as it fits; 1 for those not named.
         settings: how much changes.
+        erased: names of thing classes of which nothing is left, and nothing is put in.
 
     Raises:
-        InputError: `boost` names a class that the bank lacks or that is no thing, or a factor is no finite number above
-            0; there is no such split.
+        InputError: `boost` or `erased` names a class that the bank lacks or that is no thing, or a factor is no finite
+            number above 0; there is no such split.
     """
 
     def __init__(
@@ -66,11 +66,15 @@ class Recomposer:
         split: str = "train",
         boost: Mapping[str, float] | None = None,
         settings: Recomposition | None = None,
+        erased: Sequence[str] = (),
     ) -> None:
         if split not in SPLITS:
             raise InputError(sentence(f"split {split!r}", expected=f"one of {', '.join(SPLITS)}", found="another"))
         self.reader, self.split, self.settings = reader, split, settings or Recomposition()
-        self.boost = _checked_boost(reader, boost or {})
+        self.boost = checked_boost(reader, boost or {})
+        for name in erased:
+            check_thing(reader, f"{name!r} to be erased", name)
+        self.erased = tuple(erased)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: each for name, each in vars(self).items() if name != "_masks"}
@@ -90,10 +94,23 @@ class Recomposer:
             BankError: the bank is damaged.
         """
         scene = self._scene(self._index[layout])
-        done = self._changed(scene, random)
+        done = self._emptied(scene)
+        done += self._changed(scene, random)
         numbers = random.poisson([pool.rate for pool in self._pools]).tolist()
         done += self._added(scene, numbers, random, self._pools_for(group, source))
         return self._finished(scene, done, random)
+
+    def erase(self, layout: Layout) -> Recomposed:
+        """A layout without the objects of the classes that are erased, nor what they carry: what is around them closes.
+
+        Args:
+            layout: `(H, W)` uint16 class ids of the bank.
+
+        Raises:
+            BankError: the bank is damaged.
+        """
+        scene = self._scene(self._index[layout])
+        return self._numbered(scene, self._emptied(scene))
 
     def generated(self, random: np.random.Generator, size: tuple[int, int] | None = None) -> Recomposed:
         """A layout of nobody's: the stuff of one layout of the bank, with as many objects as another one has.
@@ -128,15 +145,28 @@ class Recomposer:
         regions, classes = regions_of(self.reader, self._objects.sources[source], self._objects.class_ids)
         return self._scene(np.asarray(sample_to_frame(classes.astype(np.uint16)[regions], size), np.uint16))
 
+    def _emptied(self, scene: Scene) -> list[_Done]:
+        """Takes every object of an erased class out, with all that it carries."""
+        done = []
+        indices = np.flatnonzero(self._erased_classes)
+        for number in [thing.number for thing in scene.things.values() if thing.index in indices]:
+            if number not in scene.things:  # it went with what carried it, or closed with another one
+                continue
+            thing = scene.things[number]
+            together = scene.together(number) if thing.root == number else [thing]
+            done.append(self._take_out(scene, together))
+        return done
+
     def _changed(self, scene: Scene, random: np.random.Generator) -> list[_Done]:
         """What becomes of the objects that may be taken out: all that go are gone before the first is moved."""
         settings = self.settings
-        fates = dict(zip(scene.loose, random.random((len(scene.loose), 2)).tolist(), strict=True))
-        removal = {root: self._removal[scene.things[root].index] for root in scene.loose}
+        loose = [root for root in scene.loose if root in scene.things]
+        fates = dict(zip(loose, random.random((len(loose), 2)).tolist(), strict=True))
+        removal = {root: self._removal[scene.things[root].index] for root in loose}
         done = []
         for root, (gone, _) in fates.items():
             if gone < removal[root] and root in scene.things:  # or it closed with another one behind what is gone
-                done.append(self._remove(scene, root))
+                done.append(self._take_out(scene, scene.together(root)))
         left = 1 - settings.removed
         for root, (gone, other) in fates.items():
             if gone < removal[root] or root not in scene.things or not left:
@@ -147,8 +177,7 @@ class Recomposer:
                 done += self._move(scene, root, random, mirrored=True, stays=True)
         return done
 
-    def _remove(self, scene: Scene, root: int) -> _Done:
-        things = scene.together(root)
+    def _take_out(self, scene: Scene, things: Sequence[Thing]) -> _Done:
         edit = Edit("removed", self._class_name(things[0].index), before=around(things))
         scene.lift(things)
         return _Done(edit, ())
@@ -236,7 +265,17 @@ class Recomposer:
         return None
 
     def _finished(self, scene: Scene, done: Sequence[_Done], random: np.random.Generator) -> Recomposed:
-        """Drops remnants, numbers the objects, and mirrors all, perhaps."""
+        """As `_numbered`, and mirrors all, perhaps."""
+        made = self._numbered(scene, done)
+        if random.random() >= self.settings.mirrored_layout:
+            return made
+        cols = made.layout.shape[1]
+        layout, instances = (np.ascontiguousarray(each[:, ::-1]) for each in (made.layout, made.instances))
+        edits = [replace(edit, after=_mirrored(edit.after, cols)) for edit in made.edits]
+        return Recomposed(layout, instances, (*edits, Edit("layout mirrored")))
+
+    def _numbered(self, scene: Scene, done: Sequence[_Done]) -> Recomposed:
+        """Drops remnants and numbers the objects."""
         dropped = scene.tidy(self.settings.remnant)
         ids = np.append(self._objects.class_ids, np.uint16(VOID))
         layout, owner = ids[scene.classes()], scene.owner
@@ -249,15 +288,10 @@ class Recomposer:
         counted[numbers] = np.arange(1, len(numbers) + 1)
         instances = counted[owner]
         number_of = dict(zip(numbers.tolist(), range(1, len(numbers) + 1), strict=True))
-        numbered = [
+        numbered = (
             replace(edit, instances=tuple(number_of[t.number] for t in things if t.number in number_of))
             for edit, things in edits
-        ]
-        if random.random() < self.settings.mirrored_layout:
-            cols = layout.shape[1]
-            layout, instances = (np.ascontiguousarray(each[:, ::-1]) for each in (layout, instances))
-            numbered = [replace(edit, after=_mirrored(edit.after, cols)) for edit in numbered]
-            numbered.append(Edit("layout mirrored"))
+        )
         return Recomposed(layout, instances, tuple(numbered))
 
     def _layers(self, at: int) -> list[Layer]:
@@ -315,7 +349,7 @@ class Recomposer:
     def _pools(self) -> list[Pool]:
         """With rates for what fits: objects are tried in layouts of the bank, by chances that are always the same."""
         objects, frame = self._objects, self.reader.geometry.frame
-        pools, random = pools_of(objects), np.random.default_rng(len(objects))
+        pools, random = pools_of(objects, self._erased_classes), np.random.default_rng(len(objects))
         fitted = np.zeros((2, len(pools)))
         for source in np.linspace(0, len(objects.sources) - 1, TRIALS if pools else 0).astype(int).tolist():
             scene = self._scene_of(source, (max(frame[0] // 2, 1), max(frame[1] // 2, 1)))
@@ -325,6 +359,11 @@ class Recomposer:
                 fitted[0, number] += 1
                 fitted[1, number] += found is not None
         return rated(pools, objects, self._boost, self._removal, (fitted[1] + 1) / (fitted[0] + 1))
+
+    @cached_property
+    def _erased_classes(self) -> npt.NDArray[np.bool_]:
+        """`(C,)`, of which classes nothing is left."""
+        return np.array([entry.name in self.erased for entry in self.reader.classes], bool)
 
     @cached_property
     def _thin(self) -> npt.NDArray[np.bool_]:
@@ -348,19 +387,6 @@ class Recomposer:
     @cached_property
     def _masks(self) -> MaskCache:
         return MaskCache(self.reader)
-
-
-def _checked_boost(reader: Reader, boost: Mapping[str, float]) -> dict[str, float]:
-    things = [entry.name for entry in reader.classes if entry.thing]
-    for name, factor in boost.items():
-        where = f"boost of {name!r}"
-        if name not in things:
-            known = "a stuff class" if reader.classes.named(name) else f"no class of {reader.path}"
-            listed = ", ".join(things) or "none, the bank has no thing classes"
-            raise InputError(sentence(where, expected=f"a thing class of the bank ({listed})", found=known))
-        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 < factor < math.inf:
-            raise InputError(sentence(where, expected="a finite number above 0", found=repr(factor)))
-    return {name: float(factor) for name, factor in boost.items()}
 
 
 def _mirrored(box: Box | None, cols: int) -> Box | None:

@@ -23,6 +23,9 @@ def synthesize(
     from_bank: Annotated[
         str | None, typer.Option(metavar="train|val|test", help="Layouts of the bank's sources; default train.")
     ] = None,
+    generated: Annotated[
+        int | None, typer.Option(metavar="N", help="So many layouts of nobody's, made from the bank's.")
+    ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="The layouts' ids are native to this data set; labels are saved so too.")
     ] = None,
@@ -34,6 +37,9 @@ def synthesize(
         bool, typer.Option("--augment", help="As --recompose --apart nothing --no-elision: what helped training most.")
     ] = False,
     boost: Annotated[list[str] | None, typer.Option(metavar="CLASS=FACTOR", help="More of it; repeatable.")] = None,
+    erase: Annotated[
+        list[str] | None, typer.Option(metavar="CLASS", help="None of it in any image or label; repeatable.")
+    ] = None,
     keep_real: Annotated[float, typer.Option(metavar="FRACTION", help="Of real photographs in the output.")] = 0.0,
     limit: Annotated[int | None, typer.Option(help="Images, at most.")] = None,
     format: Annotated[str, typer.Option(metavar="folder|webdataset|parquet", help="Of the output.")] = "folder",
@@ -85,8 +91,9 @@ def synthesize(
     if not named:
         raise InputError(sentence("bank", "none was named", fix="give --bank or set ZEUXIS_BANK"))
     options = SynthesisOptions(
-        variants=variants, seed=seed, k=k, dataset=dataset, from_bank=from_bank, recompose=recompose,
-        boost=boosts(boost or []), keep_real=keep_real, limit=limit, format=format,  # type: ignore[arg-type]
+        variants=variants, seed=seed, k=k, dataset=dataset, from_bank=from_bank, generated=generated,
+        recompose=recompose, boost=boosts(boost or []), erase=tuple(erase or ()), keep_real=keep_real, limit=limit,
+        format=format,  # type: ignore[arg-type]
         coco=coco, shard=shard, apart=apart,  # type: ignore[arg-type]
         where=parse_where(where) if where else None, exclude=tuple(exclude or ()),
         mode=mode, map_classes=map_classes, transform=transform, order=order, elision=elision,  # type: ignore[arg-type]

@@ -63,8 +63,9 @@ def covered(painted: Painted) -> float:
 
 _COLLAGE = Stages(transform="analytic", order="classes", elision=False, coherent=False, synthesis=False)
 _COHERENT = replace(_COLLAGE, coherent=True)
+_FILLED = replace(_COLLAGE, inpaint="roi")
 _ORDERED = replace(_COHERENT, order="network")
-_SIMS = ("synthesis",)
+_SIMS, _ROI = ("synthesis",), ("roi",)
 
 
 def _crn(name: str, said: str, variant: str = "") -> System:
@@ -77,6 +78,7 @@ SYSTEMS = (
     System("collage", "the best segment a region, fitted and composited", _COLLAGE, (), collage, covered),
     System("collage, inpainted", "its holes filled by Telea's method", _COLLAGE, (), inpainted, covered),
     System("collage, coherent", "segments chosen jointly, holes filled", _COHERENT, (), inpainted, covered),
+    System("collage, filled by RoI-GAN", "its holes filled by RoI-GAN", _FILLED, _ROI, rival=True),
     System(
         "collage, network's order", "the same, by the ordering network", _ORDERED, ("ordering",), inpainted, covered
     ),
@@ -92,6 +94,8 @@ SYSTEMS = (
     System("SIMS, coherent", "segments chosen jointly", Stages(coherent=True), _SIMS),
     System("SIMS, analytic fit", "no transformation network", Stages(transform="analytic"), (*_SIMS, "transform")),
     System("SIMS, no elision", "boundaries left as they are", Stages(elision=False), _SIMS),
+    System("SIMS, filled by Telea", "what is missing of the canvas filled first", Stages(inpaint="telea"), _SIMS),
+    System("SIMS, filled by RoI-GAN", "the same by RoI-GAN", Stages(inpaint="roi"), (*_SIMS, *_ROI), rival=True),
 )
 WHOLE = "SIMS"
 """The name of the whole pipeline among `SYSTEMS`."""

@@ -42,11 +42,14 @@ def region_of(given: RegionLike, size: tuple[int, int], reader: Reader | None = 
     if mask.shape != size:
         expected = f"a mask of the picture's {size[0]}x{size[1]} pixels"
         raise InputError(sentence(what, expected=expected, found="x".join(map(str, mask.shape))))
-    if erase:
-        reach = max(1, round(GROWN * size[0]))
-        disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-        mask = cv2.dilate((mask != 0).astype(np.uint8), disk)
-    return from_mask(mask, what=what)
+    return from_mask(grown(mask != 0) if erase else mask, what=what)
+
+
+def grown(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """What must be made anew for an object to vanish: its `(H, W)` mask, larger by `GROWN` and by a pixel at least."""
+    reach = max(1, round(GROWN * mask.shape[0]))
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), disk) > 0)
 
 
 def _mask(given: RegionLike, size: tuple[int, int], reader: Reader | None) -> tuple[str, npt.NDArray[Any]]:

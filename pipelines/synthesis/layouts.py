@@ -1,4 +1,4 @@
-"""Where layouts come from: a folder of pictures, or a bank's own sources of a split."""
+"""Where layouts come from: a folder of pictures, a bank's own sources of a split, or what is made of all of them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Layouts:
 
     Args:
         reader: the bank; options: of the run.
-        paths: pictures; None for the bank's own layouts.
+        paths: pictures; None for the bank's own layouts, or for generated ones, which are made where they are painted.
         entries: what is known of them already; default: they are looked at.
     """
 
@@ -117,6 +117,9 @@ class Layouts:
     def _listed(self) -> list[Entry]:
         if self.paths is not None:
             return [Entry(path.name, digest_of_file(path), None, None) for path in self.paths]
+        if self.options.generated:
+            names = (f"generated-{number:07d}" for number in range(self.options.generated))
+            return [Entry(name, "-" * 32, None, None) for name in names]
         split = self.options.from_bank or TRAIN
         rows = self.reader.table("sources", {"split": split}, ["source", "group", "content"]).to_pylist()
         barred = set(self.options.exclude)

@@ -18,10 +18,11 @@ from typing import NamedTuple, TypeVar
 import torch
 
 from ...index.batch import in_order, usable_cores
+from .items import Imagined, LeftOut, Ready, Rejected
 from .memory import kept_memory
 from .plan import Item
 from .samples import Encoder, Sample
-from .session import MOST_TOGETHER, Imagined, LeftOut, Ready, Rejected, Session
+from .session import MOST_TOGETHER, Session
 
 Job = TypeVar("Job")
 Made = TypeVar("Made")

@@ -17,12 +17,13 @@ from ...storage.reader import Reader
 from ..cluster import cluster, run_tasks
 from ..models import Models
 from ..progress import Progress
+from .items import Rejected
 from .line import WRITE, Clocks, Done, Rate, Unit, produce
 from .options import SynthesisOptions
 from .plan import Plan
 from .rates import note_of
 from .samples import Encoder
-from .session import Rejected, Session
+from .session import Session
 from .units import Units
 from .writers import writer_of
 

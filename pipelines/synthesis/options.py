@@ -33,8 +33,10 @@ class SynthesisOptions:
         variants: images a layout; seed: of all draws; k: hits a component that variants are drawn from.
         dataset: the layouts' ids are native to this data set, and labels are saved in them too.
         from_bank: the layouts are those of the bank's sources of this split; default `train` where no folder is named.
+        generated: so many layouts of nobody's are made from the bank's, `Recomposer.generated`, None for none.
         recompose: each image gets a layout of its own, made anew from the layout.
         boost: class name to factor: how much more of it there shall be.
+        erase: names of thing classes of which nothing shall be in any image nor in its labels.
         keep_real: the share of the output that is real photographs with their labels, 0 to below 1.
         limit: images, at most.
         format: of the output; coco: also write COCO annotations.
@@ -59,8 +61,10 @@ class SynthesisOptions:
     k: int = 5
     dataset: str | None = None
     from_bank: str | None = None
+    generated: int | None = None
     recompose: bool = False
     boost: Mapping[str, float] = field(default_factory=dict)
+    erase: tuple[str, ...] = ()
     keep_real: float = 0.0
     limit: int | None = None
     format: Format = "folder"
@@ -95,6 +99,14 @@ class SynthesisOptions:
         for name, factor in self.boost.items():
             usable = isinstance(factor, (int, float)) and math.isfinite(factor) and factor > 0
             _require(f"boost of {name}", "a number above 0", factor, usable)
+        generated = self.generated is None or _is_whole(self.generated, 1)
+        _require("generated", "a whole number of at least 1", self.generated, generated)
+        if self.generated and (self.recompose or self.from_bank):
+            other = "--recompose" if self.recompose else "--from-bank"
+            raise InputError(sentence("--generated", f"excludes {other}", fix="name one of them"))
+        both = sorted(set(self.erase) & set(self.boost))
+        if both:
+            raise InputError(sentence(f"--erase {both[0]}", "excludes its --boost", fix="name one of them"))
         if self.keep_real and self.from_bank not in (None, "train"):
             said = f"photographs that train and layouts of {self.from_bank} would stand in one set"
             raise InputError(sentence("keep_real", said, fix="leave it out, or take layouts of train"))

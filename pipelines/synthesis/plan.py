@@ -23,9 +23,11 @@ from ..models import Models, as_names_map
 from .layouts import TRAIN, Entry, Layouts
 from .options import SynthesisOptions
 
-VERSION = 2
+VERSION = 3
 """Of what a run writes: one that was begun by another version is not gone on with."""
 PLAN = "plan.json"
+FILLING = "roi"
+"""The network that fills what is erased of photographs."""
 _REAL, _PICKS = 1, 2
 """What is drawn, each with random numbers of its own."""
 
@@ -192,7 +194,8 @@ def make_plan(reader: Reader, models: Models, layouts: Layouts, options: Synthes
     picks = _picked(len(layouts), weights, -(-made // options.variants), options.seed)
     used = used_networks(models, options)
     plan = Plan(
-        _settings(options, packages_of(models, options)), reader.manifest.content, _hashes(models, used),
+        _settings(options, packages_of(models, options)), reader.manifest.content,
+        _hashes(models, [*used, *filling_networks(models, options)]),
         models.load(*used[0]).size, tuple(layouts.entries), picks,
         tuple(shown), tuple(places), made + real, options.from_bank or TRAIN,
     )  # fmt: skip
@@ -218,6 +221,21 @@ def used_networks(models: Models, options: SynthesisOptions) -> list[tuple[str, 
                 raise InputError(sentence(what, f"{models.folder} holds no {name} network", fix=fix))
             found.append((name, name))
     return found
+
+
+def filling_networks(models: Models, options: SynthesisOptions) -> list[tuple[str, str]]:
+    """Kind and name of the network that fills what is erased of photographs; none where none are kept.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if not options.erase or not options.keep_real:
+        return []
+    if not models.has(FILLING):
+        said = f"{models.folder} holds no {FILLING} network to fill photographs"
+        fix = f"train one: `zeuxis train {FILLING}`, or leave --keep-real out"
+        raise InputError(sentence("--erase", said, fix=fix))
+    return [(FILLING, FILLING)]
 
 
 def packages_of(models: Models, options: SynthesisOptions) -> dict[str, list[str]] | None:
@@ -247,10 +265,10 @@ def _weights(reader: Reader, layouts: Layouts, options: SynthesisOptions) -> npt
     """How often each layout shall be taken, beside the others; None for all alike.
 
     One that holds a boosted class weighs more by its factor where it has as much of it as layouts that hold the class
-    have on average, and accordingly where it has more or less. Recomposition adds objects instead.
+    have on average, and accordingly where it has more or less. Layouts that are made anew have more objects instead.
     """
     factors = boosted(options, reader.classes)
-    if not factors or options.recompose:
+    if not factors or options.recompose or options.generated:
         return None
     amounts = layouts.amounts(list(factors))
     weights = np.ones(len(layouts))
@@ -291,7 +309,7 @@ def _settings(options: SynthesisOptions, packages: Mapping[str, Sequence[str]] |
     given["version"] = metadata.version("zeuxis")
     given["compiled"] = packages
     given["where"] = None if options.where is None else str(options.where)
-    given["exclude"] = sorted(options.exclude)
+    given["exclude"], given["erase"] = sorted(options.exclude), sorted(options.erase)
     given["boost"] = {name: float(options.boost[name]) for name in sorted(options.boost)}
     mapped = None if options.map_classes is None else as_names_map(options.map_classes)
     given["map_classes"] = mapped and {name: list(to) for name, to in mapped.items()}

@@ -18,8 +18,8 @@ from ...storage.images import decode_labels
 from ...storage.manifest import DatasetEntry
 from .coco import Annotation, annotations_of
 from .guard import Guard, Used
+from .items import Imagined, Instances
 from .plan import Plan
-from .session import Imagined, Instances
 
 IMAGE, LABEL, INSTANCES, NATIVE = "image", "label", "instances", "native"
 _QUICK, _SMALL = 1, 6

@@ -6,10 +6,10 @@ import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -28,79 +28,21 @@ from ...synth.canvas import Canvas
 from ...synth.elision import Elided
 from ...synth.encoding import resized
 from .. import painting_steps as steps
+from ..inpainting.methods import FromNetwork
 from ..models import Models
 from ..paint import Painter, Run
 from ..painted import Prepared
-from ..variants import digest_of
+from .composer import Composer
+from .erasing import filled_where_erased
 from .guard import Guard, Used
+from .items import Imagined, Instances, LeftOut, Ready, Rejected
 from .judging import agreement
-from .layouts import TRAIN, Entry, Layouts
+from .layouts import Entry, Layouts
 from .options import SynthesisOptions
-from .plan import Item, Plan, packages_of
+from .plan import Item, Plan, filling_networks, packages_of
 
-Instances = npt.NDArray[np.uint16]
-"""`(H, W)` numbers of things, 0 where there is none."""
 MOST_TOGETHER = 8
 """Variants of a layout that are prepared at once, sharing its retrieval; what bounds the memory of many variants."""
-_RECOMPOSE = 7
-"""Sets the random numbers of recomposition apart from those of painting."""
-
-
-@dataclass(frozen=True, eq=False)
-class Ready:
-    """All of an image but its pixels.
-
-    Attributes:
-        item: which; layout: `(H, W)` uint16 in the bank's ids, at the size of the image; instances: likewise.
-        seen: what the synthesis network is shown; image: of a photograph that is kept, else None.
-        used: what it is made from; group: what it must stay apart from, and with.
-        told: what else is to be said of it, plain values.
-    """
-
-    item: Item
-    layout: Layout
-    instances: Instances
-    seen: Elided | None
-    image: Photograph | None
-    used: tuple[Used, ...]
-    group: str | None
-    told: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """An image that cannot be made: the word for it and a sentence."""
-
-    item: Item
-    reason: str
-    said: str
-
-
-@dataclass(frozen=True, eq=False)
-class Imagined:
-    """An image with all that is known of it; `fed` is a checksum of the layout that the network was given."""
-
-    ready: Ready
-    image: Photograph
-    fed: int
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """An image that was made, and that the judge read another layout in; `agreement`: the share that it read alike."""
-
-    item: Item
-    layout: str
-    agreement: float
-
-
-class Recomposing(Protocol):
-    """What makes new layouts from old ones."""
-
-    def recompose(
-        self, layout: Layout, random: np.random.Generator, group: str | None = None, source: str | None = None
-    ) -> Any:
-        """A layout made anew, with its instances and what was changed."""
 
 
 class Session:
@@ -133,10 +75,12 @@ class Session:
             fix = "let all workers be alike, or leave --compiled out"
             raise UnfinishedError(sentence(options.compiled or "--compiled", said, fix=fix))
         self._painter = Painter(reader, Retriever(reader), models)
-        self._lock, self._recomposing = threading.Lock(), threading.Lock()
+        self._lock, self._composer = threading.Lock(), Composer(reader, options)
         self._batch = self.run.batch
         self._dense = models.load("densify") if options.densify else None
         self._judge = models.load("judge") if options.agreement is not None else None
+        filling = filling_networks(models, options)
+        self._filler = FromNetwork(models.folder, filling[0][1], models.device) if filling else None
 
     @cached_property
     def run(self) -> Run:
@@ -174,8 +118,7 @@ class Session:
         self._painter.retriever.filters.candidates(
             RetrievalOptions(where=given.where, exclude=given.exclude, guard=True)
         )
-        if given.recompose:
-            _ = self._recomposer
+        self._composer.check()
         return self.run.warnings()
 
     # ---- layout to canvas
@@ -188,8 +131,14 @@ class Session:
             if self.options.recompose:
                 return [self._recomposed(item) for item in items]
             number = cast(int, items[0].layout)
-            layout = self._read(number)
-            return self._painted(items, layout, self._components(layout), [])
+            if self.options.generated:
+                new = self._composer.generated(number)
+            else:
+                layout = self._read(number)
+                if not self.options.erase:
+                    return self._painted(items, layout, self._components(layout), [])
+                new = self._composer.erased(layout)
+            return self._painted(items, new.layout, self._sized(new.instances), new.edits)
         except SourceError as error:
             return [Rejected(item, error.reason, str(error)) for item in items]
 
@@ -236,27 +185,35 @@ class Session:
             layout = self._read(number)
         except SourceError as error:
             return Rejected(item, error.reason, str(error))
-        seed = [self.options.seed, *np.frombuffer(digest_of(layout), "<u4").tolist(), item.variant, _RECOMPOSE]
-        with self._recomposing:  # it keeps masks that it has decoded, for one thread
-            new = self._recomposer.recompose(layout, np.random.default_rng(seed), *self._apart_from(entry))
-        instances = np.asarray(sample_to_frame(new.instances, self.plan.size), np.uint16)
-        (made,) = self._painted([item], new.layout, instances, new.edits)
+        new = self._composer.recomposed(layout, item.variant, *self._apart_from(entry))
+        (made,) = self._painted([item], new.layout, self._sized(new.instances), new.edits)
         return made
+
+    def _sized(self, instances: Instances) -> Instances:
+        """At the size of the images."""
+        return np.asarray(sample_to_frame(instances, self.plan.size), np.uint16)
 
     def _kept(self, item: Item) -> Ready | Rejected:
         """A photograph with its labels, averaged over areas and sampled to the size of the images."""
         name = cast(str, item.photograph)
         rows, cols = self.plan.size
-        image = cv2.resize(self.reader.photograph(name), (cols, rows), interpolation=cv2.INTER_AREA)
+        image = np.asarray(cv2.resize(self.reader.photograph(name), (cols, rows), interpolation=cv2.INTER_AREA))
         layout = self.reader.layout(name)
         used = (Used("photograph", name), *self._layout_of(name))
         source = self.guard.sources[name]
         self.guard.check(self.plan.name(item.index), used, None)
         told = {"layout": name, "variant": 0, "split": source.split, "share": 1.0}
         told |= {"from_layout": [], "void": [], "edits": []}
-        shown = resized(layout, self.plan.size)
-        instances = self._components(layout)
-        return Ready(item, shown, instances, None, np.asarray(image, np.uint8), used, source.group, told)
+        shown, instances = resized(layout, self.plan.size), self._components(layout)
+        if self._filler is not None:
+            new = self._composer.erased(shown)
+            try:
+                image, how = filled_where_erased(image, shown, new, self._filler, self.options.seed, name)
+            except InputError as error:
+                return Rejected(item, "cannot-erase", f"{name}: {error}")
+            shown, instances = new.layout, new.instances
+            told |= {"edits": [asdict(edit) for edit in new.edits], "filled": how}
+        return Ready(item, shown, instances, None, image, used, source.group, told)
 
     def _layout_of(self, source: str | None) -> tuple[Used, ...]:
         return () if source is None else (Used("layout", source),)
@@ -281,14 +238,6 @@ class Session:
         for entry in self.reader.classes:
             found[entry.id] = entry.thing
         return found
-
-    @cached_property
-    def _recomposer(self) -> Recomposing:
-        from ..recomposition import Recomposer
-
-        with self._lock:
-            made: Recomposing = Recomposer(self.reader, split=TRAIN, boost=self.options.boost or None)
-        return made
 
     # ---- photograph to verdict
 

@@ -150,6 +150,8 @@ def _check_asked(options: SynthesisOptions, layouts: str | Path | None, retry: s
         raise InputError(sentence("retry", expected="failed", found=repr(retry)))
     if layouts is not None and options.from_bank is not None:
         raise InputError(sentence("--from-bank", "excludes --layouts", fix="name one of them"))
+    if layouts is not None and options.generated:
+        raise InputError(sentence("--generated", "excludes --layouts", fix="name one of them"))
     if options.densify and layouts is None:
         raise InputError(sentence("--densify", "is for coarse layouts", fix="name them with --layouts"))
 

@@ -16,9 +16,9 @@ from typing import Any
 from ...storage.errors import InputError, NoRoomError, UnfinishedError, sentence
 from ...storage.files import fsync_folder, link_new, make_folder, remove_tree, rename, write_bytes
 from .guard import Guard
+from .items import LeftOut, Rejected
 from .plan import Plan
 from .samples import UNKNOWN, Sample
-from .session import LeftOut, Rejected
 from .writers import Writer, parquet_bytes
 
 UNITS, PROVENANCE = "units", "provenance"

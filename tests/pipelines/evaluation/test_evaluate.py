@@ -41,6 +41,7 @@ def bank(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def models(folder: Path, bank: Path) -> Path:
     made = save_models(folder / "models", bank)
+    save_models(made, bank, "roi", size=(64, 64))
     (made / "synthesis-no-canvas.safetensors").write_bytes((made / "synthesis.safetensors").read_bytes())
     return made
 

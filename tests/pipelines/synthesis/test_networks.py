@@ -26,13 +26,13 @@ from zeuxis.pipelines.models import Models
 from zeuxis.pipelines.paint import Painter
 from zeuxis.pipelines.painting_steps import Stages, dense
 from zeuxis.pipelines.synthesis import line
+from zeuxis.pipelines.synthesis.items import LeftOut
 from zeuxis.pipelines.synthesis.judging import agreement
 from zeuxis.pipelines.synthesis.line import JUDGE
 from zeuxis.pipelines.synthesis.making import Where, _open_anew
 from zeuxis.pipelines.synthesis.memory import kept_memory
 from zeuxis.pipelines.synthesis.options import SynthesisOptions
 from zeuxis.pipelines.synthesis.plan import Plan
-from zeuxis.pipelines.synthesis.session import LeftOut
 from zeuxis.pipelines.synthesis.synthesize import SynthesisReport, synthesize
 from zeuxis.pipelines.synthesis.units import Units
 from zeuxis.storage.classes import VOID

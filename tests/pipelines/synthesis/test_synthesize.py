@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -19,10 +21,11 @@ from PIL import Image
 
 from tests.conftest import blocks
 from tests.pipelines.synthesis.conftest import picture, tree, write_layouts
-from tests.pipelines.tiny_models import SIZE
+from tests.pipelines.tiny_models import SIZE, save_models
 from zeuxis.index.request import as_layout
 from zeuxis.ingest.datasets import open_dataset
 from zeuxis.pipelines import painting_steps
+from zeuxis.pipelines.inpainting.regions import grown
 from zeuxis.pipelines.paint import Painter
 from zeuxis.pipelines.synthesis import samples
 from zeuxis.pipelines.synthesis.guard import Guard, Used
@@ -30,6 +33,7 @@ from zeuxis.pipelines.synthesis.line import ENCODE, NETWORK, PREPARE, Rate, bott
 from zeuxis.pipelines.synthesis.options import SynthesisOptions
 from zeuxis.pipelines.synthesis.plan import Plan
 from zeuxis.pipelines.synthesis.session import Session
+from zeuxis.pipelines.synthesis.synthesize import synthesize
 from zeuxis.pipelines.synthesis.units import Units
 from zeuxis.storage.errors import InputError, LeakError, UnfinishedError, ZeuxisError
 from zeuxis.storage.reader import Reader
@@ -254,6 +258,7 @@ class FakeRecomposer:
     reader: Reader
     split: str = "train"
     boost: Any = None
+    erased: Any = ()
     source = "folder/c"
 
     def recompose(
@@ -272,7 +277,7 @@ class FakeRecomposer:
 
 
 def test_each_image_gets_a_layout_of_its_own(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("zeuxis.pipelines.recomposition.Recomposer", FakeRecomposer)
+    monkeypatch.setattr("zeuxis.pipelines.synthesis.composer.Recomposer", FakeRecomposer)
     assert make(recompose=True, variants=2, boost={"car": 2.0}).images == 10
     out = tmp_path / "out"
     assert len({label.tobytes() for label in shown(out, "labels").values()}) == 10
@@ -294,6 +299,53 @@ def test_layouts_are_recomposed_for_real(make: Make, tmp_path: Path):
     with pytest.raises(InputError, match="sky"):
         make("stuff", recompose=True, boost={"sky": 2.0})
     assert not (tmp_path / "stuff").exists()
+
+
+def test_layouts_of_nobody_are_generated(make: Make, tmp_path: Path):
+    first, again = (make(name, layouts=None, generated=3, variants=2, seed=1) for name in ("out", "again"))
+    assert first.images == again.images == 6
+    assert tree(tmp_path / "out") == tree(tmp_path / "again")
+    labels = [label.tobytes() for label in shown(tmp_path / "out", "labels").values()]
+    assert labels[::2] == labels[1::2]  # two variants of each
+    assert len(set(labels)) > 1
+    assert {image["layout"] for image in images(tmp_path / "out")} == {f"generated-{n:07d}" for n in range(3)}
+    backgrounds = {edit["source"] for image in images(tmp_path / "out") for edit in image["edits"]
+                   if edit["kind"] == "background"}  # fmt: skip
+    assert backgrounds <= {row["source"] for row in provenance(tmp_path / "out")}
+
+
+@pytest.mark.parametrize("recompose", [False, True])
+def test_nothing_is_left_of_what_is_erased(make: Make, home: Path, tmp_path: Path, recompose: bool):
+    make("out", layouts=None, recompose=recompose, variants=2)
+    make("erased", layouts=None, recompose=recompose, variants=2, erase=("car",))
+    car = next(entry.id for entry in Reader(home / "bank").classes if entry.name == "car")
+    with_cars, without = (shown(tmp_path / name, "labels").values() for name in ("out", "erased"))
+    assert any((label == car).any() for label in with_cars)
+    assert not any((label == car).any() for label in without)
+    assert any(edit["kind"] == "removed" for image in images(tmp_path / "erased") for edit in image["edits"])
+    assert "car" not in {row["class"] for row in provenance(tmp_path / "erased")}
+
+
+def test_photographs_are_filled_where_something_was_erased(make: Make, home: Path, tmp_path: Path, reader: Reader):
+    models = tmp_path / "models"
+    shutil.copytree(home / "models", models)
+    save_models(models, home / "bank", "roi", size=(64, 64))
+    made = [synthesize(home / "bank", models, tmp_path / name, shard=3, transform="analytic", order="classes",
+                       keep_real=0.5, erase=("car",)) for name in ("out", "again")]  # fmt: skip
+    assert not made[0].rejected
+    assert tree(tmp_path / "out") == tree(tmp_path / "again")
+    kept = [image for image in images(tmp_path / "out") if image.get("filled")]
+    assert kept
+    car = next(entry.id for entry in reader.classes if entry.name == "car")
+    for image in kept:
+        filled = shown(tmp_path / "out", "images")[image["name"]]
+        label = shown(tmp_path / "out", "labels")[image["name"]]
+        size = filled.shape[1::-1]
+        real = cv2.resize(reader.photograph(image["layout"]), size, interpolation=cv2.INTER_AREA)
+        gone = grown(resized(reader.layout(image["layout"]), label.shape) == car)
+        assert not (label == car).any()
+        assert np.array_equal(filled[~grown(gone)], real[~grown(gone)])
+        assert (filled[gone] != real[gone]).mean() > 0.5
 
 
 # ---- guards
@@ -528,6 +580,12 @@ def test_the_bottleneck_is_named():
         ({"retry": "all"}, "retry"),
         ({"k": 0}, "k"),
         ({"exclude": ("folder/nobody",)}, "nobody"),
+        ({"erase": ("sky",)}, "'sky' to be erased: expected a thing class"),
+        ({"erase": ("car",), "boost": {"car": 2}}, "--erase car: excludes its --boost"),
+        ({"erase": ("car",), "keep_real": 0.5}, "holds no roi network"),
+        ({"generated": 0}, "generated"),
+        ({"generated": 2}, "--generated: excludes --layouts"),
+        ({"generated": 2, "layouts": None, "recompose": True}, "--generated: excludes --recompose"),
         ({"where": "colour = 1"}, "colour"),
     ],
     ids=str,

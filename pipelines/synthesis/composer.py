@@ -1,0 +1,61 @@
+"""Layouts that are made for a run: recomposed, generated, or without the objects of some classes."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+
+import numpy as np
+
+from ...storage.classes import Layout
+from ...storage.reader import Reader
+from ..recomposed import Recomposed
+from ..recomposition import Recomposer
+from ..variants import digest_of
+from .layouts import TRAIN
+from .options import SynthesisOptions
+
+_RECOMPOSE, _GENERATE = 7, 8
+"""Set the random numbers of new layouts apart from those of painting, and from each other."""
+
+
+class Composer:
+    """Makes layouts as a run's options say; safe to use from several threads, one of which waits for the other.
+
+    Args:
+        reader: the bank, whose objects of `train` are put in; options: of the run.
+    """
+
+    def __init__(self, reader: Reader, options: SynthesisOptions) -> None:
+        self.reader, self.options = reader, options
+        self._lock = threading.Lock()  # a recomposer keeps masks that it has decoded, for one thread
+
+    def check(self) -> None:
+        """Opens what the run needs.
+
+        Raises:
+            InputError: a class cannot be boosted or erased.
+        """
+        given = self.options
+        if given.recompose or given.generated or given.erase:
+            _ = self._recomposer
+
+    def recomposed(self, layout: Layout, variant: int, group: str | None, source: str | None) -> Recomposed:
+        """A layout made anew, without anything of a group or a source; each variant another one."""
+        seed = [self.options.seed, *np.frombuffer(digest_of(layout), "<u4").tolist(), variant, _RECOMPOSE]
+        with self._lock:
+            return self._recomposer.recompose(layout, np.random.default_rng(seed), group, source)
+
+    def generated(self, number: int) -> Recomposed:
+        """The layout of that number, of nobody's, in the bank's frame."""
+        with self._lock:
+            return self._recomposer.generated(np.random.default_rng([self.options.seed, number, _GENERATE]))
+
+    def erased(self, layout: Layout) -> Recomposed:
+        """A layout without what shall be erased."""
+        with self._lock:
+            return self._recomposer.erase(layout)
+
+    @cached_property
+    def _recomposer(self) -> Recomposer:
+        return Recomposer(self.reader, split=TRAIN, boost=self.options.boost or None, erased=self.options.erase)
