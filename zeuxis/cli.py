@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from importlib import metadata
 from io import TextIOWrapper
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -256,9 +257,22 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> None:
     """Runs a command and lets everything it raises pass, where calling `app` returns exit codes and hides Ctrl-C."""
+    _check_filled(arguments)
     command = typer.main.get_command(app)
     with command.make_context("zeuxis", arguments) as context:
         command.invoke(context)
+
+
+def _check_filled(arguments: Sequence[str]) -> None:
+    """Refuses empty words: as a path they would mean the folder that one is in.
+
+    Raises:
+        InputError: there is one; most often of a shell's variable that is not set.
+    """
+    for before, word in pairwise(["", *arguments]):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            where = word.rstrip("=") or (before if before.startswith("-") else "an argument")
+            raise InputError(sentence(where, expected="a value", found="nothing", fix="see whether a variable is set"))
 
 
 def _code_of(error: Exception) -> int:

@@ -196,12 +196,13 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One layout painted by one system: its picture, and what the painter told of it."""
+    """One layout painted by one system: its picture, and what the painter told of it; no score: nothing was asked of
+    the bank."""
 
     image: Photograph
     variants: Sequence[Photograph]
     share: float
-    score: float
+    score: float | None
     seconds: float
     transforms: dict[str, int]
 
@@ -213,9 +214,10 @@ def _painted(painter: Painter, system: System, sources: BankSources, seed: int) 
         made = painter.paint(None, variants, seed, source=name, stages=system.stages)
         first = made[0]
         scores = [component.hits[0].score for component in first.retrieval if component.hits]
+        score = float(np.mean(scores)) if scores else None
         finished = [system.finish(each) for each in made]
         yield Sample(
-            finished[0], finished if variants > 1 else [], system.share(first), float(np.mean(scores or [0.0])),
+            finished[0], finished if variants > 1 else [], system.share(first), score,
             sum(first.report.seconds.values()), dict(first.report.transforms),
         )  # fmt: skip
 
@@ -240,6 +242,7 @@ def _figures(
     found = parsing(confusion(truth.indices, read, judge.n_classes))
     known = truth.indices < judge.n_classes
     likeness = [masked_ssim(*each) for each in zip(images, truth.photographs, known, strict=True)]
+    scores = [each.score for each in samples if each.score is not None]
     spread = [judge(each.variants)[1] for each in samples if each.variants]
     return Figures(
         *found,
@@ -248,7 +251,7 @@ def _figures(
         spectrum_distance(truth.spectrum, log_power_spectrum(images)),
         float(np.mean(likeness)),
         float(np.mean([each.share for each in samples])),
-        float(np.mean([each.score for each in samples])) or None,  # none where nothing was retrieved
+        float(np.mean(scores)) if scores else None,
         diversity(spread) if spread else None,
         float(np.median([each.seconds for each in samples])),
         dict(sum((Counter(each.transforms) for each in samples), Counter())),

@@ -395,6 +395,15 @@ def test_the_parser_too_refuses_in_one_sentence(arguments: tuple[str, ...], word
     refused(run(*arguments), *words, "--help`")
 
 
+@pytest.mark.parametrize("words", [("--out", ""), ("--out=",), ("--seed", "3", "")], ids=str)
+def test_an_empty_word_is_not_taken_for_the_folder_one_is_in(
+    words: tuple[str, ...], tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    refused(run("demo", *words), "expected a value, found nothing", "variable")
+    assert not list(tmp_path.iterdir())
+
+
 # ---- banks that cannot be used
 
 
