@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..storage.errors import InputError, sentence
+from ..storage.files import plain_bytes
 from ..storage.images import Photograph
 from ..storage.layouts import Box
 
@@ -213,7 +214,7 @@ def structured_edges(image: Photograph, model: str) -> tuple[EdgeMap, EdgeMap]:
 def _edge_detector(path: str) -> cv2.ximgproc.StructuredEdgeDetection:
     """The model, read once a process: it takes seconds to parse and does not pickle."""
     try:
-        data = Path(path).read_bytes()
+        data = plain_bytes(Path(path))
         text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     except (OSError, EOFError, zlib.error) as error:
         raise _bad_model(path, f"a file that cannot be read ({error})") from error

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ..index.request import LayoutLike
 from ..index.retriever import Retriever
 from ..storage.errors import InputError, SourceError, sentence
+from ..storage.files import plain_bytes
 from ..storage.images import Photograph, decode_photograph
 from ..storage.reader import Reader
 from ..synth.inpainting.fills import FILLS
@@ -140,7 +141,7 @@ def image_of(given: ImageLike, reader: Reader | None) -> tuple[Photograph, str, 
     if not path.exists() and reader is not None and _is_source(str(given), reader):
         return reader.photograph(str(given)), str(given).replace("/", "-"), str(given)
     try:
-        return decode_photograph(path.read_bytes(), path), path.stem, None
+        return decode_photograph(plain_bytes(path), path), path.stem, None
     except OSError as error:
         said = "a picture, or a source of the bank" if reader else "a picture"
         raise InputError(sentence(f"image {path}", f"cannot be read ({error.strerror})", expected=said)) from error

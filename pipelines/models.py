@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..storage.classes import VOID, ClassTable, SemanticClass
 from ..storage.errors import InputError, sentence
+from ..storage.files import plain_bytes
 from ..storage.plain_yaml import load_yaml
 from ..storage.reader import Reader
 from ..synth.checkpoint import SUFFIX, Card, load_checkpoint
@@ -359,7 +360,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _yaml_of(path: str | Path) -> Mapping[Any, Any]:
     try:
-        found = load_yaml(Path(path).read_text())
+        found = load_yaml(plain_bytes(Path(path)).decode())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(sentence(path, f"cannot be read as YAML ({' '.join(str(error).split())})")) from error
     if not isinstance(found, dict):

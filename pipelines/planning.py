@@ -31,6 +31,7 @@ from ..ingest.plan import (
 from ..storage.classes import ClassTable
 from ..storage.decoding import Decoding
 from ..storage.errors import DatasetError, InputError, SourceError, sentence
+from ..storage.files import plain_bytes
 from ..storage.images import picture_size
 from ..storage.layouts import Geometry
 from ..storage.manifest import DatasetEntry, Manifest
@@ -300,7 +301,7 @@ def _sizes(work: Work) -> list[tuple[int, int]]:
 def _hash_of(model: str | None) -> str | None:
     """SHA-256 of a model file: whoever changes it would get other results."""
     try:
-        return hashlib.sha256(Path(model).read_bytes()).hexdigest() if model else None
+        return hashlib.sha256(plain_bytes(Path(model))).hexdigest() if model else None
     except OSError as error:
         raise InputError(sentence(model, f"cannot be read ({error.strerror})", fix="give a model file")) from error
 

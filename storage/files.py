@@ -24,6 +24,17 @@ operations = 0
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK})
 
 
+def plain_bytes(path: Path) -> bytes:
+    """What a file holds.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe or a device, which would be waited for without end.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "no plain file", str(path))
+    return path.read_bytes()
+
+
 def fault_point(path: Path) -> bool:
     """Counts one operation, and fails it where `ZEUXIS_FAULT` says so. True: write only half of the bytes."""
     global operations

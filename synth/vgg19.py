@@ -80,6 +80,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], str]:
 
 def is_vgg(path: Path) -> bool:
     """Whether a safetensors file has tensors of torchvision's names; not where there is no file or it has none."""
+    if not path.is_file():
+        return False
     try:
         with safe_open(path, framework="pt") as file:
             return set(_KEYS) <= set(file.keys())

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...storage.errors import InputError, SourceError, sentence
+from ...storage.files import plain_bytes
 from ...storage.images import decode_labels
 from ...storage.reader import Reader
 from ...synth.roi_gan.regions import Region, from_box, from_mask
@@ -75,7 +76,7 @@ def _sides(found: Sequence[Any]) -> tuple[int, int, int, int]:
 
 def _picture(path: Path) -> npt.NDArray[Any]:
     try:
-        values = decode_labels(path.read_bytes(), path)
+        values = decode_labels(plain_bytes(path), path)
     except OSError as error:
         raise InputError(sentence(f"region {path}", f"cannot be read ({error.strerror})", expected=FORMS)) from error
     except SourceError as error:

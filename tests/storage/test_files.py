@@ -148,3 +148,15 @@ def test_a_kill_is_a_kill(tmp_path, monkeypatch):
         os._exit(0)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     assert (tmp_path / "a").exists()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"held")
+    os.mkfifo(tmp_path / "pipe")
+    assert files.plain_bytes(tmp_path / "file") == b"held"
+    with pytest.raises(OSError, match="no plain file"):
+        files.plain_bytes(tmp_path / "pipe")
+    with pytest.raises(IsADirectoryError):
+        files.plain_bytes(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        files.plain_bytes(tmp_path / "nothing")
