@@ -21,8 +21,10 @@ LAYERS: Mapping[str, float] = {
 """Of the perceptual loss, and what each counts for (the released code)."""
 FAINTEST = 1e-6
 """Mean activation that a layer's difference is divided by, at least."""
-WIDEST = 6.0
-"""Bound of the logarithmic variances that the head may say: a Gaussian must not become a spike."""
+NARROWEST, WIDEST = -2.0, 6.0
+"""Bounds of the logarithmic variances that the head may say. Likelihoods of sliders that are read well must not outweigh
+those of the others: with a bound of -6 the first two or three to be read took all there was to be gained.
+"""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def slider_loss(reading: Reading, sliders: Tensor) -> Tensor:
     k = reading.mean.shape[1]
     total = sliders.new_zeros(())
     if k:
-        logvar = reading.logvar.float().clamp(-WIDEST, WIDEST)
+        logvar = reading.logvar.float().clamp(NARROWEST, WIDEST)
         apart = (sliders[:, :k] - reading.mean.float()).square()
         total = total + 0.5 * (apart * (-logvar).exp() + logvar + math.log(2 * math.pi)).sum(1).mean()
     for logits in reading.logits:
