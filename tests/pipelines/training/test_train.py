@@ -111,7 +111,10 @@ def test_features_given_are_not_trained_and_go_to_the_synthesis_network_alone(ba
         ({"size": (40, 64)}, "size: expected ROWSxCOLS in multiples of 32, found 40x64"),
         ({"variant": "no-canvas"}, "--variant: expected with synthesis, crn, roi or key-patches, found with features"),
         ({"variant": "other", "what": "synthesis"}, "variant 'other': expected one of no-canvas, image-space"),
-        ({"features": "vgg19"}, "--features: expected with synthesis, crn, roi, key-patches, generator or all, found with features"),
+        (
+            {"features": "vgg19"},
+            "--features: expected with synthesis, crn, roi, key-patches, generator or all, found with features",
+        ),
         ({"adversarial": 0.5}, "--adversarial: expected with synthesis or all, found with features"),
         ({"adversarial": -1.0, "what": "synthesis"}, "adversarial: expected a number of at least 0, found -1.0"),
         ({"adversarial": math.nan, "what": "synthesis"}, "adversarial: expected a number of at least 0, found nan"),
