@@ -136,7 +136,7 @@ def _best(scored: Sequence[Floats], shapes: Sequence[tuple[int, int]]) -> list[B
     """The windows of highest score among those beside which none is better, none of which is nearly another."""
     peaks = [np.nonzero(each == cv2.dilate(each, np.ones((3, 3), np.uint8))) for each in scored]
     values = np.concatenate([each[peak] for each, peak in zip(scored, peaks, strict=True)])
-    boxes = np.concatenate([_boxes(*peak, shape) for peak, shape in zip(peaks, shapes, strict=True)])
+    boxes = np.concatenate([_boxes(peak[0], peak[1], shape) for peak, shape in zip(peaks, shapes, strict=True)])
     left = np.argsort(-values, kind="stable")
     found: list[Box] = []
     while len(left) and len(found) < KEPT:
