@@ -1,1 +1,1 @@
-"""A whole picture from a few key local patches (Lee et al. 2018)."""
+"""A whole image from a few local patches of it (Lee et al. 2018)."""
