@@ -104,14 +104,18 @@ class Assembler:
         """A picture of each set of patches, `AT_ONCE` together."""
         found: list[Made] = []
         for start in range(0, len(sets), AT_ONCE):
-            some = slice(start, start + AT_ONCE)
-            z = torch.from_numpy(np.stack(noise[some])).to(self.device)
-            with torch.inference_mode():
-                images, masks = self.network(*self._batch(sets[some]), z)
-            found += [
-                Made(to_image(image), mask[0].float().cpu().numpy()) for image, mask in zip(images, masks, strict=True)
-            ]
+            images, masks = self.raw(sets[start : start + AT_ONCE], noise[start : start + AT_ONCE])
+            found += [Made(to_image(image), mask[0].numpy()) for image, mask in zip(images, masks, strict=True)]
         return found
+
+    def raw(
+        self, sets: Sequence[Sequence[Photograph]], noise: Sequence[npt.NDArray[np.float32]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`(B, 3, R, R)` in [-1, 1] and `(B, 1, R, R)` in 0..1, as the network gives them, on the CPU."""
+        z = torch.from_numpy(np.stack(noise)).to(self.device)
+        with torch.inference_mode():
+            images, masks = self.network(*self._batch(sets), z)
+        return images.float().cpu(), masks.float().cpu()
 
     def encoded(self, sets: Sequence[Sequence[Photograph]]) -> npt.NDArray[np.float32]:
         """`(n, E)`: what each set of patches is summed up in."""

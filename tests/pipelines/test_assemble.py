@@ -88,11 +88,10 @@ def test_patches_of_a_photograph_are_those_of_the_bank(folder: Path, reader: Rea
     group = of_photograph(reader, "folder/test/u", SIDE, PARTS)
     rows = reader.table("patches", {"source": "folder/test/u"}).num_rows
     assert len(group.patches) == rows > 0
-    top, left, bottom, right = group.patches[0].box
     (row,) = [each for each in reader.table("patches", {"source": "folder/test/u"}).to_pylist() if each["rank"] == 0]
     size = np.array([96, 128, 96, 128]) / SIDE
-    np.testing.assert_allclose(np.array(group.patches[0].box) * size, [row[s] for s in ("top", "left", "bottom", "right")],
-                               atol=1.1)  # fmt: skip
+    wanted = [row[side] for side in ("top", "left", "bottom", "right")]
+    np.testing.assert_allclose(np.array(group.patches[0].box) * size, wanted, atol=1.1)
     (made,) = assemble(models=folder / "models", variants=1, reader=reader, sources=["folder/test/u"])
     assert "gets patches of whole photographs" in made.report.warnings[0]
 
