@@ -106,9 +106,15 @@ def _inpaint(
 
 
 def _key_patches(
-    out: Path, bank: Path | None, models: Sequence[Path], split: str | None, most: int, seed: int, system: Sequence[str],
+    out: Path,
+    bank: Path | None,
+    models: Sequence[Path],
+    split: str | None,
+    most: int,
+    seed: int,
+    system: Sequence[str],
     experiments: Sequence[str],
-) -> None:  # fmt: skip
+) -> None:
     from .calls import open
     from .pipelines.evaluation.key_patches import evaluate_key_patches
     from .pipelines.evaluation.key_patches_report import rendered

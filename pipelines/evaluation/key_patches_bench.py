@@ -16,6 +16,7 @@ import torch
 
 from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
+from ...storage.layouts import Box
 from ...storage.reader import Reader
 from ...synth.checkpoint import SUFFIX, load_card
 from ...synth.key_patches.placing import box_overlaps, place_patches
@@ -53,7 +54,7 @@ class Figures(NamedTuple):
         iou: of the predicted mask with the true one, none without a mask decoder.
         appearance: distance to the photograph inside the true mask, in features.
         vectors: features of what was made; found: whether a patch is placed where it was cut out.
-        made: the pictures.
+        made: the pictures; places: of the patches in each of them.
     """
 
     iou: Sequence[float]
@@ -61,6 +62,7 @@ class Figures(NamedTuple):
     vectors: Features
     found: Sequence[float]
     made: Sequence[Made]
+    places: Sequence[Sequence[Box]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,11 @@ class HeldOut:
     def images(self) -> list[Photograph]:
         """The pictures themselves."""
         return [each.image for each in self.pictures]
+
+    @property
+    def boxes(self) -> list[list[Box]]:
+        """Of the patches of each picture."""
+        return [[(int(a), int(b), int(c), int(d)) for a, b, c, d in each.boxes.tolist()] for each in self.pictures]
 
     @property
     def masks(self) -> list[Region]:
@@ -106,6 +113,7 @@ class Bench:
     systems: Sequence[str] = ()
     left_out: list[str] = field(default_factory=list)
     _held: dict[tuple[str, int], HeldOut] = field(default_factory=dict)
+    _measured: dict[tuple[str, int], Figures] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -168,24 +176,36 @@ class Bench:
         """A picture of each set of patches, with noise by its number."""
         return assembler.many(sets, [assembler.noise(self.seed, number) for number in range(len(sets))])
 
-    def figures(self, assembler: Assembler, sets: Sets, held: HeldOut, shown: int | None = None) -> Figures:
+    def figures(
+        self, assembler: Assembler, held: HeldOut, sets: Sets | None = None, count: int | None = None
+    ) -> Figures:
         """What a system makes of patches of held-out pictures, measured.
 
         Args:
-            sets: the patches, one set a picture, perhaps degraded. shown: so many of each picture's boxes count.
+            sets: the patches where they are others than those of the pictures, one set a picture.
+            count: so many of each picture's boxes count.
         """
-        made = self.made(assembler, sets)
-        boxes = [each.boxes[:shown] for each in held.pictures]
+        key = assembler.name, id(held)  # held for good
+        if sets is None and key in self._measured:
+            return self._measured[key]
+        made = self.made(assembler, sets or held.sets)
+        boxes = [each.boxes[:count] for each in held.pictures]
         masks = [mask_of(each, self.first.resolution) for each in boxes]
-        iou = [overlap(each.mask > INSIDE, mask) for each, mask in zip(made, masks, strict=True)]
         images = [each.image for each in made]
-        return Figures(
-            iou if assembler.has_mask else [],
+        places = [placed(each, patches) for each, patches in zip(made, sets or held.sets, strict=True)]
+        found = Figures(
+            [overlap(each.mask > INSIDE, mask) for each, mask in zip(made, masks, strict=True)]
+            if assembler.has_mask
+            else [],
             self.measure.distances(images, held.images, masks),
             self.measure.vectors(images),
-            [hit for each, own, some in zip(made, boxes, sets, strict=True) for hit in found_of(each, some, own)],
+            [hit for some, own in zip(places, boxes, strict=True) for hit in hits(np.array(some), own)],
             made,
+            places,
         )
+        if sets is None:
+            self._measured[key] = found
+        return found
 
     @cached_property
     def mean_mask(self) -> Region:
@@ -223,12 +243,9 @@ class Bench:
         return found
 
 
-def found_of(
-    made: Made, patches: Sequence[Photograph] | npt.NDArray[np.uint8], boxes: npt.NDArray[np.integer]
-) -> list[float]:
-    """1 for each patch that is placed where it was cut out, else 0."""
-    placed = np.array([place.box for place in place_patches(made.image, made.mask, list(patches))])
-    return hits(placed, boxes)
+def placed(made: Made, patches: Sequence[Photograph]) -> list[Box]:
+    """Where patches are in what was made of them."""
+    return [place.box for place in place_patches(made.image, made.mask, patches)]
 
 
 def hits(placed: npt.NDArray[np.integer], boxes: npt.NDArray[np.integer]) -> list[float]:
@@ -264,22 +281,17 @@ def gap_of(held: HeldOut, made: Features, other: Features) -> Interval:
     return kid_gap(held.truth, [made], [other])
 
 
-def samples(held: HeldOut, systems: Sequence[Sequence[Made]], sets: Sets | None = None) -> Photograph:
+def samples(held: HeldOut, systems: Sequence[Figures], sets: Sets | None = None) -> Photograph:
     """A column a picture: the picture with its mask and boxes, its patches, and what each system made, with its own."""
     chosen = range(min(SHOWN, len(held.pictures)))
     given = sets or held.sets
     rows = [
-        [annotated(held.images[k], held.masks[k].astype(np.float32), _boxes(held.pictures[k])) for k in chosen],
+        [annotated(held.images[k], held.masks[k].astype(np.float32), held.boxes[k]) for k in chosen],
         [strip(given[k], held.images[k].shape[0]) for k in chosen],
     ]
-    for made in systems:
-        rows.append([drawn(made[k], given[k]) for k in chosen])
+    for each in systems:
+        rows.append([annotated(*each.made[k], each.places[k]) for k in chosen])
     return tiled(rows)
-
-
-def drawn(made: Made, patches: Sequence[Photograph]) -> Photograph:
-    """What a system made with its mask outlined and its patches placed."""
-    return annotated(made.image, made.mask, [place.box for place in place_patches(made.image, made.mask, patches)])
 
 
 def strip(patches: Sequence[Photograph], side: int) -> Photograph:
@@ -292,7 +304,3 @@ def strip(patches: Sequence[Photograph], side: int) -> Photograph:
         small = cv2.resize(patch, (cell - 4, cell - 4), interpolation=cv2.INTER_AREA)
         whole[top : top + cell - 4, left : left + cell - 4] = framed(small, colour(number))
     return whole
-
-
-def _boxes(picture: PatchPicture) -> list[tuple[int, int, int, int]]:
-    return [(int(t), int(l), int(b), int(r)) for t, l, b, r in picture.boxes.tolist()]  # noqa: E741

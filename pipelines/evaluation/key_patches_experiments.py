@@ -9,19 +9,18 @@ import numpy as np
 from ...storage.errors import InputError, sentence
 from ...synth.metrics import Interval, mean_interval
 from ..assembling.network import KIND, SYSTEMS, Made, degraded
-from ..assembling.sheet import enlarged, tiled
+from ..assembling.sheet import annotated, enlarged, tiled
 from .key_patches_bench import (
     SHOWN,
     Bench,
     Figures,
     HeldOut,
-    drawn,
-    found_of,
     gap_of,
     hits,
     kid_of,
     order_difference,
     overlap,
+    placed,
     samples,
     strip,
 )
@@ -80,9 +79,9 @@ def number(bench: Bench) -> Experiment:
     first, held = bench.first, bench.held(n=max(NUMBERS))
     rows, shown = [], []
     for count in NUMBERS:
-        found = bench.figures(first, [each[:count] for each in held.sets], held, count)
+        found = bench.figures(first, held, [each[:count] for each in held.sets], count)
         rows.append(Row(str(count), "patches" if count > 1 else "patch", _figures(found, held)))
-        shown.append(found.made)
+        shown.append(found)
     fewer = sum(len(each.patches) < max(NUMBERS) for each in held.pictures)
     notes = [f"{fewer} of {len(held.pictures)} pictures have fewer than {max(NUMBERS)} key patches, and give all."]
     notes.append(f"{first.name} was trained with {first.parts} at most.")
@@ -98,9 +97,9 @@ def degrading(bench: Bench) -> Experiment:
     rows, shown = [], []
     for level in LEVELS:
         sets = [degraded(each, level, bench.seed + at) for at, each in enumerate(held.sets)]
-        found = bench.figures(first, sets, held)
+        found = bench.figures(first, held, sets)
         rows.append(Row(str(level), "levels of noise", _figures(found, held)))
-        shown.append(found.made)
+        shown.append(found)
     caption = ROWS_OF_SAMPLES + f"{first.name} with noise of {', '.join(map(str, LEVELS))} levels on the patches"
     columns = (IOU, APPEARANCE, KID, PLACED)
     said = "How much noise on the patches does it bear?"
@@ -137,10 +136,9 @@ def combination(bench: Bench) -> Experiment:
         Row(REAL, "the two themselves", {"to the other": apart, "KID": kid_of(held, held.truth)}),
     ]
     chosen = range(min(SHOWN, len(sets)))
-    picture = tiled([
-        [enlarged(images[k]) for k in chosen], [enlarged(others[k]) for k in chosen],
-        [strip(mixed[k], len(images[k])) for k in chosen], [drawn(together[k], mixed[k]) for k in chosen],
-    ])  # fmt: skip
+    shown = [annotated(*together[k], placed(together[k], mixed[k])) for k in chosen]
+    given = [strip(mixed[k], len(images[k])) for k in chosen]
+    picture = tiled([[enlarged(images[k]) for k in chosen], [enlarged(others[k]) for k in chosen], given, shown])
     caption = "the one, the other (of which is the last patch), the patches, and what is made of them"
     said = "What becomes of patches of two pictures?"
     return Experiment("combination", said, columns, rows, picture, caption)
@@ -175,7 +173,7 @@ def chosen_experiments(names: Sequence[str]) -> list[str]:
 def _compared(bench: Bench, name: str, said: str, names: Sequence[str], held: HeldOut) -> Experiment:
     """Systems on the same patches, with what photographs and chance give."""
     some = bench.some(names, name)
-    found = {system: bench.figures(each, held.sets, held) for system, each in some.items()}
+    found = {system: bench.figures(each, held) for system, each in some.items()}
     first = next(iter(found))
     rows = _bounds(bench, held)
     for system, each in found.items():
@@ -187,7 +185,7 @@ def _compared(bench: Bench, name: str, said: str, names: Sequence[str], held: He
     absent = [system for system in names if system not in some]
     notes = [f"Not there, and left out: {', '.join(absent)}."] if absent else []
     caption = ROWS_OF_SAMPLES + ", ".join(found)
-    picture = samples(held, [each.made for each in found.values()])
+    picture = samples(held, [*found.values()])
     return Experiment(name, said, COLUMNS, rows, picture, caption, notes)
 
 
@@ -206,7 +204,9 @@ def _bounds(bench: Bench, held: HeldOut) -> list[Row]:
     mates = [*range(1, len(pictures)), 0]
     real = [Made(each.image, mask.astype(np.float32)) for each, mask in zip(pictures, masks, strict=True)]
     own = [
-        hit for each, known in zip(real, pictures, strict=True) for hit in found_of(each, known.patches, known.boxes)
+        hit
+        for each, known in zip(real, pictures, strict=True)
+        for hit in hits(np.array(placed(each, list(known.patches))), known.boxes)
     ]
     by_chance = [
         hit

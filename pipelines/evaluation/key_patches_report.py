@@ -81,7 +81,7 @@ def _experiment(found: Experiment) -> list[Html]:
         )
         for row in found.rows
     ]
-    picture = tag("img", src=data_uri(found.picture, max(found.picture.shape), exact=True), alt=found.caption)
+    picture = tag("img", src=data_uri(found.picture, max(found.picture.shape)), alt=found.caption)
     meanings = tag("p", *(f"{column.head}: {column.said}. " for column in found.columns), cls="note")
     return [
         tag("h2", found.said),

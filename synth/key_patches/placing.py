@@ -22,6 +22,8 @@ SHAPES = (0.4, 0.63, 1.0, 1.6, 2.5)
 """Height by width of windows."""
 RING = 2
 """Pixels around a window that are compared with what is inside it."""
+LOOKED_AT = 400
+"""Windows of highest score of each patch, of which those are kept that are not nearly another."""
 KEPT = 24
 """Windows that are looked at for each patch."""
 APART = 0.5
@@ -63,7 +65,7 @@ def place_patches(
     if not len(patches):
         return []
     shapes = _shapes(image.shape[0], image.shape[1])
-    contrasts = [_contrast(mask, shape) for shape in shapes]
+    contrasts = _contrasts(mask, shapes)
     scored = [
         [_likeness(image, patch, shape) + contrast for shape, contrast in zip(shapes, contrasts, strict=True)]
         for patch in patches
@@ -109,26 +111,32 @@ def _likeness(image: Photograph, patch: Photograph, shape: tuple[int, int]) -> F
     return found
 
 
-def _contrast(mask: npt.NDArray[np.floating], shape: tuple[int, int]) -> Floats:
-    """By the corner of every window of that shape, the mean of the mask inside less that of the ring around it."""
-    height, width = shape
-    padded = np.pad(np.asarray(mask, np.float64), RING)
-    inside = _sums(padded[RING:-RING, RING:-RING], shape)
-    whole = _sums(padded, (height + 2 * RING, width + 2 * RING))
-    there = _sums(np.pad(np.ones_like(mask, np.float64), RING), (height + 2 * RING, width + 2 * RING))
-    area = height * width
-    around = (whole - inside) / np.maximum(there - area, 1)
-    contrast: Floats = inside / area - np.where(there > area, around, 0)
-    return contrast if np.ptp(mask) > 0 else np.zeros_like(contrast)
+def _contrasts(mask: npt.NDArray[np.floating], shapes: Sequence[tuple[int, int]]) -> list[Floats]:
+    """By the corner of every window of each shape, the mean of the mask inside less that of the ring around it."""
+    if np.ptp(mask) == 0:
+        return [np.zeros((mask.shape[0] - height + 1, mask.shape[1] - width + 1)) for height, width in shapes]
+    inside = _summed(np.asarray(mask, np.float64))
+    padded, there = (_summed(np.pad(each.astype(np.float64), RING)) for each in (mask, np.ones_like(mask)))
+    found = []
+    for height, width in shapes:
+        wide = height + 2 * RING, width + 2 * RING
+        own, area = _windows(inside, (height, width)), height * width
+        around, n_around = _windows(padded, wide) - own, _windows(there, wide) - area
+        found.append(own / area - around / np.maximum(n_around, 1))
+    return found
 
 
-def _sums(values: Floats, shape: tuple[int, int]) -> Floats:
-    """Of every window of that shape."""
+def _summed(values: Floats) -> Floats:
+    """`(rows + 1, cols + 1)`: sums of all that is above and to the left."""
+    found: Floats = np.pad(values, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    return found
+
+
+def _windows(total: Floats, shape: tuple[int, int]) -> Floats:
+    """The sum of every window of that shape, of what `_summed` gives."""
     height, width = shape
-    total = np.pad(values, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    found: Floats = (
-        total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
-    )
+    below, above = total[height:], total[:-height]
+    found: Floats = below[:, width:] - below[:, :-width] - above[:, width:] + above[:, :-width]
     return found
 
 
@@ -137,7 +145,7 @@ def _best(scored: Sequence[Floats], shapes: Sequence[tuple[int, int]]) -> list[B
     peaks = [np.nonzero(each == cv2.dilate(each, np.ones((3, 3), np.uint8))) for each in scored]
     values = np.concatenate([each[peak] for each, peak in zip(scored, peaks, strict=True)])
     boxes = np.concatenate([_boxes(peak[0], peak[1], shape) for peak, shape in zip(peaks, shapes, strict=True)])
-    left = np.argsort(-values, kind="stable")
+    left = np.argsort(-values, kind="stable")[:LOOKED_AT]
     found: list[Box] = []
     while len(left) and len(found) < KEPT:
         first, left = left[0], left[1:]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from zeuxis.ingest.patches import box_iou
-from zeuxis.synth.key_patches.placing import OVERLAP, _contrast, box_overlaps, place_patches
+from zeuxis.synth.key_patches.placing import OVERLAP, _contrasts, box_overlaps, place_patches
 
 SIDE = 64
 BOXES = [(4, 6, 24, 24), (8, 38, 26, 62), (38, 20, 62, 38)]
@@ -71,7 +71,8 @@ def test_more_patches_than_places_all_get_one():
 
 def test_contrast_is_the_mean_inside_less_that_around():
     mask = np.random.default_rng(0).random((20, 24))
-    found = _contrast(mask, (5, 7))
+    other, found = _contrasts(mask, [(4, 4), (5, 7)])
+    assert other.shape == (17, 21)
     for top, left in ((0, 0), (3, 4), (15, 17)):
         ring = np.zeros(mask.shape, bool)
         ring[max(top - 2, 0) : top + 7, max(left - 2, 0) : left + 9] = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -17,14 +16,13 @@ from tests.pipelines.tiny_key_patches import PARTS, SIDE, part_bank, save_assemb
 from tests.zeuxis.command import called
 from zeuxis.pipelines.assembling.network import KIND, SYSTEMS, Made
 from zeuxis.pipelines.evaluation.key_patches import evaluate_key_patches
-from zeuxis.pipelines.evaluation.key_patches_bench import Bench, found_of, hits, order_difference, overlap
+from zeuxis.pipelines.evaluation.key_patches_bench import Bench, hits, order_difference, overlap, placed
 from zeuxis.pipelines.evaluation.key_patches_experiments import CHANCE, EXPERIMENTS, LEVELS, NUMBERS, REAL
 from zeuxis.pipelines.evaluation.key_patches_report import rendered, table_of
 from zeuxis.pipelines.evaluation.key_patches_results import KeyPatchEvaluation
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import load_checkpoint, save_checkpoint
-from zeuxis.synth.metrics import Interval
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = [*(f"train/{each}" for each in "abcdefgh"), *(f"test/{each}" for each in "stuvw")]
@@ -150,7 +148,7 @@ def test_overlaps_and_hits():
     mask = np.zeros((SIDE, SIDE), np.float32)
     mask[10:32, 12:34] = 1
     patch = picture[10:32, 12:34].repeat(3, 0).repeat(3, 1)
-    assert found_of(Made(picture, mask), [patch], np.array([[10, 12, 32, 34]])) == [1.0]
+    assert hits(np.array(placed(Made(picture, mask), [patch])), np.array([[10, 12, 32, 34]])) == [1.0]
 
 
 def test_the_mean_mask_is_the_cut_that_fits_training_pictures_best(bench: Bench):
@@ -203,17 +201,12 @@ def test_the_evaluation_is_a_command(
         out = ("--bank", folder / "bank", "--models", folder / "models", "--out", tmp_path / "made")
         return called(monkeypatch, capsys, "evaluate", *words, *out)
 
-    code, lines, _ = run("key-patches", "--system", KIND, "--experiment", "goals", "--experiment", "degraded")
+    code, lines, _ = run("key-patches", "--system", KIND, "--experiment", "goals", "--experiment", "combination")
     assert code == 0
-    assert [Path(line).name for line in lines[-5:]] == ["goals.png", "degraded.png", "evaluation.json", "table.md",
+    assert [Path(line).name for line in lines[-5:]] == ["goals.png", "combination.png", "evaluation.json", "table.md",
                                                         "report.html"]  # fmt: skip
     assert any(line.startswith("chance ") for line in lines)
     code, _, errors = run("inpaint", "--experiment", "goals")
     assert (code, errors) == (2, ["zeuxis: --experiment: expected with key-patches, found with inpaint"])
     code, _, errors = run("key-patches", "--study", "a", "b")
     assert (code, errors) == (2, ["zeuxis: evaluate key-patches: has no study; leave --study and --answers out"])
-
-
-def test_an_interval_is_told_as_three_numbers():
-    assert list(Interval(1.0, 0.5, 2.0)) == [1.0, 0.5, 2.0]
-    assert isinstance(EXPERIMENTS["goals"], Callable)
