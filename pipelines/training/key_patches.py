@@ -22,15 +22,15 @@ from ...synth.key_patches.losses import (
     HINGE,
     MADE,
     PAPER,
-    PLAIN,
     REAL,
-    AdversarialWeights,
+    LossWeights,
     Objective,
     appearance,
     composites,
     decayed,
     discriminator_loss,
     generator_loss,
+    overlap,
     ramped,
     spatial,
     swaps,
@@ -63,7 +63,7 @@ class KeyPatchTask:
     Args:
         origin: of the photographs; models: the folder of networks; options: resolved.
         features: that the kernel distance of validation compares; None for untrained ones.
-        weights: of the adversarial terms; default by objective and variant.
+        weights: of the terms of the loss; default by objective and variant.
 
     Raises:
         InputError: an option cannot be. NothingToLearn: there are no pictures.
@@ -79,7 +79,7 @@ class KeyPatchTask:
         models: Path,
         options: TrainOptions,
         features: Features | None = None,
-        weights: AdversarialWeights | None = None,
+        weights: LossWeights | None = None,
         progress: Progress = silent,
     ) -> None:
         self.options, self.variant = options, options.variant
@@ -163,7 +163,7 @@ class KeyPatchTask:
         return {
             "objects": self.options.objects, "patches": self.options.patches or "key",
             "fewest_parts": self.samples.fewest, "parts": self.net_config.parts, "objective": self.objective,
-            "ratio": [self.judging_steps, self.making_steps], "adversarial_weights": asdict(self.weights),
+            "ratio": [self.judging_steps, self.making_steps], "loss_weights": asdict(self.weights),
             "pictures": len(self.samples.pictures), "left_out": self.samples.pictures.left_out,
         }  # fmt: skip
 
@@ -184,8 +184,8 @@ class KeyPatchTask:
             parts["appearance"] = appearance(made, shown, image, true)
             total = total + weights.appearance * parts["appearance"]
         if self.net_config.has_mask:
-            parts["spatial"] = spatial(mask, true)
-            total = total + weights.spatial * parts["spatial"]
+            parts["spatial"], parts["overlap"] = spatial(mask, true), overlap(mask, true)
+            total = total + weights.spatial * (parts["spatial"] + self.weights.overlap * parts["overlap"])
         seen = {MADE: made}
         if ramp * self.weights.fooled_mixed:
             seen |= composites(image, made, true)
@@ -255,10 +255,9 @@ def _still(module: nn.Module) -> Iterator[None]:
         module.requires_grad_(True)
 
 
-def _weights(options: TrainOptions) -> AdversarialWeights:
-    if options.variant in ("plain-gan", "conditional-gan"):
-        return PLAIN
-    return PAPER if options.objective == "log" else HINGE
+def _weights(options: TrainOptions) -> LossWeights:
+    weights = PAPER if options.objective == "log" else HINGE
+    return weights.plain() if options.variant in ("plain-gan", "conditional-gan") else weights
 
 
 def make_task(reader: Reader | None, models: Path, options: TrainOptions, progress: Progress = silent) -> KeyPatchTask:

@@ -7,7 +7,7 @@ by that, and the adversarial loss as a mean over the batch; here everything is a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -31,8 +31,8 @@ Objective = Literal["hinge", "log"]
 
 
 @dataclass(frozen=True)
-class AdversarialWeights:
-    """What the terms of equation 4 count for.
+class LossWeights:
+    """What the terms of equation 4 count for, and one that the paper does not have.
 
     Attributes:
         real, made: photographs, and pictures that were made.
@@ -41,6 +41,8 @@ class AdversarialWeights:
         fooled, fooled_mixed: the generator is to have its pictures, and each of the two composites that they are part
             of, taken for photographs. Those of two photographs do not concern it.
         balanced: what is no photograph counts as much in all as photographs do; the paper has five such terms for one.
+        overlap: the overlap of masks, beside their difference. The smallest difference has a mask that is 1 where more
+            than half of the like pictures have a patch; where patches can be in many places that is nowhere.
     """
 
     real: float = 1.0
@@ -50,12 +52,15 @@ class AdversarialWeights:
     fooled: float = 1.0
     fooled_mixed: float = 1.0
     balanced: bool = False
+    overlap: float = 0.0
+
+    def plain(self) -> LossWeights:
+        """Without composites: the usual objective of GANs."""
+        return replace(self, mixed=0.0, swapped=0.0, fooled_mixed=0.0)
 
 
-PAPER = AdversarialWeights()
-HINGE = AdversarialWeights(mixed=0.5, swapped=0.5, fooled_mixed=0.5, balanced=True)
-PLAIN = AdversarialWeights(mixed=0.0, swapped=0.0, fooled_mixed=0.0, balanced=True)
-"""The usual objective of GANs, to compare with."""
+PAPER = LossWeights()
+HINGE = LossWeights(mixed=0.5, swapped=0.5, fooled_mixed=0.5, balanced=True, overlap=0.25)
 
 
 class Decayed(NamedTuple):
@@ -85,6 +90,15 @@ def spatial(mask: Tensor, true: Tensor) -> Tensor:
     return functional.l1_loss(mask, true)
 
 
+def overlap(mask: Tensor, true: Tensor) -> Tensor:
+    """One less the intersection over union of a soft mask and the true one, both `(N, 1, R, R)`; mean over N.
+
+    Where the true one is of 0 and 1, that is equation 2 over the union of both instead of all pixels.
+    """
+    both, either = (mask * true).sum((1, 2, 3)), (mask + true - mask * true).sum((1, 2, 3))
+    return (1 - both / either.clamp(min=1e-6)).mean()
+
+
 def appearance(made: Tensor, mask: Tensor, real: Tensor, true: Tensor) -> Tensor:
     """Mean absolute difference of what the masks show of two pictures, over all pixels (equation 3).
 
@@ -110,7 +124,7 @@ def pasted(mask: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
 
 
 def discriminator_loss(
-    scores: Mapping[str, Tensor], weights: AdversarialWeights, objective: Objective, ramp: float = 1.0
+    scores: Mapping[str, Tensor], weights: LossWeights, objective: Objective, ramp: float = 1.0
 ) -> Tensor:
     """What the discriminator lowers (equation 4, negated): the six terms, or those of them that there are.
 
@@ -128,7 +142,7 @@ def discriminator_loss(
 
 
 def generator_loss(
-    scores: Mapping[str, Tensor], weights: AdversarialWeights, objective: Objective, ramp: float = 1.0
+    scores: Mapping[str, Tensor], weights: LossWeights, objective: Objective, ramp: float = 1.0
 ) -> Tensor:
     """What the generator lowers: its picture, and the composites of it, are to be taken for photographs.
 
