@@ -152,10 +152,14 @@ class PatchPictures:
         boxes = found.boxes[k][: found.counts[k]]
         if self.random:
             boxes = random_boxes(self.resolution, self.settings, random)
-        large = found.pixels[k]
+        patches = cut_out(found.pixels[k], boxes, self.resolution)
+        return PatchPicture(self.image(k), boxes, patches, wanted[0], wanted[1].name)
+
+    def image(self, k: int) -> Photograph:
+        """Picture k alone, `(R, R, 3)` uint8 RGB."""
         side = (self.resolution, self.resolution)
-        image = cv2.resize(large, side, interpolation=cv2.INTER_AREA)
-        return PatchPicture(image, boxes, cut_out(large, boxes, self.resolution), wanted[0], wanted[1].name)
+        found: Photograph = cv2.resize(self._held.pixels[k], side, interpolation=cv2.INTER_AREA)
+        return found
 
     @property
     def left_out(self) -> int:

@@ -118,7 +118,7 @@ class KeyPatchNetwork(nn.Module):
             logits, skips = self.mask_decoder(embedding, summed[:-1])
             mask = logits.sigmoid()
         else:
-            mask = torch.zeros_like(patches[:, 0, :1])
+            mask = patches[:, 0, :1] * 0.0
             skips = summed[:-1] if self.config.form == "no-mask" else []
         image, _ = self.image_decoder(start, skips)
         return image.tanh(), mask
