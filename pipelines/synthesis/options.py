@@ -34,6 +34,8 @@ class SynthesisOptions:
         dataset: the layouts' ids are native to this data set, and labels are saved in them too.
         from_bank: the layouts are those of the bank's sources of this split; default `train` where no folder is named.
         recompose: each image gets a layout of its own, made anew from the layout.
+        assemble: objects that are put into new layouts look like ones that the network `key-patches` assembles from
+            parts of others, where they are of the class that it was trained on.
         boost: class name to factor: how much more of it there shall be.
         keep_real: the share of the output that is real photographs with their labels, 0 to below 1.
         limit: images, at most.
@@ -60,6 +62,7 @@ class SynthesisOptions:
     dataset: str | None = None
     from_bank: str | None = None
     recompose: bool = False
+    assemble: bool = False
     boost: Mapping[str, float] = field(default_factory=dict)
     keep_real: float = 0.0
     limit: int | None = None

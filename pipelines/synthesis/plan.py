@@ -26,6 +26,8 @@ from .options import SynthesisOptions
 VERSION = 2
 """Of what a run writes: one that was begun by another version is not gone on with."""
 PLAN = "plan.json"
+KEY_PATCHES = "key-patches"
+"""The network that assembles objects; it does not fit the bank's frame, as those that paint do."""
 _REAL, _PICKS = 1, 2
 """What is drawn, each with random numbers of its own."""
 
@@ -191,8 +193,9 @@ def make_plan(reader: Reader, models: Models, layouts: Layouts, options: Synthes
     places = np.sort(random.permutation(made + real)[:real]).tolist()
     picks = _picked(len(layouts), weights, -(-made // options.variants), options.seed)
     used = used_networks(models, options)
+    hashes = _hashes(models, [*used, *([(KEY_PATCHES, KEY_PATCHES)] if options.assemble else [])])
     plan = Plan(
-        _settings(options, packages_of(models, options)), reader.manifest.content, _hashes(models, used),
+        _settings(options, packages_of(models, options)), reader.manifest.content, hashes,
         models.load(*used[0]).size, tuple(layouts.entries), picks,
         tuple(shown), tuple(places), made + real, options.from_bank or TRAIN,
     )  # fmt: skip
