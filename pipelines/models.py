@@ -59,7 +59,7 @@ OTHERS = {
     "glcic": Kind("glcic", "GlcicNetwork", "GlcicConfig"),
     "key-patches": Kind("key_patches.network", "KeyPatchNetwork", "KeyPatchConfig"),
 }
-"""Networks that training alone uses, that complete pictures, or make them of patches; they are compiled as those are."""
+"""Networks that training alone uses, that complete pictures, or make them of patches; compiled as those are."""
 OF_ONE_SIZE = ("roi", "glcic", "key-patches")
 """Networks that take pictures of the size they were built for alone."""
 

@@ -17,6 +17,7 @@ from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..layers import LEAK, channels
@@ -28,6 +29,8 @@ NARROWEST = 4
 """Side of the last level that has one; a 4x4 convolution makes the embedding of it."""
 MOST_GROUPS, GROUP = 32, 8
 """Group normalisation has so many groups at most, of so many channels at least."""
+SMALLER = 0.625
+"""Times the sums of four weights: what comes out is as large as with weights that are not summed."""
 Norm = Literal["group", "batch"]
 Form = Literal["assembler", "no-mask", "auto-encoder", "conditional-gan"]
 
@@ -159,7 +162,7 @@ class _Decoder(nn.Module):
         after = [*own[1:], outputs]
         self.layers = nn.ModuleList(
             nn.Sequential(
-                nn.ConvTranspose2d(before + skip, out, 5, 2, 2, 1),
+                _enlarging(before + skip, out),
                 *([_norm(out, config.norm), nn.ReLU()] if level < len(own) - 1 else []),
             )
             for level, (before, skip, out) in enumerate(zip(own, skips[::-1], after, strict=True))
@@ -214,8 +217,23 @@ class KeyPatchDiscriminator(nn.Module):
         """
         x = self.trunk(image)
         if embedding is not None:
-            x = torch.cat([x, embedding[:, :, None, None].expand(-1, -1, NARROWEST, NARROWEST)], 1)
+            told = functional.layer_norm(embedding, embedding.shape[1:])  # it grows while the network learns
+            x = torch.cat([x, told[:, :, None, None].expand(-1, -1, NARROWEST, NARROWEST)], 1)
         return cast(Tensor, self.score(x)).flatten()
+
+
+def _enlarging(inputs: int, outputs: int) -> nn.Module:
+    """A transposed 5x5 convolution of stride 2, which begins as nearest neighbours and a 4x4 convolution.
+
+    Of random weights, every other pixel would be a sum of more terms than its neighbours, and pictures a chequerboard,
+    which short trainings do not get rid of.
+    """
+    layer = nn.ConvTranspose2d(inputs, outputs, 5, 2, 2, 1)
+    with torch.no_grad():
+        padded = functional.pad(layer.weight[..., :4, :4], (1, 1, 1, 1))
+        sums = padded[..., 1:, 1:] + padded[..., :-1, 1:] + padded[..., 1:, :-1] + padded[..., :-1, :-1]
+        layer.weight.copy_(SMALLER * sums)
+    return layer
 
 
 def _norm(features: int, kind: Norm) -> nn.Module:
