@@ -264,7 +264,7 @@ def test_figures_say_what_a_network_does(bank, tmp_path):
 # ---- all of it
 
 
-def test_a_training_can_be_read_interrupted_and_gone_on_with(bank, tmp_path):
+def test_equal_seeds_give_equal_networks_which_can_be_built_again(bank, tmp_path):
     whole = zeuxis.train("key-patches", bank, tmp_path / "whole", steps=4, size=(64, 64), **QUICK)
     (report,) = zeuxis.train("key-patches", bank, tmp_path / "parts", steps=4, size=(64, 64), **QUICK)
     assert whole[0].checkpoint.read_bytes() == report.checkpoint.read_bytes(), "equal seeds"
@@ -279,7 +279,7 @@ def test_a_training_can_be_read_interrupted_and_gone_on_with(bank, tmp_path):
     assert card.training["objects"] is None
     assert card.training["pictures"] == 2
     assert (tmp_path / "whole" / "logs" / "key-patches" / "grids").is_dir()
-    with pytest.raises(InputError, match="patches"):
+    with pytest.raises(InputError, match="was trained otherwise, expected objects null"):
         zeuxis.train("key-patches", bank, tmp_path / "parts", steps=6, size=(64, 64), objects="car", **QUICK)
 
 
@@ -287,7 +287,20 @@ def test_photographs_without_a_bank_and_what_is_refused(bank, tmp_path, capsys, 
     for number in range(3):
         Image.fromarray(blocks(number)).save(tmp_path / f"{number}.png")
     models = tmp_path / "models"
-    train = ["train", "key-patches", "--models", models, *"--preset tiny --steps 1 --batch 1 --devices cpu".split()]
+    train = [
+        "train",
+        "key-patches",
+        "--models",
+        models,
+        "--preset",
+        "tiny",
+        "--steps",
+        1,
+        "--batch",
+        1,
+        "--devices",
+        "cpu",
+    ]
     photographs = ["--dataset", f"images:{tmp_path}", "--patches", "random", "--variant", "no-mask"]
     assert called(monkeypatch, capsys, *train, *photographs).code == 0
     for extra, said in (
