@@ -31,6 +31,8 @@ MOST_GROUPS, GROUP = 32, 8
 """Group normalisation has so many groups at most, of so many channels at least."""
 SMALLER = 0.625
 """Times the sums of four weights: what comes out is as large as with weights that are not summed."""
+EVEN = 2
+"""Finest layers of a decoder, which make no chequerboard whatever they learn; their weights are few."""
 Norm = Literal["group", "batch"]
 Form = Literal["assembler", "no-mask", "auto-encoder", "conditional-gan"]
 
@@ -162,7 +164,7 @@ class _Decoder(nn.Module):
         after = [*own[1:], outputs]
         self.layers = nn.ModuleList(
             nn.Sequential(
-                _enlarging(before + skip, out),
+                (_Even if level >= len(own) - EVEN else _Enlarging)(before + skip, out),
                 *([_norm(out, config.norm), nn.ReLU()] if level < len(own) - 1 else []),
             )
             for level, (before, skip, out) in enumerate(zip(own, skips[::-1], after, strict=True))
@@ -222,18 +224,40 @@ class KeyPatchDiscriminator(nn.Module):
         return cast(Tensor, self.score(x)).flatten()
 
 
-def _enlarging(inputs: int, outputs: int) -> nn.Module:
+class _Enlarging(nn.ConvTranspose2d):
     """A transposed 5x5 convolution of stride 2, which begins as nearest neighbours and a 4x4 convolution.
 
     Of random weights, every other pixel would be a sum of more terms than its neighbours, and pictures a chequerboard,
     which short trainings do not get rid of.
     """
-    layer = nn.ConvTranspose2d(inputs, outputs, 5, 2, 2, 1)
-    with torch.no_grad():
-        padded = functional.pad(layer.weight[..., :4, :4], (1, 1, 1, 1))
-        sums = padded[..., 1:, 1:] + padded[..., :-1, 1:] + padded[..., 1:, :-1] + padded[..., :-1, :-1]
-        layer.weight.copy_(SMALLER * sums)
-    return layer
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 5, 2, 2, 1)
+        with torch.no_grad():
+            padded = functional.pad(self.weight[..., :4, :4], (1, 1, 1, 1))
+            sums = padded[..., 1:, 1:] + padded[..., :-1, 1:] + padded[..., 1:, :-1] + padded[..., :-1, :-1]
+            self.weight.copy_(SMALLER * sums)
+
+
+class _Even(_Enlarging):
+    """The same, and what is flat stays flat, whatever it learns: each pixel's weights have the sum of its neighbours'.
+
+    Of the weights of every other pixel that the kernel reaches, what their sum is more than the mean is taken away.
+    """
+
+    evened: Tensor
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        rows, cols = torch.meshgrid(torch.arange(5) % 2, torch.arange(5) % 2, indexing="ij")
+        same = functional.one_hot((2 * rows + cols).flatten(), 4).float()
+        counts = same.sum(0)
+        self.register_buffer("evened", torch.eye(25) + (same @ (0.25 - torch.eye(4)) / counts) @ same.T, False)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """`(B, inputs, H, W)` to `(B, outputs, 2H, 2W)`."""
+        weight = (self.weight.flatten(2) @ self.evened).view_as(self.weight)
+        return functional.conv_transpose2d(x, weight, self.bias, 2, 2, 1)
 
 
 def _norm(features: int, kind: Norm) -> nn.Module:

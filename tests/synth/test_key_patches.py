@@ -141,6 +141,11 @@ def test_an_untrained_decoder_makes_no_chequerboard():
     flat = layer(torch.randn(1, layer.in_channels, 1, 1).expand(-1, -1, 8, 8))[..., 4:-4, 4:-4]
     assert float(flat.std((2, 3)).max()) < 1e-5 < float(flat.abs().min())
     picture = torch.randn(1, layer.in_channels, 8, 8)
+    for name, evened in (("image_decoder", 2), ("mask_decoder", 2)):
+        learned = [each[0] for each in getattr(network(), name).layers]
+        for depth, other in enumerate(reversed(learned)):
+            x = torch.randn(1, other.in_channels, 1, 1).expand(-1, -1, 8, 8)
+            assert (float(other(x)[..., 4:-4, 4:-4].std((2, 3)).max()) < 1e-5) == (depth < evened)
     kernel = torch.linalg.lstsq(_box(), layer.weight.flatten(0, 1).flatten(1).T).solution.T.unflatten(1, (4, 4))
     enlarged = functional.interpolate(picture, scale_factor=2)
     wanted = functional.conv2d(
