@@ -71,6 +71,14 @@ class _Made:
         z = torch.randn(ITEMS, noise, generator=random)
         return self.picture, self.mask, z, torch.rand(ITEMS, sliders, generator=random) * 2 - 1
 
+    def patches(self) -> Inputs:
+        """As many as the configuration counts, every other item without its last one; with noise."""
+        random, parts = torch.Generator().manual_seed(1), self.config.get("parts", 3)
+        patches = torch.stack([self.picture.roll(part, 0) for part in range(parts)], 1)
+        present = torch.ones(ITEMS, parts)
+        present[1::2, 1:][:, -1:] = 0
+        return patches, present, torch.rand(ITEMS, self.config.get("noise", 128), generator=random) * 2 - 1
+
     def of_layout(self) -> Inputs:
         return (self.layout,)
 
@@ -88,6 +96,7 @@ _MADE: dict[str, Callable[[_Made], Inputs]] = {
     "features": _Made.of_picture,
     "roi": _Made.completion,
     "glcic": _Made.completion,
+    "key-patches": _Made.patches,
 }
 """By the kind of the network."""
 

@@ -58,9 +58,10 @@ OTHERS = {
     "features": Kind("features", "ParsingNetwork", "ParsingConfig"),
     "roi": Kind("roi_gan.generator", "RoiGenerator", "RoiConfig"),
     "glcic": Kind("glcic", "GlcicNetwork", "GlcicConfig"),
+    "key-patches": Kind("key_patches.network", "KeyPatchNetwork", "KeyPatchConfig"),
 }
-"""Networks that training alone uses, or that complete pictures; they can be compiled as those can."""
-OF_ONE_SIZE = ("roi", "glcic")
+"""Networks that training alone uses, that complete pictures, or make them of patches; compiled as those are."""
+OF_ONE_SIZE = ("roi", "glcic", "key-patches")
 """Networks that take pictures of the size they were built for alone."""
 
 CHANNELS_LAST = ("transform", "ordering")

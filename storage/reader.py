@@ -192,6 +192,20 @@ class Reader:
         data, _ = self._source_file(source, "image")
         return decode_photograph(data, source)
 
+    def patch_pixels(self, source: str, rank: int) -> Photograph:
+        """A key patch of a source, `(h, w, 3)` uint8 RGB at the source's own resolution.
+
+        Raises:
+            InputError: no such source or patch. BankError: the bank keeps no sources.
+        """
+        rows = self.table("patches", {"source": source}, ["rank", "top", "left", "bottom", "right"]).to_pylist()
+        found = [row for row in rows if row["rank"] == rank]
+        if not found:
+            known = f"it has {len(rows)}, from 0" if rows else "no key patch is of that source"
+            raise InputError(sentence(f"key patch {rank} of source {source!r}", f"is not in {self.path}: {known}"))
+        top, left, bottom, right = (found[0][side] for side in ("top", "left", "bottom", "right"))
+        return self.photograph(source)[top:bottom, left:right].copy()
+
     def layout(self, source: str) -> Layout:
         """A source's layout at its own resolution, in the bank's ids."""
         data, row = self._source_file(source, "layout")

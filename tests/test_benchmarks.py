@@ -129,6 +129,12 @@ def test_batch_synthesis_is_measured_beside_its_own_stages(table):
     assert rows["memory after 8 images, MB"] > 100
 
 
+def test_training_on_key_patches_is_timed_with_all_networks(table):
+    rows = table("key_patch_training")
+    assert [row["batch"] for row in rows] == ["2", "2"]
+    assert all(float(row["images a second of the core"]) > 0 for row in rows)
+
+
 def test_an_unknown_name_is_refused():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "nothing"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -133,9 +133,11 @@ def test_the_python_example_runs(photos, rebuild_bank, tmp_path, monkeypatch):
     assert len(names["result"]) >= 4
     assert all(component.hits for component in names["result"])
     assert Path("collage.png").is_file()
-    save_models(tmp_path / "MODELS", tmp_path / "BANK", "synthesis", "transform", "ordering")
+    save_models(tmp_path / "MODELS", tmp_path / "BANK", "synthesis", "transform", "ordering", "key-patches")
     exec(compile(painting, "README.md", "exec"), names)
     assert names["painted"].image.shape == (96, 128, 3)
+    assert names["made"].image.shape == (64, 64, 3)
+    assert len(names["made"].places) == 2
 
 
 def test_the_class_file_of_the_docs_is_read(photos):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bank import Bank
-    from .calls import collage, explain, inpaint, open, paint, retrieve, similar
+    from .calls import assemble, collage, explain, inpaint, open, paint, retrieve, similar
     from .index.appearance import Similar
     from .index.explain import Explanation
     from .index.merge import merge_hits
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .pipelines.demo import demo
     from .pipelines.evaluation.evaluate import evaluate
     from .pipelines.evaluation.inpaint import evaluate_inpaint
+    from .pipelines.evaluation.key_patches import evaluate_key_patches
     from .pipelines.forget import forget
     from .pipelines.generations import collect, generations, rollback
     from .pipelines.info import info, verify
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Bank": ".bank",
+    "assemble": ".calls",
     "collage": ".calls",
     "explain": ".calls",
     "inpaint": ".calls",
@@ -62,6 +64,7 @@ _HOME = {
     "demo": ".pipelines.demo",
     "evaluate": ".pipelines.evaluation.evaluate",
     "evaluate_inpaint": ".pipelines.evaluation.inpaint",
+    "evaluate_key_patches": ".pipelines.evaluation.key_patches",
     "forget": ".pipelines.forget",
     "generations": ".pipelines.generations",
     "info": ".pipelines.info",
@@ -86,6 +89,7 @@ __all__ = [
     "Similar",
     "ZeuxisError",
     "agreement",
+    "assemble",
     "check",
     "collage",
     "collect",
@@ -93,6 +97,7 @@ __all__ = [
     "demo",
     "evaluate",
     "evaluate_inpaint",
+    "evaluate_key_patches",
     "explain",
     "forget",
     "generations",

@@ -9,31 +9,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
+from .holdings import Holdings
 from .storage.errors import InputError, sentence
-from .storage.filters import Where
 from .storage.reader import Reader
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pyarrow as pa
 
     from .index.appearance import AppearanceIndex, Similar
     from .index.request import LayoutLike, Options
     from .index.result import Hit, Retrieval
     from .index.retriever import Retriever
+    from .pipelines.assemble import Assembled
+    from .pipelines.assembling.patches import PatchLike
     from .pipelines.collage import Collage
     from .pipelines.inpaint import ImageLike, Inpainted
     from .pipelines.inpainting.regions import RegionLike
     from .pipelines.paint import Painter
     from .pipelines.painted import Painted
     from .pipelines.painting_steps import Stages
-    from .storage.classes import ClassTable, Layout
+    from .storage.classes import ClassTable
     from .storage.errors import ZeuxisError
-    from .storage.images import Depth, Photograph
     from .storage.layouts import Box
 
 
-class Bank:
+class Bank(Holdings):
     """One generation of a bank, read-only; later rebuilds do not change it.
 
     Args:
@@ -277,6 +277,34 @@ class Bank:
             sliders=sliders, erase=erase, layout=layout, dataset=dataset, out=out,
         )  # fmt: skip
 
+    def assemble(
+        self,
+        patches: Sequence[PatchLike] = (),
+        variants: int = 4,
+        seed: int = 0,
+        *,
+        models: str | Path | None = None,
+        **settings: Any,
+    ) -> list[Assembled]:
+        """Whole pictures from a few patches, and where each patch went, once a variant.
+
+        Args:
+            patches: files, or `(h, w, 3)` uint8 arrays such as `patch_pixels` gives.
+            models: folder of trained networks; default that which the bank was opened with.
+            variants, seed, settings: `network`, `from_bank`, `sources`, `split`, `count`, `noise` and `out` as in
+                `zeuxis.pipelines.assemble.assemble`.
+
+        Raises:
+            InputError: one of the arguments cannot be used, found before anything is written.
+        """
+        from .pipelines.assemble import assemble
+
+        models = models or self._models
+        made = assemble(patches, variants, seed, models=models, reader=self._reader, **settings)
+        for warning in made[0].report.warnings:
+            warnings.warn(warning, stacklevel=2)
+        return made
+
     def similar(
         self,
         segment: Hit | Similar | int | str,
@@ -315,38 +343,6 @@ class Bank:
         pairs = looks.duplicates(NEAR_DUPLICATE if threshold is None else threshold)
         described = iter(looks.describe([one for pair in pairs for one in pair]))
         return list(zip(described, described, strict=True))
-
-    def segments(self, where: Where = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """The segments as an Arrow table (columns: `SegmentRecord`), filtered where they are read."""
-        return self._reader.table("segments", where, columns)
-
-    def sources(self, where: Where = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """The photographs as an Arrow table (columns: `SourceRecord`)."""
-        return self._reader.table("sources", where, columns)
-
-    def orderings(self, where: Where = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Which of two touching segments is in front, as an Arrow table (columns: `OrderingRecord`)."""
-        return self._reader.table("orderings", where, columns)
-
-    def patches(self, where: Where = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """The key patches as an Arrow table (columns: `PatchRecord`)."""
-        return self._reader.table("patches", where, columns)
-
-    def rejects(self, where: Where = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """What was not taken in, and why, as an Arrow table (columns: `RejectRecord`)."""
-        return self._reader.table("rejects", where, columns)
-
-    def photograph(self, source: str) -> Photograph:
-        """A source's photograph, `(H, W, 3)` uint8 RGB."""
-        return self._reader.photograph(source)
-
-    def layout(self, source: str) -> Layout:
-        """A source's layout, `(H, W)` uint16 in the bank's class ids."""
-        return self._reader.layout(source)
-
-    def depth(self, source: str) -> Depth | None:
-        """A source's depth, `(H, W)` float32 metres, 0 where unknown; None where it has none."""
-        return self._reader.depth(source)
 
     def _painter(self, models: str | Path | None, compiled: str | Path | None = None) -> Painter:
         from .pipelines.paint import Painter

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from .index.explain import Explanation
     from .index.request import LayoutLike
     from .index.result import Hit, Retrieval
+    from .pipelines.assemble import Assembled
+    from .pipelines.assembling.patches import PatchLike
     from .pipelines.collage import Collage
     from .pipelines.inpaint import ImageLike, Inpainted
     from .pipelines.inpainting.regions import RegionLike
@@ -100,6 +104,31 @@ def inpaint(
     from .pipelines.inpaint import inpaint
 
     return inpaint(image, region, variants, seed, **settings)
+
+
+def assemble(
+    patches: Sequence[PatchLike] = (),
+    variants: int = 4,
+    seed: int = 0,
+    *,
+    models: str | Path,
+    bank: str | Path | None = None,
+    **settings: Any,
+) -> list[Assembled]:
+    """`Bank.assemble` on the bank at `bank`, or the one named by ZEUXIS_BANK, or without one where none is needed.
+
+    Args:
+        patches, variants, seed, models, settings: as in `Bank.assemble`.
+        bank: the bank's folder.
+    """
+    if bank or os.environ.get("ZEUXIS_BANK"):
+        return _opened(bank).assemble(patches, variants, seed, models=models, **settings)
+    from .pipelines.assemble import assemble
+
+    made = assemble(patches, variants, seed, models=models, **settings)
+    for warning in made[0].report.warnings:
+        warnings.warn(warning, stacklevel=2)
+    return made
 
 
 def similar(

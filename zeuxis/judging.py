@@ -1,4 +1,4 @@
-"""The command that evaluates what is synthesised, or filled in."""
+"""The command that evaluates what is synthesised, filled in, or made of patches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .storage.errors import InputError, sentence
 
 
 def evaluate(
-    what: Annotated[str, typer.Argument(metavar="synthesis|inpaint", help="What is evaluated.")],
+    what: Annotated[str, typer.Argument(metavar="synthesis|inpaint|key-patches", help="What is evaluated.")],
     out: Annotated[Path, typer.Option(help="Folder for the page, the table and the pictures.")],
     bank: BankOption = None,
     models: Annotated[
@@ -31,6 +31,10 @@ def evaluate(
         tuple[str, str] | None,
         typer.Option(metavar="NAME NAME", help="Also write a page of blinded pairs."),
     ] = None,
+    experiment: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Of key-patches: goals, key, random, ..., or all; may be repeated."),
+    ] = None,
     answers: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Only read the answers to the study in --out.")
     ] = None,
@@ -39,12 +43,17 @@ def evaluate(
 
     They stand beside real ones, rivals, and the same with each stage switched off.
     """
-    if what not in ("synthesis", "inpaint"):
-        raise InputError(sentence("evaluate", expected="synthesis or inpaint", found=what))
-    if what == "inpaint":
+    if what not in ("synthesis", "inpaint", "key-patches"):
+        raise InputError(sentence("evaluate", expected="synthesis, inpaint or key-patches", found=what))
+    if experiment and what != "key-patches":
+        raise InputError(sentence("--experiment", expected="with key-patches", found=f"with {what}"))
+    if what != "synthesis":
         if study or answers:
-            raise InputError(sentence("evaluate inpaint", "has no study", fix="leave --study and --answers out"))
-        _inpaint(out, bank, models or [], split, layouts, seed, system or ())
+            raise InputError(sentence(f"evaluate {what}", "has no study", fix="leave --study and --answers out"))
+        if what == "inpaint":
+            _inpaint(out, bank, models or [], split, layouts, seed, system or ())
+        else:
+            _key_patches(out, bank, models or [], split, layouts, seed, system or (), experiment or ())
         return
     if answers:
         _show_answers(out, answers)
@@ -90,6 +99,35 @@ def _inpaint(
     show(rendered(found))
     for said in networks(found):
         typer.echo(said)
+    for said in found.left_out:
+        typer.echo(said, err=True)
+    for path in found.files:
+        typer.echo(path)
+
+
+def _key_patches(
+    out: Path,
+    bank: Path | None,
+    models: Sequence[Path],
+    split: str | None,
+    most: int,
+    seed: int,
+    system: Sequence[str],
+    experiments: Sequence[str],
+) -> None:
+    from .calls import open
+    from .pipelines.evaluation.key_patches import evaluate_key_patches
+    from .pipelines.evaluation.key_patches_report import rendered
+
+    if len(models) != 1:
+        raise InputError(sentence("--models", expected="one folder of trained networks", found=str(len(models))))
+    with progress_bar("experiments") as progress:
+        found = evaluate_key_patches(
+            open(bank).path, models[0], out, experiments=experiments, split=split, pictures=most, seed=seed,
+            systems=system, progress=progress,
+        )  # fmt: skip
+    for each in found.experiments:
+        show(rendered(each))
     for said in found.left_out:
         typer.echo(said, err=True)
     for path in found.files:

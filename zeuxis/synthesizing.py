@@ -36,6 +36,9 @@ def synthesize(
     augment: Annotated[
         bool, typer.Option("--augment", help="As --recompose --apart nothing --no-elision: what helped training most.")
     ] = False,
+    assemble: Annotated[
+        bool, typer.Option("--assemble", help="New objects of its class are made by the network key-patches.")
+    ] = False,
     boost: Annotated[list[str] | None, typer.Option(metavar="CLASS=FACTOR", help="More of it; repeatable.")] = None,
     erase: Annotated[
         list[str] | None, typer.Option(metavar="CLASS", help="None of it in any image or label; repeatable.")
@@ -92,8 +95,8 @@ def synthesize(
         raise InputError(sentence("bank", "none was named", fix="give --bank or set ZEUXIS_BANK"))
     options = SynthesisOptions(
         variants=variants, seed=seed, k=k, dataset=dataset, from_bank=from_bank, generated=generated,
-        recompose=recompose, boost=boosts(boost or []), erase=tuple(erase or ()), keep_real=keep_real, limit=limit,
-        format=format,  # type: ignore[arg-type]
+        recompose=recompose, assemble=assemble, boost=boosts(boost or []), erase=tuple(erase or ()),
+        keep_real=keep_real, limit=limit, format=format,  # type: ignore[arg-type]
         coco=coco, shard=shard, apart=apart,  # type: ignore[arg-type]
         where=parse_where(where) if where else None, exclude=tuple(exclude or ()),
         mode=mode, map_classes=map_classes, transform=transform, order=order, elision=elision,  # type: ignore[arg-type]

@@ -81,11 +81,11 @@ def said_of(found: InpaintEvaluation) -> str:
 
 def table_of(found: InpaintEvaluation) -> str:
     """The figures as Markdown tables, with what they depend on."""
-    parts = [_markdown(heads(), rows(found)), said_of(found), *networks(found), *found.left_out]
+    parts = [markdown(heads(), rows(found)), said_of(found), *networks(found), *found.left_out]
     for each in found.systems:
         if each.anatomy is not None and each.anatomy.effects:
             said = f"Sliders of {each.name}, from -1 to 1 inside the region:"
-            parts.append(f"\n{said}\n\n" + _markdown(HEADS, rows_of(each.anatomy.effects, found.classes)))
+            parts.append(f"\n{said}\n\n" + markdown(HEADS, rows_of(each.anatomy.effects, found.classes)))
     return "\n".join(parts) + "\n"
 
 
@@ -171,7 +171,8 @@ def _enlarged(picture: Photograph) -> Photograph:
     return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
-def _markdown(heads: list[str] | tuple[str, ...], rows: list[list[str]]) -> str:
+def markdown(heads: list[str] | tuple[str, ...], rows: list[list[str]]) -> str:
+    """A Markdown table whose columns stand under each other."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in (heads, *rows)]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"

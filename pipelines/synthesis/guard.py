@@ -25,7 +25,8 @@ class Used(NamedTuple):
     """What an image was made from.
 
     Attributes:
-        use: `segment`, `object` (of which a layout was recomposed), `photograph` (as it is) or `layout` (its labels).
+        use: `segment`, `object` (of which a layout was recomposed), `patch` (parts that an object was assembled from),
+            `photograph` (as it is) or `layout` (its labels).
         source: name in the bank.
         segment: 16 hex digits, and class_name, where it is one; pixels: how many the canvas shows of it.
     """

@@ -35,6 +35,8 @@ class SynthesisOptions:
         from_bank: the layouts are those of the bank's sources of this split; default `train` where no folder is named.
         generated: so many layouts of nobody's are made from the bank's, `Recomposer.generated`, None for none.
         recompose: each image gets a layout of its own, made anew from the layout.
+        assemble: objects that are put into new layouts look like ones that the network `key-patches` assembles from
+            parts of others, where they are of the class that it was trained on.
         boost: class name to factor: how much more of it there shall be.
         erase: names of thing classes of which nothing shall be in any image nor in its labels.
         keep_real: the share of the output that is real photographs with their labels, 0 to below 1.
@@ -63,6 +65,7 @@ class SynthesisOptions:
     from_bank: str | None = None
     generated: int | None = None
     recompose: bool = False
+    assemble: bool = False
     boost: Mapping[str, float] = field(default_factory=dict)
     erase: tuple[str, ...] = ()
     keep_real: float = 0.0

@@ -28,6 +28,8 @@ VERSION = 3
 PLAN = "plan.json"
 FILLING = "roi"
 """The network that fills what is erased of photographs."""
+KEY_PATCHES = "key-patches"
+"""The network that assembles objects; it does not fit the bank's frame, as those that paint do."""
 _REAL, _PICKS = 1, 2
 """What is drawn, each with random numbers of its own."""
 
@@ -193,9 +195,10 @@ def make_plan(reader: Reader, models: Models, layouts: Layouts, options: Synthes
     places = np.sort(random.permutation(made + real)[:real]).tolist()
     picks = _picked(len(layouts), weights, -(-made // options.variants), options.seed)
     used = used_networks(models, options)
+    others = [*filling_networks(models, options), *([(KEY_PATCHES, KEY_PATCHES)] if options.assemble else [])]
+    hashes = _hashes(models, [*used, *others])
     plan = Plan(
-        _settings(options, packages_of(models, options)), reader.manifest.content,
-        _hashes(models, [*used, *filling_networks(models, options)]),
+        _settings(options, packages_of(models, options)), reader.manifest.content, hashes,
         models.load(*used[0]).size, tuple(layouts.entries), picks,
         tuple(shown), tuple(places), made + real, options.from_bank or TRAIN,
     )  # fmt: skip

@@ -32,6 +32,8 @@ from ..inpainting.methods import FromNetwork
 from ..models import Models
 from ..paint import Painter, Run
 from ..painted import Prepared
+from ..variants import digest_of
+from .assembling import Assembling, added_by, with_assembled
 from .composer import Composer
 from .erasing import filled_where_erased
 from .guard import Guard, Used
@@ -43,6 +45,8 @@ from .plan import Item, Plan, filling_networks, packages_of
 
 MOST_TOGETHER = 8
 """Variants of a layout that are prepared at once, sharing its retrieval; what bounds the memory of many variants."""
+_ASSEMBLE = 9
+"""Sets the random numbers of assembled objects apart from those of painting and of new layouts."""
 
 
 class Session:
@@ -78,6 +82,7 @@ class Session:
         self._lock, self._composer = threading.Lock(), Composer(reader, options)
         self._batch = self.run.batch
         self._dense = models.load("densify") if options.densify else None
+        self._assembling = Assembling(reader, models, options) if options.assemble else None
         self._judge = models.load("judge") if options.agreement is not None else None
         filling = filling_networks(models, options)
         self._filler = FromNetwork(models.folder, filling[0][1], models.device) if filling else None
@@ -154,17 +159,29 @@ class Session:
         made: list[Ready | Rejected] = []
         for item, each in zip(items, self._prepared(layout, numbers, entry), strict=True):
             sources = {used.source: used for used in self._objects(edits)}
-            used = (*self._layout_of(entry.source), *sources.values(), *_segments(each.canvas))
+            seen, parts, told_edits = self._assembled(item, each, instances, edits, entry)
+            used = (*self._layout_of(entry.source), *sources.values(), *_segments(each.canvas), *parts)
             report = each.report
             told = {
                 "layout": entry.name, "variant": item.variant, "split": self.plan.split,
                 "share": round(report.share, 6),
-                "from_layout": list(report.from_layout), "void": list(report.void), "edits": [asdict(e) for e in edits],
+                "from_layout": list(report.from_layout), "void": list(report.void), "edits": told_edits,
             }  # fmt: skip
             self.guard.check(self.plan.name(item.index), used, *self._apart_from(entry))
             group = entry.group or f"layout/{entry.name}"
-            made.append(Ready(item, each.layout, instances, each.elided, None, used, group, told))
+            made.append(Ready(item, each.layout, instances, seen, None, used, group, told))
         return made
+
+    def _assembled(
+        self, item: Item, each: Prepared, instances: Instances, edits: Sequence[Any], entry: Entry
+    ) -> tuple[Elided, list[Used], list[dict[str, Any]]]:
+        """What the network is shown, with assembled objects where some are to be; what they are of, and the edits."""
+        told = [asdict(edit) for edit in edits]
+        if self._assembling is None or not (added := added_by(told)):
+            return each.elided, [], told
+        seed = [self.options.seed, *np.frombuffer(digest_of(each.layout), "<u4").tolist(), item.variant, _ASSEMBLE]
+        _, seen, done = self._assembling.put(each.canvas, each.elided, instances, added, seed, self._apart_from(entry))
+        return seen, self._assembling.used(done), with_assembled(told, done)
 
     def _prepared(self, layout: Layout, variants: Sequence[int], entry: Entry) -> list[Prepared]:
         """The canvases of a layout of segments that it may have."""

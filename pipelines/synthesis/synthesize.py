@@ -19,6 +19,7 @@ from ...storage.files import make_folder
 from ...storage.reader import Reader
 from ..models import Models
 from ..progress import Progress, silent
+from .assembling import check_assembling
 from .finish import finish, records, replace_file
 from .layouts import Layouts
 from .line import Rate, bottleneck
@@ -116,6 +117,8 @@ def synthesize(
     entry = None if given.dataset is None else reader.dataset(given.dataset)
     paths = None if layouts is None else pictures_in(Path(os.path.expanduser(layouts)))
     networks = Models(models, reader, given.map_classes, device, given.compiled)
+    if given.assemble:
+        check_assembling(networks, given)
     plan, said = make_plan(reader, networks, Layouts(reader, given, paths), given)
     for each in said:
         teller(each)

@@ -25,6 +25,7 @@ from zeuxis.synth.features import LAYERS, Features, FeaturesConfig, ParsingConfi
 from zeuxis.synth.fitting import Window, as_affine, moved_by
 from zeuxis.synth.glcic import GlcicConfig, GlcicNetwork
 from zeuxis.synth.judge import JudgeConfig, JudgeNetwork
+from zeuxis.synth.key_patches.network import Form, KeyPatchConfig, KeyPatchDiscriminator, KeyPatchNetwork
 from zeuxis.synth.layers import n_parameters
 from zeuxis.synth.losses import gan_discriminator, hinge_discriminator, parsing_loss
 from zeuxis.synth.ordering_network import OrderingConfig, OrderingNetwork
@@ -138,6 +139,32 @@ def roi(left: float, **options: object) -> Case:
     )
 
 
+def patches(n: int, _: object) -> tuple[torch.Tensor, ...]:
+    """Two patches of each picture, of the last one only one, and noise."""
+    both, present = torch.stack([images(n, SQUARE, 2), images(n, SQUARE, 3)], 1), torch.ones(n, 2)
+    present[-1, 1] = 0
+    return both, present, torch.rand(n, 5, generator=torch.Generator().manual_seed(2)) * 2 - 1
+
+
+def key_patches(form: Form, left: float) -> Case:
+    """Learns another picture than the patches, and a mask where there is one."""
+
+    def loss(found: object, n: int, _: object) -> torch.Tensor:
+        image, mask = found
+        wanted = (images(n, SQUARE, 4)[:, :1] > 0).float()
+        return functional.l1_loss(image, images(n, SQUARE, 1)) + (form == "assembler") * functional.l1_loss(
+            mask, wanted
+        )
+
+    return Case(
+        lambda _, width: KeyPatchNetwork(KeyPatchConfig(64, width, noise=5, embedding=16, parts=2, form=form)),
+        patches,
+        lambda n, _: (n, 3, *SQUARE),
+        loss,
+        left=left,
+    )
+
+
 CASES = {
     "synthesis": Case(synthesis, synthesis_inputs, lambda n, size: (n, 3, *size), image_loss, left=0.65),
     "synthesis-no-canvas": Case(
@@ -196,6 +223,17 @@ CASES = {
         roi_inputs,
         lambda n, _: (n, 3, *SQUARE),
         lambda found, n, _: functional.l1_loss(found, images(n, SQUARE, 1)),
+        left=0.7,
+    ),
+    **{
+        f"key-patches-{form}": key_patches(form, left)
+        for form, left in zip(get_args(Form), (0.75, 0.6, 0.7, 0.7), strict=True)
+    },
+    "key-patches-discriminator": Case(
+        lambda _, width: KeyPatchDiscriminator(KeyPatchConfig(64, width)),
+        lambda n, _: (images(n, SQUARE),),
+        lambda n, _: (n,),
+        lambda scores, n, _: hinge_discriminator(scores[:1], scores[1:]),
         left=0.7,
     ),
     "judge": Case(

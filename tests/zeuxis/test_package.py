@@ -22,8 +22,8 @@ PARTS = ("ingest", "index", "synth", "pipelines", "storage")
 def test_the_public_names_are_these():
     assert sorted(zeuxis.__all__) == [
         *("Bank", "Component", "Explanation", "Hit", "Retrieval", "Similar", "VOID", "ZeuxisError"),
-        *("agreement", "check", "collage", "collect", "compile", "demo", "evaluate", "evaluate_inpaint"),
-        *("explain", "forget"),
+        *("agreement", "assemble", "check", "collage", "collect", "compile", "demo", "evaluate", "evaluate_inpaint"),
+        *("evaluate_key_patches", "explain", "forget"),
         *("generations", "info", "inpaint", "merge_hits"),
         *("open", "paint", "rebuild", "repair", "retrieve", "rollback", "scenes", "similar"),
         *("synthesize", "train", "verify"),

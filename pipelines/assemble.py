@@ -1,0 +1,220 @@
+"""`zeuxis assemble`: a few patches in, whole pictures out, and where each patch went (Lee et al. 2018).
+
+The same patches, network, seed and variant give the same bytes on the same machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..storage.errors import InputError, sentence
+from ..storage.images import Photograph
+from ..storage.layouts import Box
+from ..storage.reader import Reader
+from ..synth.key_patches.placing import PlacedPatch, place_patches
+from .assembling.files import check_places, save
+from .assembling.network import KIND, Assembler, degraded
+from .assembling.patches import Group, Patch, PatchLike, given, mixed, of_class, of_photograph
+from .assembling.sheet import sheet
+from .inpaint import check_draws
+
+VARIANTS = 4
+MOST_NOISE = 255.0
+"""Levels of 0..255."""
+CLASS = "class:"
+
+
+@dataclass(frozen=True)
+class UsedPatch:
+    """A patch and where it went.
+
+    Attributes:
+        name: of its file, or of the picture of the bank it is of; source: of the bank, None for what was given.
+        size: `(rows, cols)` as it came; cut_from: its box in that picture, None for what was given.
+        box: where it is in what was made, `(top, left, bottom, right)`, half-open; score: how sure, see `PlacedPatch`.
+    """
+
+    name: str
+    source: str | None
+    size: tuple[int, int]
+    cut_from: Box | None
+    box: Box
+    score: float
+
+
+@dataclass(frozen=True)
+class AssembleReport:
+    """How a picture was made.
+
+    Attributes:
+        network: of its file; seed, variant: of the noise; noise: added to the patches, levels of 0..255.
+        patches: in the order in which they were given; their order does not change the picture.
+        identity: of the network, plain values; warnings: what the user should know.
+    """
+
+    network: str
+    seed: int
+    variant: int
+    noise: float
+    patches: tuple[UsedPatch, ...]
+    identity: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """A picture that was made of patches.
+
+    Attributes:
+        image: `(R, R, 3)` uint8 RGB, at the network's resolution.
+        mask: `(R, R)` float32 in 0..1, where the network says that patches are; zeros where it predicts none.
+        patches: as the network saw them, of their own sizes; places: where each is.
+        report: how; files: what was saved, the picture first.
+    """
+
+    image: Photograph
+    mask: npt.NDArray[np.float32]
+    patches: Sequence[Photograph]
+    places: Sequence[PlacedPatch]
+    report: AssembleReport
+    files: tuple[Path, ...] = ()
+
+    def __repr__(self) -> str:
+        rows, cols = self.mask.shape
+        return f"Assembled({rows}x{cols}, variant {self.report.variant}, {len(self.places)} patches)"
+
+
+def assemble(
+    patches: Sequence[PatchLike] = (),
+    variants: int = VARIANTS,
+    seed: int = 0,
+    *,
+    models: str | Path | None,
+    network: str = KIND,
+    reader: Reader | None = None,
+    from_bank: Sequence[str] = (),
+    sources: Sequence[str] = (),
+    split: str | None = None,
+    count: int | None = None,
+    noise: float = 0.0,
+    out: str | Path | None = None,
+) -> list[Assembled]:
+    """Pictures of patches, once a variant; patches of several pictures make one that is between them.
+
+    Args:
+        patches: files or arrays, see `PatchLike`.
+        variants: how many; seed: of the noise, and of which pictures of the bank the patches are.
+        models: folder of trained networks; network: name of the file there.
+        reader: of the bank, for what follows.
+        from_bank: `class:NAME` each: key patches of an object of that class, another one for each time it is named.
+        sources: names of photographs, whose key patches are taken. split: of the objects; default test, else val, else
+            train.
+        count: patches in all; default all that are given, or of the bank as many as the network was trained with.
+        noise: standard deviation of noise added to the patches, levels of 0..255.
+        out: a folder, made where there is none, for `<name>-<variant>.png`, what stands beside it, and a sheet.
+
+    Raises:
+        InputError: one of the arguments cannot be used, found before anything is written.
+    """
+    check_draws(variants, seed)
+    _check_noise(noise)
+    _check_bank(reader, from_bank, sources, split)
+    own = [given(patches)] if len(patches) else []
+    if models is None:
+        raise InputError(sentence("models", "no folder of trained networks was named", fix="give --models"))
+    assembler = Assembler(models, network)
+    groups = own + _groups(reader, from_bank, sources, split, assembler, count, seed)
+    chosen = mixed(groups, _count(groups, count, assembler))
+    stem = "+".join(dict.fromkeys(group.name for group in groups))
+    if out is not None:
+        check_places(out, stem, variants, patches)
+    warnings = _warnings(assembler, chosen, from_bank, sources)
+    pixels = degraded([patch.pixels for patch in chosen], noise, seed)
+    made = [_made(assembler, chosen, pixels, seed, variant, noise, warnings) for variant in range(variants)]
+    if out is None:
+        return made
+    drawn = sheet(made, [group.picture for group in groups if group.picture is not None])
+    return [replace(each, files=paths) for each, paths in zip(made, save(made, drawn, out, stem), strict=True)]
+
+
+def _made(
+    assembler: Assembler,
+    chosen: Sequence[Patch],
+    pixels: Sequence[Photograph],
+    seed: int,
+    variant: int,
+    noise: float,
+    warnings: tuple[str, ...],
+) -> Assembled:
+    image, mask = assembler.made(pixels, seed, variant)
+    places = place_patches(image, mask, pixels)
+    used = tuple(
+        UsedPatch(each.name, each.source, (each.pixels.shape[0], each.pixels.shape[1]), each.box, *place)
+        for each, place in zip(chosen, places, strict=True)
+    )
+    report = AssembleReport(assembler.name, seed, variant, float(noise), used, assembler.identity, warnings)
+    return Assembled(image, mask, pixels, places, report)
+
+
+def _groups(
+    reader: Reader | None,
+    from_bank: Sequence[str],
+    sources: Sequence[str],
+    split: str | None,
+    assembler: Assembler,
+    count: int | None,
+    seed: int,
+) -> list[Group]:
+    """The patches of each picture of the bank that is asked for."""
+    if reader is None:
+        return []
+    most, side = count or assembler.parts, assembler.resolution
+    classes = [each.removeprefix(CLASS) for each in from_bank]
+    found = [of_class(reader, each, side, most, seed, number, split) for number, each in enumerate(classes)]
+    return found + [of_photograph(reader, each, side, most) for each in sources]
+
+
+def _count(groups: Sequence[Group], count: int | None, assembler: Assembler) -> int | None:
+    """Of several pictures of the bank together as many as of one, but at least one of each."""
+    if count is None and len(groups) > 1 and all(group.picture is not None for group in groups):
+        return min(max(assembler.parts, len(groups)), sum(len(group.patches) for group in groups))
+    return count
+
+
+def _warnings(
+    assembler: Assembler, chosen: Sequence[Patch], from_bank: Sequence[str], sources: Sequence[str]
+) -> tuple[str, ...]:
+    said, file = [], f"{assembler.name}.safetensors"
+    if len(chosen) > assembler.parts:
+        said.append(sentence(file, f"was trained with {assembler.parts} patches at most and gets {len(chosen)}"))
+    own = assembler.objects
+    trained = f"objects of class {own}" if own else "whole photographs"
+    strange = [each for each in dict.fromkeys(from_bank) if each != f"{CLASS}{own}"]
+    if strange:
+        said.append(sentence(file, f"was trained on {trained}, and gets patches of {', '.join(strange)}"))
+    if sources and own:
+        said.append(sentence(file, f"was trained on {trained}, and gets patches of whole photographs"))
+    return tuple(said)
+
+
+def _check_noise(noise: float) -> None:
+    number = isinstance(noise, int | float | np.number) and not isinstance(noise, bool)
+    if not (number and math.isfinite(noise) and 0 <= noise <= MOST_NOISE):
+        raise InputError(sentence("noise", expected=f"a number from 0 to {MOST_NOISE:g} levels", found=repr(noise)))
+
+
+def _check_bank(reader: Reader | None, from_bank: Sequence[str], sources: Sequence[str], split: str | None) -> None:
+    for each in from_bank:
+        if not str(each).startswith(CLASS) or each == CLASS:
+            raise InputError(sentence("--from-bank", expected=f"{CLASS}NAME, such as {CLASS}car", found=repr(each)))
+    if (from_bank or sources) and reader is None:
+        raise InputError(sentence("patches of the bank", "no bank was named", fix="give --bank"))
+    if split is not None and not from_bank:
+        raise InputError(sentence("--split", expected="with --from-bank", found="without it", fix="leave it out"))

@@ -1,0 +1,155 @@
+"""A trained network that assembles pictures from key patches, ready for use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ...storage.images import Photograph
+from ...synth.checkpoint import SUFFIX, load_checkpoint
+from ...synth.encoding import to_image, to_tensor
+from ...synth.key_patches.network import KeyPatchNetwork
+from ..models import built, ready
+
+KIND = "key-patches"
+SYSTEMS = {
+    KIND: "the paper's network and losses",
+    f"{KIND}-random": "trained on random patches",
+    f"{KIND}-plain-gan": "photographs and pictures alone are told apart",
+    f"{KIND}-no-mask": "without a mask decoder",
+    f"{KIND}-auto-encoder": "without noise, mask and discriminator",
+    f"{KIND}-conditional-gan": "a decoder of the embedding and noise",
+}
+"""Name of a file to what it is, in words."""
+AT_ONCE = 16
+"""Sets of patches that go through the network together."""
+_NOISE, _DEGRADED = 1, 2
+"""What is drawn, each with random numbers of its own."""
+
+
+class Made(NamedTuple):
+    """`image`: `(R, R, 3)` uint8 RGB; `mask`: `(R, R)` float32 in 0..1, zeros where the network predicts none."""
+
+    image: Photograph
+    mask: npt.NDArray[np.float32]
+
+
+class Assembler:
+    """A network of key patches.
+
+    Attributes:
+        name: of its file; card: what that says; network: in evaluation mode; device: that it runs on.
+
+    Args:
+        folder: of trained networks; name: of its file without suffix.
+        device: default a CUDA device where there is one.
+
+    Raises:
+        InputError: there is no such network, or it cannot be used.
+    """
+
+    def __init__(self, folder: str | Path, name: str = KIND, device: str | torch.device | None = None) -> None:
+        path = Path(folder).expanduser() / f"{name}{SUFFIX}"
+        self.card, tensors = load_checkpoint(path, KIND)
+        self.name = name
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        network = ready(built(KIND, self.card, tensors, path), KIND, self.device)
+        self.network = cast(KeyPatchNetwork, network)
+        self.identity = {"file": path.name, "step": self.card.step, "size": list(self.card.size),
+                         "bank": self.card.bank, "generation": self.card.generation, "objects": self.objects,
+                         "parts": self.parts}  # fmt: skip
+
+    @property
+    def resolution(self) -> int:
+        """Rows and columns of patches and pictures."""
+        return self.network.config.resolution
+
+    @property
+    def parts(self) -> int:
+        """The most patches that it was trained with."""
+        return self.network.config.parts
+
+    @property
+    def objects(self) -> str | None:
+        """The class of which it makes objects; None for whole photographs."""
+        found = self.card.training.get("objects")
+        return None if found is None else str(found)
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether it predicts where patches belong."""
+        return self.network.config.has_mask
+
+    def made(self, patches: Sequence[Photograph], seed: int, variant: int = 0) -> Made:
+        """A picture of patches, alone in its batch, so that its bytes depend on nothing else.
+
+        Args:
+            patches: at least one, `(h, w, 3)` uint8 RGB of any size; each is stretched to the resolution.
+            seed, variant: of the noise.
+        """
+        return self.many([patches], [self.noise(seed, variant)])[0]
+
+    def noise(self, seed: int, variant: int) -> npt.NDArray[np.float32]:
+        """`(Z,)` float32 uniform in [-1, 1]."""
+        random = np.random.default_rng([seed, variant, _NOISE])
+        return random.uniform(-1, 1, self.network.config.noise).astype(np.float32)
+
+    def many(self, sets: Sequence[Sequence[Photograph]], noise: Sequence[npt.NDArray[np.float32]]) -> list[Made]:
+        """A picture of each set of patches, `AT_ONCE` together."""
+        found: list[Made] = []
+        for start in range(0, len(sets), AT_ONCE):
+            images, masks = self.raw(sets[start : start + AT_ONCE], noise[start : start + AT_ONCE])
+            found += [Made(to_image(image), mask[0].numpy()) for image, mask in zip(images, masks, strict=True)]
+        return found
+
+    def raw(
+        self, sets: Sequence[Sequence[Photograph]], noise: Sequence[npt.NDArray[np.float32]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`(B, 3, R, R)` in [-1, 1] and `(B, 1, R, R)` in 0..1, as the network gives them, on the CPU."""
+        z = torch.from_numpy(np.stack(noise)).to(self.device)
+        with torch.inference_mode():
+            images, masks = self.network(*self._batch(sets), z)
+        return images.float().cpu(), masks.float().cpu()
+
+    def encoded(self, sets: Sequence[Sequence[Photograph]]) -> npt.NDArray[np.float32]:
+        """`(n, E)`: what each set of patches is summed up in."""
+        found = []
+        for start in range(0, len(sets), AT_ONCE):
+            with torch.inference_mode():
+                found.append(self.network.encode(*self._batch(sets[start : start + AT_ONCE])).float().cpu().numpy())
+        return np.concatenate(found)
+
+    def _batch(self, sets: Sequence[Sequence[Photograph]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """`(B, N, 3, R, R)` patches, grey where a set has fewer than others, and `(B, N)` which are there."""
+        side, most = self.resolution, max(map(len, sets))
+        patches = torch.zeros(len(sets), most, 3, side, side)
+        present = torch.zeros(len(sets), most)
+        for row, each in enumerate(sets):
+            present[row, : len(each)] = 1
+            for number, patch in enumerate(each):
+                patches[row, number] = to_tensor(stretched(patch, side))
+        return patches.to(self.device), present.to(self.device)
+
+
+def stretched(patch: Photograph, side: int) -> Photograph:
+    """A patch at `(side, side)`, bicubically, averaged over areas where both of its sides shrink."""
+    if patch.shape[:2] == (side, side):
+        return patch
+    shrinks = min(patch.shape[:2]) >= side
+    found: Photograph = cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return found
+
+
+def degraded(patches: Sequence[Photograph], level: float, seed: int) -> list[Photograph]:
+    """Patches with Gaussian noise of that standard deviation, levels of 0..255, drawn by the seed; 0 leaves them."""
+    if not level:
+        return list(patches)
+    random = np.random.default_rng([seed, _DEGRADED])
+    noisy = (each + random.normal(0, level, each.shape) for each in patches)
+    return [np.clip(np.rint(each), 0, 255).astype(np.uint8) for each in noisy]

@@ -1,0 +1,201 @@
+"""Where patches come from: files and arrays, objects of a class of the bank, whole photographs of it; or several."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from ...storage.errors import InputError, SourceError, sentence
+from ...storage.images import Photograph, decode_photograph
+from ...storage.layouts import Box
+from ...storage.reader import Reader
+from ..training.patch_pictures import PatchPicture, PatchPictures
+from ..training.photographs import BankOrigin
+from ..training.task import NothingToLearn, subject_of
+
+PatchLike = str | Path | npt.NDArray[np.uint8]
+"""A file, or `(h, w, 3)` uint8 RGB or `(h, w)` uint8 grey."""
+LEAST_SIDE = 4
+"""Pixels of a patch, at least: what is smaller shows no part of anything."""
+MOST_PATCHES = 64
+"""Of a picture."""
+GREY = 128
+"""Level behind transparent pixels: a patch's middle, for the network."""
+SPLITS = ("train", "val", "test")
+_PICTURE = 3
+"""Sets the draws of pictures apart from others."""
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A patch that a picture is made from.
+
+    Attributes:
+        pixels: `(h, w, 3)` uint8 RGB.
+        name: its file, or the picture of the bank that it is of, and its rank there.
+        source: of the bank, None for what was given; box: where it is in `picture`, None likewise.
+    """
+
+    pixels: Photograph
+    name: str
+    source: str | None = None
+    box: Box | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Patches that belong together; `picture`: what they are of, `(R, R, 3)`, None for what was given."""
+
+    name: str
+    patches: Sequence[Patch]
+    picture: Photograph | None = None
+
+
+def given(patches: Sequence[PatchLike]) -> Group:
+    """What a user gives: grey pictures are read as RGB, transparent pixels as lying on grey.
+
+    Raises:
+        InputError: one cannot be read, or is smaller than `LEAST_SIDE`.
+    """
+    found = [_given(each, number) for number, each in enumerate(patches)]
+    first = patches[0] if patches else "patches"
+    stem = Path(first).stem if isinstance(first, str | Path) else "patches"
+    return Group(stem, found)
+
+
+def of_class(
+    reader: Reader, name: str, resolution: int, count: int, seed: int, number: int = 0, split: str | None = None,
+    source: str | None = None,
+) -> Group:  # fmt: skip
+    """Key patches of an object of a class, which the seed draws: first a photograph, then one of its objects.
+
+    Args:
+        reader: of the bank; name: of the class; resolution: of the network; count: patches at most.
+        seed, number: of the draw. split: whose objects; default test, else val, else train.
+        source: the photograph, where it is not drawn.
+
+    Raises:
+        InputError: there is no such class, split or source, or none of its objects has key patches.
+    """
+    subject = subject_of(reader, (resolution, resolution))
+    random = np.random.default_rng([seed, number, _PICTURE])
+    names = _names(reader, split) if source is None else [_known(reader, source)]
+    for at in random.permutation(len(names)).tolist():
+        try:
+            pictures = PatchPictures(reader, [names[at]], resolution, objects=name, n=count, subject=subject)
+        except NothingToLearn:
+            continue
+        if len(pictures):
+            return group_of(pictures[int(random.integers(len(pictures)))], name)
+    where = source or f"{split or 'its held-out sources'} of {reader.path}"
+    expected = f"an object of class {name!r} with key patches, large enough to be a picture"
+    raise InputError(sentence(where, expected=expected, found="none", fix="name another class"))
+
+
+def of_photograph(reader: Reader, source: str, resolution: int, count: int) -> Group:
+    """Key patches of a whole photograph of the bank.
+
+    Raises:
+        InputError: there is no such source, or it has no key patches.
+    """
+    subject = subject_of(reader, (resolution, resolution))
+    pictures = PatchPictures(reader, [_known(reader, source)], resolution, n=count, subject=subject)
+    if not len(pictures):
+        said = "has no key patches: nothing in it stands out"
+        raise InputError(sentence(f"source {source!r}", said, fix="name another source"))
+    return group_of(pictures[0], source.replace("/", "-"))
+
+
+def group_of(picture: PatchPicture, name: str) -> Group:
+    """The patches of a picture."""
+    patches = []
+    for rank, (pixels, box) in enumerate(zip(picture.patches, picture.boxes.tolist(), strict=True)):
+        top, left, bottom, right = box
+        patches.append(Patch(pixels, f"{picture.name}, patch {rank}", picture.source, (top, left, bottom, right)))
+    return Group(name, patches, picture.image)
+
+
+def mixed(groups: Sequence[Group], count: int | None) -> list[Patch]:
+    """Patches of groups, one of each in turn, each group's best first.
+
+    Args:
+        groups: at least one; count: patches, None for all of them.
+
+    Raises:
+        InputError: there are none, too few, or too many.
+    """
+    longest = max((len(group.patches) for group in groups), default=0)
+    found = [group.patches[rank] for rank in range(longest) for group in groups if rank < len(group.patches)]
+    if not found:
+        fix = "name picture files, or --from-bank class:NAME"
+        raise InputError(sentence("patches", expected="at least one", found="none", fix=fix))
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+        raise InputError(sentence("--patches", expected="a whole number of at least 1", found=repr(count)))
+    if count is not None and count > len(found):
+        raise InputError(
+            sentence("--patches", expected=f"at most {len(found)}, as many as there are", found=str(count))
+        )
+    chosen = found[:count]
+    if len(chosen) > MOST_PATCHES:
+        raise InputError(sentence("patches", expected=f"at most {MOST_PATCHES}", found=str(len(chosen))))
+    return chosen
+
+
+def _given(patch: PatchLike, number: int) -> Patch:
+    if isinstance(patch, np.ndarray):
+        what, pixels = f"patch {number}", _as_rgb(patch, number)
+    else:
+        what, pixels = str(patch), _read(Path(os.path.expanduser(patch)))
+    rows, cols = pixels.shape[:2]
+    if min(rows, cols) < LEAST_SIDE:
+        expected, fix = f"a patch of at least {LEAST_SIDE}x{LEAST_SIDE} pixels", "give a larger part of a picture"
+        raise InputError(sentence(what, expected=expected, found=f"{rows}x{cols}", fix=fix))
+    return Patch(pixels, what)
+
+
+def _as_rgb(patch: npt.NDArray[np.uint8], number: int) -> Photograph:
+    if patch.dtype == np.uint8 and patch.size and patch.ndim == 2:
+        return np.repeat(patch[..., None], 3, axis=2)
+    if patch.dtype != np.uint8 or patch.ndim != 3 or patch.shape[2] != 3 or not patch.size:
+        found = f"{patch.shape} of {patch.dtype}"
+        raise InputError(sentence(f"patch {number}", expected="(h, w, 3) or (h, w) of uint8", found=found))
+    return patch
+
+
+def _read(path: Path) -> Photograph:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        said = f"cannot be read ({error.strerror})"
+        raise InputError(sentence(f"patch {path}", said, expected="a picture file")) from error
+    try:
+        return decode_photograph(data, path)
+    except SourceError as error:
+        if error.reason != "transparent":
+            raise InputError(str(error)) from error
+    with Image.open(io.BytesIO(data)) as picture:  # sound, as that was the first thing looked at
+        upright = (ImageOps.exif_transpose(picture) or picture).convert("RGBA")
+    ground = Image.new("RGBA", upright.size, (GREY, GREY, GREY, 255))
+    return np.array(Image.alpha_composite(ground, upright).convert("RGB"))
+
+
+def _names(reader: Reader, split: str | None) -> list[str]:
+    if split is not None and split not in SPLITS:
+        raise InputError(sentence("--split", expected="train, val or test", found=repr(split)))
+    origin = BankOrigin(reader)
+    if split is not None:
+        return origin.names(split)
+    return origin.names("test") or origin.names("val") or origin.names("train")
+
+
+def _known(reader: Reader, source: str) -> str:
+    if not reader.table("sources", {"source": str(source)}, ["source"]).num_rows:
+        raise InputError(sentence(f"source {source!r}", f"is not in {reader.path}"))
+    return str(source)

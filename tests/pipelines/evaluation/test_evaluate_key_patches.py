@@ -1,0 +1,212 @@
+"""Networks of key patches side by side: who is measured, on what, what is written, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.pipelines.tiny_key_patches import PARTS, SIDE, part_bank, save_assemblers
+from tests.zeuxis.command import called
+from zeuxis.pipelines.assembling.network import KIND, SYSTEMS, Made
+from zeuxis.pipelines.evaluation.key_patches import evaluate_key_patches
+from zeuxis.pipelines.evaluation.key_patches_bench import Bench, hits, order_difference, overlap, placed
+from zeuxis.pipelines.evaluation.key_patches_experiments import CHANCE, EXPERIMENTS, LEVELS, NUMBERS, REAL
+from zeuxis.pipelines.evaluation.key_patches_report import rendered, table_of
+from zeuxis.pipelines.evaluation.key_patches_results import KeyPatchEvaluation
+from zeuxis.storage.errors import InputError
+from zeuxis.storage.reader import Reader
+from zeuxis.synth.checkpoint import load_checkpoint, save_checkpoint
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+NAMES = [*(f"train/{each}" for each in "abcdefgh"), *(f"test/{each}" for each in "stuvw")]
+PICTURES = 5
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate key patches")
+    part_bank(folder, NAMES)
+    save_assemblers(folder / "models", folder / "bank")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> KeyPatchEvaluation:
+    return evaluate_key_patches(folder / "bank", folder / "models", folder / "out", experiments=["all"])
+
+
+@pytest.fixture(scope="module")
+def bench(folder: Path) -> Bench:
+    return Bench(Reader(folder / "bank"), folder / "models", "test", 200, 0, [KIND])
+
+
+def test_every_system_is_measured_beside_photographs_and_chance(found: KeyPatchEvaluation):
+    assert [each.name for each in found.experiments] == [*EXPERIMENTS]
+    goals = found.experiment("goals")
+    assert [row.name for row in goals.rows] == [REAL, CHANCE, *SYSTEMS]
+    for row in goals.rows[2:]:
+        assert {"appearance", "KID", "placed", "order"} <= set(row.figures)
+        assert ("gap" in row.figures) == (row.name != KIND)
+        has_mask = row.name in (KIND, f"{KIND}-random", f"{KIND}-plain-gan")
+        assert ("mask IoU" in row.figures) == has_mask
+        assert row.figures["order"] < 0.05
+    assert goals.row(REAL).figures["placed"].value > 0.7
+    assert goals.row(CHANCE).figures["mask IoU"].value > 0.2
+    assert found.about["pictures"] == PICTURES
+    assert found.about["independent"]
+
+
+def test_the_experiments_are_those_of_the_paper(found: KeyPatchEvaluation):
+    assert [row.name for row in found.experiment("number").rows] == [*map(str, NUMBERS)]
+    degraded = found.experiment("degraded")
+    assert [row.name for row in degraded.rows] == [*map(str, LEVELS)]
+    first = found.experiment("goals").row(KIND).figures
+    assert degraded.rows[0].figures["KID"] == first["KID"]
+    assert degraded.rows[-1].figures["KID"] != first["KID"]
+    assert {row.name for row in found.experiment("structure").rows} == {
+        REAL, CHANCE, KIND, f"{KIND}-no-mask", f"{KIND}-auto-encoder", f"{KIND}-conditional-gan"
+    }  # fmt: skip
+    assert found.experiment("objective").rows[-1].name == f"{KIND}-plain-gan"
+    random, key = (found.experiment(name).row(KIND).figures for name in ("random", "key"))
+    assert key == first
+    assert random["appearance"] != key["appearance"]
+    both = found.experiment("combination")
+    assert both.row("of the one").figures["to the other"] != both.row("of both").figures["to the other"]
+
+
+def test_classes_are_told_from_parts(found: KeyPatchEvaluation):
+    told = found.experiment("features")
+    assert [row.name for row in told.rows] == [*SYSTEMS, "untrained", "pixels", "chance"]
+    assert told.row("chance").figures["accuracy"] == 0.5
+    assert all(0 <= row.figures["accuracy"].low <= row.figures["accuracy"].high <= 1 for row in told.rows[:-1])
+    assert "car 8 and 5" in told.notes[0]
+    assert "sign 8 and 5" in told.notes[0]
+
+
+def test_what_is_written_says_it_all(found: KeyPatchEvaluation, folder: Path):
+    out = folder / "out"
+    listed = {path.name for path in out.iterdir()}
+    assert listed == {"report.html", "evaluation.json", "table.md", *(f"{name}.png" for name in EXPERIMENTS)}
+    told = json.loads((out / "evaluation.json").read_text())
+    assert told["experiments"]["goals"][KIND]["KID"] == list(found.experiment("goals").row(KIND).figures["KID"])
+    page = (out / "report.html").read_text()
+    assert page.count("<table") == len(EXPERIMENTS)
+    assert 'src="http' not in page
+    table = (out / "table.md").read_text()
+    assert table == table_of(found)
+    assert "5 objects of class car of the split test" in table
+    assert rendered(found.experiment("goals")).row_count == 2 + len(SYSTEMS)
+    assert np.asarray(Image.open(out / "goals.png")).shape == found.experiment("goals").picture.shape
+
+
+def test_it_is_the_same_again_and_systems_may_be_left_out(found: KeyPatchEvaluation, folder: Path, tmp_path: Path):
+    models = tmp_path / "models"
+    shutil.copytree(folder / "models", models)
+    (models / f"{KIND}-plain-gan.safetensors").unlink()
+    again = evaluate_key_patches(folder / "bank", models, tmp_path / "out", systems=[KIND, f"{KIND}-plain-gan"])
+    assert again.experiment("goals").row(KIND).figures == found.experiment("goals").row(KIND).figures
+    assert again.left_out == [f"{KIND}-plain-gan: left out, there is no {KIND}-plain-gan.safetensors in {models}"]
+    card, tensors = load_checkpoint(models / f"{KIND}-random.safetensors", KIND)
+    save_checkpoint(models / f"{KIND}-random.safetensors", tensors, replace(card, training={"objects": "sign"}))
+    other = evaluate_key_patches(folder / "bank", models, tmp_path / "two", systems=[KIND, f"{KIND}-random"])
+    assert other.left_out == [f"{KIND}-random: left out, it was trained at 64x64 on sign, unlike {KIND}"]
+
+
+def test_the_order_of_patches_is_measured_over_all_orders(bench: Bench):
+    patches = bench.held().sets[0]
+    network = bench.first
+    assert len([*permutations(patches)]) in (1, 2, 6)
+    assert order_difference(network, [patches], 0) < 0.05
+
+    class Swayed:
+        """Looks at the first patch alone."""
+
+        noise = staticmethod(network.noise)
+
+        @staticmethod
+        def raw(sets, noise):
+            images, masks = network.raw([each[:1] for each in sets], noise)
+            return images, masks
+
+    assert order_difference(Swayed, [patches], 0) > 1
+
+
+def test_overlaps_and_hits():
+    one, other = np.zeros((8, 8), bool), np.zeros((8, 8), bool)
+    assert overlap(one, other) == 1
+    one[:4], other[2:6] = True, True
+    assert overlap(one, other) == pytest.approx(2 / 6)
+    assert hits(np.array([[0, 0, 4, 4], [0, 0, 4, 4]]), np.array([[0, 0, 4, 5], [0, 2, 4, 6]])) == [1.0, 0.0]
+    picture = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    mask = np.zeros((SIDE, SIDE), np.float32)
+    mask[10:32, 12:34] = 1
+    patch = picture[10:32, 12:34].repeat(3, 0).repeat(3, 1)
+    assert hits(np.array(placed(Made(picture, mask), [patch])), np.array([[10, 12, 32, 34]])) == [1.0]
+
+
+def test_the_mean_mask_is_the_cut_that_fits_training_pictures_best(bench: Bench):
+    masks = [each.mask() for each in bench.gathered("train", 200, "car")]
+    assert len(masks) == 8
+    best = np.mean([overlap(bench.mean_mask, each) for each in masks])
+    mean = np.mean(masks, axis=0)
+    assert all(best >= np.mean([overlap(mean >= level, each) for each in masks]) for level in (0.1, 0.3, 0.5, 0.9))
+    assert all(len(each.patches) <= PARTS for each in bench.held().pictures)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"experiments": ["pix"]}, "--experiment: expected some of goals, key, random"),
+        ({"systems": ["roi"]}, "systems: expected some of key-patches, key-patches-random"),
+        ({"split": "val"}, "expected held-out sources (split test or val), found none in val"),
+        ({"split": "train"}, "expected held-out sources (split test or val), found none in train"),
+        ({"pictures": 3}, "pictures: expected at least 4, found 3"),
+        ({"seed": -1}, "seed: expected a whole number of at least 0, found -1"),
+        ({"experiments": ["objective"], "systems": [f"{KIND}-random"]}, "for objective, found none"),
+    ],
+)
+def test_a_refusal_is_one_sentence_and_nothing_is_written(folder: Path, tmp_path: Path, given: dict, said: str):
+    with pytest.raises(InputError) as refused:
+        evaluate_key_patches(folder / "bank", folder / "models", tmp_path / "out", **given)
+    assert said in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_missing_is_said(folder: Path, tmp_path: Path):
+    save_assemblers(tmp_path / "models", folder / "bank", KIND, judge=False)
+    with pytest.raises(InputError, match=r"expected judge.safetensors or features.safetensors, found neither"):
+        evaluate_key_patches(folder / "bank", tmp_path / "models", tmp_path / "out")
+    save_assemblers(tmp_path / "other", folder / "bank", KIND, objects="bus")
+    with pytest.raises(InputError, match="makes objects of class bus"):
+        evaluate_key_patches(folder / "bank", tmp_path / "other", tmp_path / "out")
+    shutil.copy(folder / "models" / "judge.safetensors", tmp_path)
+    with pytest.raises(InputError, match="found no such network"):
+        evaluate_key_patches(folder / "bank", tmp_path, tmp_path / "out")
+    save_assemblers(tmp_path / "sky", folder / "bank", KIND, objects="sky")
+    with pytest.raises(InputError, match="expected at least 4 pictures of sky in test, found 0"):
+        evaluate_key_patches(folder / "bank", tmp_path / "sky", tmp_path / "out")
+
+
+def test_the_evaluation_is_a_command(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def run(*words: object) -> tuple:
+        out = ("--bank", folder / "bank", "--models", folder / "models", "--out", tmp_path / "made")
+        return called(monkeypatch, capsys, "evaluate", *words, *out)
+
+    code, lines, _ = run("key-patches", "--system", KIND, "--experiment", "goals", "--experiment", "combination")
+    assert code == 0
+    assert [Path(line).name for line in lines[-5:]] == ["goals.png", "combination.png", "evaluation.json", "table.md",
+                                                        "report.html"]  # fmt: skip
+    assert any(line.startswith("chance ") for line in lines)
+    code, _, errors = run("inpaint", "--experiment", "goals")
+    assert (code, errors) == (2, ["zeuxis: --experiment: expected with key-patches, found with inpaint"])
+    code, _, errors = run("key-patches", "--study", "a", "b")
+    assert (code, errors) == (2, ["zeuxis: evaluate key-patches: has no study; leave --study and --answers out"])

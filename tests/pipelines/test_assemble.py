@@ -1,0 +1,223 @@
+"""Whole pictures from patches: where patches come from, what is made and written, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.pipelines.tiny_key_patches import PARTS, SIDE, part_bank, save_assemblers
+from zeuxis.pipelines.assemble import assemble
+from zeuxis.pipelines.assembling.network import Assembler, degraded, stretched
+from zeuxis.pipelines.assembling.patches import GREY, given, mixed, of_class, of_photograph
+from zeuxis.storage.errors import InputError
+from zeuxis.storage.reader import Reader
+from zeuxis.synth.checkpoint import load_checkpoint, save_checkpoint
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+NAMES = ["train/a", "train/b", "test/u", "test/v"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("assemble")
+    part_bank(folder, NAMES)
+    save_assemblers(folder / "models", folder / "bank")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reader(folder: Path) -> Reader:
+    return Reader(folder / "bank")
+
+
+def patch(seed: int, size: tuple[int, int] = (20, 28)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+
+
+def test_patches_make_pictures_whose_bytes_depend_on_seed_and_variant_alone(folder: Path):
+    models = folder / "models"
+    four = assemble([patch(0), patch(1)], models=models, seed=3)
+    assert [each.report.variant for each in four] == [0, 1, 2, 3]
+    assert len({each.image.tobytes() for each in four}) == 4
+    assert all(each.image.shape == (SIDE, SIDE, 3) and each.mask.shape == (SIDE, SIDE) for each in four)
+    again = assemble([patch(0), patch(1)], 1, 3, models=models)[0]
+    assert again.image.tobytes() == four[0].image.tobytes()
+    assert assemble([patch(0), patch(1)], 1, 4, models=models)[0].image.tobytes() != again.image.tobytes()
+    # all but the last bits of a sum do not know the order
+    turned = assemble([patch(1), patch(0)], 1, 3, models=models)[0]
+    assert np.abs(turned.image.astype(int) - again.image).max() <= 1
+    assert {place.box for place in turned.places} == {place.box for place in again.places}
+    assert [used.box for used in again.report.patches] == [place.box for place in again.places]
+
+
+def test_what_is_written_is_what_was_made(folder: Path, tmp_path: Path):
+    Image.fromarray(patch(0)).save(tmp_path / "wheel.png")
+    two = assemble([tmp_path / "wheel.png", patch(1)], 2, models=folder / "models", out=tmp_path / "out")
+    listed = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert listed == ["wheel-0.json", "wheel-0.mask.png", "wheel-0.png", "wheel-1.json", "wheel-1.mask.png",
+                      "wheel-1.png", "wheel-sheet.png"]  # fmt: skip
+    for each in two:
+        picture, mask, report = each.files
+        np.testing.assert_array_equal(np.asarray(Image.open(picture)), each.image)
+        np.testing.assert_array_equal(np.asarray(Image.open(mask)), np.rint(each.mask * 255))
+        told = json.loads(report.read_text())
+        assert [tuple(used["box"]) for used in told["patches"]] == [place.box for place in each.places]
+        assert told["patches"][0]["name"] == str(tmp_path / "wheel.png")
+        assert told["identity"]["objects"] == "car"
+    files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assemble([tmp_path / "wheel.png", patch(1)], 2, models=folder / "models", out=tmp_path / "out")
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+def test_an_object_of_the_bank_is_drawn_by_the_seed_from_what_was_not_trained_on(folder: Path, reader: Reader):
+    found = [of_class(reader, "car", SIDE, PARTS, seed) for seed in range(6)]
+    assert {each.patches[0].source for each in found} == {"folder/test/u", "folder/test/v"}
+    assert all(1 <= len(each.patches) <= PARTS for each in found)
+    first, second = (assemble(models=folder / "models", reader=reader, from_bank=["class:car"], seed=1) for _ in "ab")
+    assert first[0].image.tobytes() == second[0].image.tobytes()
+    assert not first[0].report.warnings
+    assert of_class(reader, "car", SIDE, 2, 0, split="train").patches[0].source.startswith("folder/train")
+
+
+def test_patches_of_a_photograph_are_those_of_the_bank(folder: Path, reader: Reader):
+    group = of_photograph(reader, "folder/test/u", SIDE, PARTS)
+    rows = reader.table("patches", {"source": "folder/test/u"}).num_rows
+    assert len(group.patches) == rows > 0
+    (row,) = [each for each in reader.table("patches", {"source": "folder/test/u"}).to_pylist() if each["rank"] == 0]
+    size = np.array([96, 128, 96, 128]) / SIDE
+    wanted = [row[side] for side in ("top", "left", "bottom", "right")]
+    np.testing.assert_allclose(np.array(group.patches[0].box) * size, wanted, atol=1.1)
+    (made,) = assemble(models=folder / "models", variants=1, reader=reader, sources=["folder/test/u"])
+    assert "gets patches of whole photographs" in made.report.warnings[0]
+
+
+def test_parts_of_several_pictures_are_taken_in_turn(folder: Path, reader: Reader, tmp_path: Path):
+    one, other = (of_photograph(reader, name, SIDE, PARTS) for name in ("folder/test/u", "folder/test/v"))
+    chosen = mixed([one, other], 3)
+    assert [each.source for each in chosen] == ["folder/test/u", "folder/test/v", "folder/test/u"]
+    (made,) = assemble([patch(0)], 1, models=folder / "models", reader=reader, from_bank=["class:car", "class:car"],
+                       seed=2, count=3, out=tmp_path / "out")  # fmt: skip
+    names = [used.name for used in made.report.patches]
+    assert names[0] == "patch 0"
+    assert all("#" in name for name in names[1:])
+    assert made.files[0].name == "patches+car-0.png"
+    both = assemble(models=folder / "models", variants=1, reader=reader, from_bank=["class:car", "class:car"], seed=2)
+    assert len(both[0].places) == PARTS
+
+
+def test_grey_is_read_as_rgb_and_what_is_transparent_lies_on_grey(tmp_path: Path):
+    grey = patch(0)[..., 0]
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    through = np.dstack([patch(1), np.zeros((20, 28), np.uint8)])
+    through[:10, :, 3] = 255
+    Image.fromarray(through).save(tmp_path / "alpha.png")
+    one, other, array = given([tmp_path / "grey.png", tmp_path / "alpha.png", grey]).patches
+    np.testing.assert_array_equal(one.pixels, np.dstack([grey] * 3))
+    np.testing.assert_array_equal(array.pixels, one.pixels)
+    np.testing.assert_array_equal(other.pixels[:10], patch(1)[:10])
+    assert (other.pixels[10:] == GREY).all()
+
+
+def test_more_patches_than_were_trained_with_work_and_are_told(folder: Path):
+    (made,) = assemble([patch(n) for n in range(5)], 1, models=folder / "models")
+    assert len(made.places) == 5
+    assert made.report.warnings == ("key-patches.safetensors: was trained with 3 patches at most and gets 5",)
+
+
+def test_a_network_of_another_class_warns(folder: Path, reader: Reader):
+    (made,) = assemble(models=folder / "models", variants=1, reader=reader, from_bank=["class:sign"])
+    assert "was trained on objects of class car, and gets patches of class:sign" in made.report.warnings[0]
+
+
+def test_noise_degrades_the_patches_alike_for_every_variant(folder: Path):
+    models = folder / "models"
+    clean, noisy = (assemble([patch(0)], 2, models=models, noise=noise) for noise in (0, 30))
+    assert clean[0].image.tobytes() != noisy[0].image.tobytes()
+    np.testing.assert_array_equal(noisy[0].patches[0], noisy[1].patches[0])
+    flat = [np.full((60, 60, 3), 128, np.uint8)]
+    assert degraded(flat, 20, 0)[0].std() == pytest.approx(20, rel=0.05)
+    assert degraded(flat, 0, 0)[0] is flat[0]
+
+
+def test_a_rival_without_a_mask_places_by_pattern(folder: Path):
+    (made,) = assemble([patch(0)], 1, models=folder / "models", network="key-patches-no-mask")
+    assert not made.mask.any()
+    assert made.report.network == "key-patches-no-mask"
+
+
+def test_a_batch_gives_what_single_pictures_give(folder: Path):
+    assembler = Assembler(folder / "models")
+    sets = [[patch(0), patch(1)], [patch(2)], [patch(3), patch(4), patch(5)]]
+    noise = [assembler.noise(0, n) for n in range(3)]
+    for each, patches, number in zip(assembler.many(sets, noise), sets, range(3), strict=True):
+        alone = assembler.made(patches, 0, number)
+        assert np.abs(each.image.astype(int) - alone.image).max() <= 1
+        np.testing.assert_allclose(each.mask, alone.mask, atol=1e-3)
+    codes = assembler.encoded(sets)
+    np.testing.assert_allclose(codes[1], assembler.encoded(sets[1:2])[0], rtol=1e-3, atol=1e-3)
+    assert stretched(patch(0), SIDE).shape == (SIDE, SIDE, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "patches: expected at least one, found none; name picture files, or --from-bank class:NAME"),
+        ({"patches": [patch(0, (1, 1))]}, "patch 0: expected a patch of at least 4x4 pixels, found 1x1"),
+        ({"patches": [np.zeros((9, 9, 4), np.uint8)]}, "patch 0: expected (h, w, 3) or (h, w) of uint8"),
+        ({"patches": ["missing.png"]}, "patch missing.png: cannot be read (No such file or directory)"),
+        ({"patches": [patch(0)] * 65}, "patches: expected at most 64, found 65"),
+        ({"patches": [patch(0)], "count": 2}, "--patches: expected at most 1, as many as there are, found 2"),
+        ({"patches": [patch(0)], "count": 0}, "--patches: expected a whole number of at least 1, found 0"),
+        ({"patches": [patch(0)], "noise": -1}, "noise: expected a number from 0 to 255 levels, found -1"),
+        ({"patches": [patch(0)], "variants": 0}, "variants: expected a whole number of at least 1"),
+        ({"patches": [patch(0)], "network": "key-patches-pix"}, "key-patches-pix.safetensors: expected a trained"),
+        ({"patches": [patch(0)], "network": "judge"}, "judge.safetensors: expected a key-patches network"),
+        ({"patches": [patch(0)], "models": None}, "models: no folder of trained networks was named"),
+        ({"from_bank": ["car"]}, "--from-bank: expected class:NAME, such as class:car, found 'car'"),
+        ({"from_bank": ["class:bus"]}, "class 'bus': expected one of the bank's: car, ground, sign, sky"),
+        ({"from_bank": ["class:sky"]}, "an object of class 'sky' with key patches"),
+        ({"from_bank": ["class:car"], "split": "new"}, "--split: expected train, val or test, found 'new'"),
+        ({"from_bank": ["class:car"], "reader": None}, "patches of the bank: no bank was named; give --bank"),
+        ({"sources": ["nobody"]}, "source 'nobody': is not in"),
+        ({"patches": [patch(0)], "split": "val"}, "--split: expected with --from-bank, found without it"),
+    ],
+)
+def test_a_refusal_is_one_sentence_and_nothing_is_written(
+    folder: Path, reader: Reader, tmp_path: Path, given: dict, said: str
+):
+    settings = {"models": folder / "models", "reader": reader} | given
+    with pytest.raises(InputError) as refused:
+        assemble(settings.pop("patches", ()), settings.pop("variants", 1), out=tmp_path / "out", **settings)
+    assert said in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_files_are_refused(folder: Path, tmp_path: Path):
+    whole = tmp_path / "whole.png"
+    Image.fromarray(patch(0)).save(whole)
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"cut\.png"):
+        assemble([tmp_path / "cut.png"], models=folder / "models")
+    (tmp_path / "models").mkdir()
+    data = (folder / "models" / "key-patches.safetensors").read_bytes()
+    (tmp_path / "models" / "key-patches.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match="is no whole checkpoint"):
+        assemble([whole], models=tmp_path / "models")
+    Image.fromarray(patch(1)).save(tmp_path / "whole-0.png")
+    with pytest.raises(InputError, match="would be written over"):
+        assemble([whole, tmp_path / "whole-0.png"], models=folder / "models", out=tmp_path)
+
+
+def test_a_network_of_whole_photographs_is_told_apart(folder: Path, reader: Reader, tmp_path: Path):
+    card, tensors = load_checkpoint(folder / "models" / "key-patches.safetensors", "key-patches")
+    card = replace(card, training={"objects": None})
+    save_checkpoint(tmp_path / "key-patches.safetensors", tensors, card)
+    (made,) = assemble(models=tmp_path, variants=1, reader=reader, sources=["folder/test/u"])
+    assert made.report.warnings == ()
+    (made,) = assemble(models=tmp_path, variants=1, reader=reader, from_bank=["class:car"])
+    assert "was trained on whole photographs, and gets patches of class:car" in made.report.warnings[0]
