@@ -22,8 +22,8 @@ LAYERS: Mapping[str, float] = {
 FAINTEST = 1e-6
 """Mean activation that a layer's difference is divided by, at least."""
 NARROWEST, WIDEST = -2.0, 6.0
-"""Bounds of the logarithmic variances that the head may say. Likelihoods of sliders that are read well must not outweigh
-the others: with a bound of -6 the first two or three to be read took all there was to be gained."""
+"""Bounds of the logarithmic variances that the head may say. Likelihoods of sliders read well must not outweigh the
+others: with a bound of -6 the first two or three to be read took all there was to be gained."""
 
 
 @dataclass(frozen=True)
