@@ -28,6 +28,7 @@ from ...storage.reader import Reader
 from ...storage.records import hex_id
 from ..progress import Progress, silent
 from .caches import made_whole
+from .made_pictures import PIXELS, Boxes, MadePicture, MadePictures
 from .photographs import BankOrigin, Origin, trained_and_held_out
 from .task import NothingToLearn, Subject
 
@@ -45,9 +46,6 @@ TRIES = 100
 """Of drawing a random box that does not cover those before it too much."""
 FORMAT = 1
 """Of what is kept on the disk."""
-
-Boxes = npt.NDArray[np.int32]
-"""`(n, 4)`: top, left, bottom, right, half-open."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,10 +180,10 @@ class PatchPictures:
         return [(source, each) for source, those in self._wanted.items() for each in those]
 
     @cached_property
-    def _held(self) -> _Held:
+    def _held(self) -> MadePictures:
         if self.cache is None:
             rows = [row for found in self._found() for row in found]
-            return _Held.of(rows, [np.asarray(row.pixels) for row in rows], self)
+            return MadePictures.of(rows, [np.asarray(row.pixels) for row in rows], self.n, LARGER * self.resolution)
         options = (self.resolution, self.objects, self.random, self.n, LARGER, ROOM, FORMAT, self.settings, self._key)
         limits = (LEAST_LONGER, LEAST_SHORTER, LONGEST, MOST_CUT)
         of, content = _digest(self.subject.bank), _digest(self.subject.content)
@@ -195,7 +193,7 @@ class PatchPictures:
             for stale in self.cache.glob(f"key-patches-{of}-*"):  # as it was before it changed
                 if stale.name.split("-")[3] != content:
                     shutil.rmtree(stale, ignore_errors=True)
-        return _Held.load(folder)
+        return MadePictures.load(folder)
 
     @property
     def _key(self) -> bool:
@@ -232,7 +230,7 @@ class PatchPictures:
         finally:
             cv2.setNumThreads(before)
 
-    def _pictures_of(self, numbered: tuple[str, int]) -> list[_Row]:
+    def _pictures_of(self, numbered: tuple[str, int]) -> list[MadePicture]:
         source, first = numbered
         photograph, rows = self.origin.read(source), []
         for number, (_, window) in enumerate(self._wanted[source], first):
@@ -240,7 +238,7 @@ class PatchPictures:
             picture = np.ascontiguousarray(photograph[top:bottom, left:right])
             boxes = self._boxes(source, picture)
             if len(boxes) or self.random:
-                rows.append(_Row(number, squeezed(picture, LARGER * self.resolution), boxes))
+                rows.append(MadePicture(number, squeezed(picture, LARGER * self.resolution), boxes))
         return rows
 
     def _boxes(self, source: str, picture: Photograph) -> Boxes:
@@ -254,60 +252,18 @@ class PatchPictures:
 
     def _fill(self, folder: Path) -> None:
         with made_whole(folder) as temporary:
-            rows: list[_Row] = []
-            with (temporary / "pixels").open("wb") as file:
+            rows: list[MadePicture] = []
+            with (temporary / PIXELS).open("wb") as file:
                 for found in self._found():
                     for row in found:
                         file.write(row.pixels.tobytes())
-                        rows.append(_Row(row.number, row.pixels[:0], row.boxes))
-            _Held.of(rows, [], self).save(temporary)
+                        rows.append(MadePicture(row.number, row.pixels[:0], row.boxes))
+            MadePictures.of(rows, [], self.n, LARGER * self.resolution).save(temporary)
 
     def _nothing(self, found: str) -> NothingToLearn:
         of = "pictures with key patches" if self.objects is None else f"pictures of class {self.objects!r}"
         fix = "add photographs, or name another class" if self.objects else "add photographs"
         return NothingToLearn(sentence(self.subject.bank, expected=of, found=found, fix=fix))
-
-
-class _Row(NamedTuple):
-    """A picture that was made: its number among those wanted, `(2R, 2R, 3)` pixels, and boxes."""
-
-    number: int
-    pixels: Photograph
-    boxes: Boxes
-
-
-class _Held(NamedTuple):
-    """Pictures that were made: `(m, 2R, 2R, 3)`; `(m, n, 4)` boxes, how many of them count; numbers of those wanted."""
-
-    pixels: npt.NDArray[np.uint8]
-    boxes: npt.NDArray[np.int32]
-    counts: npt.NDArray[np.int32]
-    numbers: npt.NDArray[np.int32]
-
-    @classmethod
-    def of(cls, rows: Sequence[_Row], pixels: Sequence[Photograph], pictures: PatchPictures) -> _Held:
-        side = LARGER * pictures.resolution
-        boxes = np.zeros((len(rows), pictures.n, 4), np.int32)
-        for row, each in zip(boxes, rows, strict=True):
-            row[: len(each.boxes)] = each.boxes
-        counts, numbers = (
-            np.array(each, np.int32) for each in ([len(r.boxes) for r in rows], [r.number for r in rows])
-        )
-        return cls(np.stack(pixels) if pixels else np.zeros((0, side, side, 3), np.uint8), boxes, counts, numbers)
-
-    def save(self, folder: Path) -> None:
-        """All but the pixels."""
-        np.savez(
-            folder / "boxes.npz", boxes=self.boxes, counts=self.counts, numbers=self.numbers, side=self.pixels.shape[1]
-        )
-
-    @classmethod
-    def load(cls, folder: Path) -> _Held:
-        with np.load(folder / "boxes.npz") as held:
-            boxes, counts, numbers, side = held["boxes"], held["counts"], held["numbers"], int(held["side"])
-        shape = (len(boxes), side, side, 3)
-        pixels = np.memmap(folder / "pixels", np.uint8, "r", shape=shape) if len(boxes) else np.zeros(shape, np.uint8)
-        return cls(pixels, boxes, counts, numbers)
 
 
 def held_out(origin: Origin | Reader, resolution: int, *, split: str | None = None, **options: Any) -> PatchPictures:

@@ -1,0 +1,65 @@
+"""Pictures that were made of photographs, with boxes of patches in them, as they are kept in memory or on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...storage.images import Photograph
+
+Boxes = npt.NDArray[np.int32]
+"""`(n, 4)`: top, left, bottom, right, half-open."""
+PIXELS, BOXES = "pixels", "boxes.npz"
+"""Files of a folder: all pixels one after the other, and everything else."""
+
+
+class MadePicture(NamedTuple):
+    """A picture: its number among those asked for, `(S, S, 3)` uint8 pixels, and boxes in one of another size."""
+
+    number: int
+    pixels: Photograph
+    boxes: Boxes
+
+
+class MadePictures(NamedTuple):
+    """Pictures, in order.
+
+    Attributes:
+        pixels: `(m, S, S, 3)`, mapped into memory where they are on the disk.
+        boxes: `(m, n, 4)`; counts: `(m,)`, how many of them there are.
+        numbers: `(m,)`: of each among those asked for.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    boxes: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.int32]
+    numbers: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, made: Sequence[MadePicture], pixels: Sequence[Photograph], n: int, side: int) -> MadePictures:
+        """Some pictures, with up to n boxes each; `pixels` are theirs, none where these are written on their own."""
+        boxes = np.zeros((len(made), n, 4), np.int32)
+        for row, each in zip(boxes, made, strict=True):
+            row[: len(each.boxes)] = each.boxes
+        counts, numbers = (
+            np.array(each, np.int32) for each in ([len(m.boxes) for m in made], [m.number for m in made])
+        )
+        return cls(np.stack(pixels) if pixels else np.zeros((0, side, side, 3), np.uint8), boxes, counts, numbers)
+
+    def save(self, folder: Path) -> None:
+        """Writes all but the pixels into a folder."""
+        side = self.pixels.shape[1]
+        np.savez(folder / BOXES, boxes=self.boxes, counts=self.counts, numbers=self.numbers, side=side)
+
+    @classmethod
+    def load(cls, folder: Path) -> MadePictures:
+        """What `save` wrote, and the pixels beside it."""
+        with np.load(folder / BOXES) as held:
+            boxes, counts, numbers, side = held["boxes"], held["counts"], held["numbers"], int(held["side"])
+        shape = (len(boxes), side, side, 3)
+        pixels = np.memmap(folder / PIXELS, np.uint8, "r", shape=shape) if len(boxes) else np.zeros(shape, np.uint8)
+        return cls(pixels, boxes, counts, numbers)
