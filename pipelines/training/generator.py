@@ -61,6 +61,8 @@ class GeneratorTask:
 
     network = NETWORK
     figure, smaller_is_better = "kid", True
+    n_made, rows = N_VALIDATION, ROWS
+    """Pictures that figures are of, and rows of them in the picture of samples."""
 
     def __init__(
         self,
@@ -98,7 +100,7 @@ class GeneratorTask:
         compare = self._features.to(device)
         photographs = [_means(compare, each) for each in self._photographs(device)]
         scale = _scale(photographs)
-        made = [_means(compare, each) for each in self._made(net, N_VALIDATION)]
+        made = [_means(compare, each) for each in self._made(net, self.n_made)]
         real, fake = (_vectors(each, scale) for each in (photographs, made))
         spread = metrics.diversity([fake]) / max(metrics.diversity([real]), 1e-12)
         return {"kid": metrics.kid(real, fake, rounds=2).value, "spread": spread}
@@ -106,7 +108,7 @@ class GeneratorTask:
     def grid(self, net: nn.Module) -> Photograph:
         """Held-out photographs, then pictures that are made."""
         device = next(net.parameters()).device
-        made = torch.cat(list(self._made(net, COLUMNS * ROWS)))
+        made = torch.cat(list(self._made(net, COLUMNS * self.rows)))
         shown = [to_image(each) for each in (*next(self._photographs(device))[: COLUMNS * PHOTOGRAPHS], *made)]
         return np.vstack([np.hstack(shown[start : start + COLUMNS]) for start in range(0, len(shown), COLUMNS)])
 
@@ -260,7 +262,10 @@ def make_task(reader: Reader | None, models: Path, options: TrainOptions, progre
         return BeganTask(reader, models, options, features, progress)
     if kind == "wgan-gp":
         return WganTask(reader, models, options, features, progress)
-    raise NotImplementedError
+    from .vae_generators import LadderTask, PixelTask, VaeGanTask
+
+    rival = {"ladder-vae": LadderTask, "pixel-vae": PixelTask, "vae-gan": VaeGanTask}[kind]
+    return rival(reader, models, options, features, progress)
 
 
 def resolution_of(options: TrainOptions) -> int:

@@ -132,11 +132,15 @@ class PixelVae(LadderVae):
         """Pictures of latents, each pixel the likeliest; what `sample` and `preserving` do draws them."""
         return self.drawn(self.expanded(z1), None)
 
+    def made(self, noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Pictures of `(N, L)` noise; pixels are drawn from the generator, else the likeliest."""
+        noise1, noise2 = self.split(noise)
+        return self.drawn(self.expanded(self.decoding1(noise2).at(noise1)), generator)
+
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Pictures `(n, 3, R, R)` in [-1, 1], in steps; takes R * R steps."""
-        noise1, noise2 = self.split(self.noise(n, generator))
-        return self.drawn(self.expanded(self.decoding1(noise2).at(noise1)), generator)
+        return self.made(self.noise(n, generator), generator)
 
     @torch.no_grad()
     def preserving(
