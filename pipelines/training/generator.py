@@ -19,7 +19,7 @@ from ...storage.reader import Reader
 from ...synth import metrics
 from ...synth.encoding import to_image
 from ...synth.features import Features, load_features
-from ...synth.region_semantics.balance import GAMMA, Balance
+from ...synth.region_semantics.balance import GAMMA, RATE, SHORT_RATE, Balance
 from ...synth.region_semantics.critics import BeganCritic, WganCritic
 from ...synth.region_semantics.generator import GeneratorConfig, GeneratorNetwork
 from ...synth.roi_gan.augment import augmented
@@ -211,6 +211,7 @@ class BeganTask(GeneratorTask):
         self, reader: Reader | None, models: Path, options: TrainOptions, features: Features, progress: Progress
     ) -> None:
         config = GeneratorConfig("began", resolution_of(options), options.width)
+        self.rate = RATE if options.width >= 1 else SHORT_RATE
         super().__init__(
             reader, models, options, features, config, config.latent, uniform=True, progress=progress
         )  # fmt: skip
@@ -219,7 +220,7 @@ class BeganTask(GeneratorTask):
         """Generator, auto-encoder, and the control."""
         config = self.net_config
         return nn.ModuleDict(
-            {"net": GeneratorNetwork(config), "critic": BeganCritic(config), "balance": Balance()}
+            {"net": GeneratorNetwork(config), "critic": BeganCritic(config), "balance": Balance(rate=self.rate)}
         )  # fmt: skip
 
     def optimisers(self, modules: nn.ModuleDict) -> dict[str, Optimizer]:
@@ -244,7 +245,7 @@ class BeganTask(GeneratorTask):
 
     def extra(self, modules: nn.ModuleDict) -> dict[str, Any]:
         """The control, as it is."""
-        return {"gamma": GAMMA, "k": float(cast(Balance, modules["balance"]).k)}
+        return {"gamma": GAMMA, "rate": self.rate, "k": float(cast(Balance, modules["balance"]).k)}
 
 
 def make_task(reader: Reader | None, models: Path, options: TrainOptions, progress: Progress) -> Task:
