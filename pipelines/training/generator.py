@@ -145,7 +145,7 @@ class GeneratorTask:
         if not self.options.augment:
             return real, fake
         one, other, _ = augmented(real, fake, torch.ones_like(real[:, :1]))
-        return one, other
+        return one.detach(), other  # both are moved in one call: no gradient of the one reaches the other
 
 
 class WganTask(GeneratorTask):
