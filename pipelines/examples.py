@@ -16,6 +16,8 @@ from ..storage.reader import Reader
 from ..synth.checkpoint import Card
 from ..synth.compiling.parity import Inputs
 from ..synth.encoding import one_hot
+from ..synth.region_semantics.generator import GENERATORS, GeneratorConfig, draw
+from ..synth.region_semantics.networks import RIVALS
 from ..synth.transformation import premultiplied
 from .paint import Painter
 
@@ -79,6 +81,16 @@ class _Made:
         present[1::2, 1:][:, -1:] = 0
         return patches, present, torch.rand(ITEMS, self.config.get("noise", 128), generator=random) * 2 - 1
 
+    def generator(self) -> Inputs:
+        """A latent; of a kind that encodes a picture that picture, and noise."""
+        random = torch.Generator().manual_seed(1)
+        config = GeneratorConfig(**self.config)
+        if config.kind in GENERATORS:
+            return (draw(config, ITEMS, random),)
+        with torch.device("meta"):
+            length = RIVALS[config.kind](config).n_noise
+        return self.picture, torch.randn(ITEMS, length, generator=random)
+
     def of_layout(self) -> Inputs:
         return (self.layout,)
 
@@ -97,6 +109,8 @@ _MADE: dict[str, Callable[[_Made], Inputs]] = {
     "roi": _Made.completion,
     "glcic": _Made.completion,
     "key-patches": _Made.patches,
+    "generator": _Made.generator,
+    "domains": _Made.of_picture,
 }
 """By the kind of the network."""
 

@@ -59,9 +59,11 @@ OTHERS = {
     "roi": Kind("roi_gan.generator", "RoiGenerator", "RoiConfig"),
     "glcic": Kind("glcic", "GlcicNetwork", "GlcicConfig"),
     "key-patches": Kind("key_patches.network", "KeyPatchNetwork", "KeyPatchConfig"),
+    "generator": Kind("region_semantics.networks", "generator_network", "GeneratorConfig"),
+    "domains": Kind("region_semantics.shared_features", "SharedNetwork", "SharedConfig"),
 }
-"""Networks that training alone uses, that complete pictures, or make them of patches; compiled as those are."""
-OF_ONE_SIZE = ("roi", "glcic", "key-patches")
+"""Networks that training alone uses, that complete pictures, or make them of patches or latents; compiled as those."""
+OF_ONE_SIZE = ("roi", "glcic", "key-patches", "generator")
 """Networks that take pictures of the size they were built for alone."""
 
 CHANNELS_LAST = ("transform", "ordering")

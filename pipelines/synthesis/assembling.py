@@ -28,7 +28,8 @@ from ...synth.colour import monge_kantorovich
 from ...synth.elision import Elided
 from ..assembling.network import KIND, Assembler
 from ..models import Models
-from ..training.patch_pictures import PatchPictures, window_around
+from ..training.object_windows import window_around
+from ..training.patch_pictures import PatchPictures
 from ..training.task import NothingToLearn, subject_of
 from .guard import Used
 from .layouts import TRAIN

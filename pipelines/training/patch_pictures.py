@@ -25,23 +25,15 @@ from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
 from ...storage.layouts import Box
 from ...storage.reader import Reader
-from ...storage.records import hex_id
 from ..progress import Progress, silent
 from .caches import made_whole
 from .made_pictures import PIXELS, Boxes, MadePicture, MadePictures
+from .object_windows import LEAST_LONGER, LEAST_SHORTER, LONGEST, MOST_CUT, ROOM, object_windows
 from .photographs import BankOrigin, Origin, trained_and_held_out
 from .task import NothingToLearn, Subject
 
 LARGER = 2
 """Pictures are kept at so many times the resolution, and patches are cut out of them there (paper: 128 for 64)."""
-ROOM = 1.2
-"""Side of the window around an object, as a multiple of the object's longer side."""
-LEAST_LONGER, LEAST_SHORTER = 1 / 2, 1 / 4
-"""Sides of an object, as shares of the resolution, in pixels of the photograph; smaller ones would be blurred."""
-LONGEST = 3.0
-"""Longer over shorter side of an object, at most: beyond it are rows of them, or slivers of what is hidden."""
-MOST_CUT = 1
-"""Sides of the photograph that an object may touch: with more it is hardly to be seen."""
 TRIES = 100
 """Of drawing a random box that does not cover those before it too much."""
 FORMAT = 1
@@ -330,47 +322,11 @@ def _windows(origin: Origin, names: Sequence[str], objects: str, resolution: int
     if not isinstance(origin, BankOrigin):
         fix = "train on a bank"
         raise InputError(sentence("--class", expected="a bank with classes", found="photographs alone", fix=fix))
-    reader = origin.reader
-    if reader.classes.named(objects) is None:
-        known = ", ".join(sorted(entry.name for entry in reader.classes)) or "none"
-        raise InputError(sentence(f"class {objects!r}", expected=f"one of the bank's: {known}", found="no such class"))
-    sizes = {
-        row["source"]: (row["height"], row["width"])
-        for row in reader.table("sources", columns=["source", "height", "width"]).to_pylist()
-    }
-    corners = ["crop_top", "crop_left", "crop_bottom", "crop_right"]
-    rows = reader.table("segments", {"class_name": objects}, ["source", "segment_id", *corners]).to_pylist()
     found: dict[str, list[_Wanted]] = {name: [] for name in names}
-    for row in sorted(rows, key=lambda row: (row["source"], row["segment_id"])):
-        box: Any = tuple(row[corner] for corner in corners)
-        if row["source"] in found and _is_worth_it(box, sizes[row["source"]], resolution):
-            window = window_around(box, sizes[row["source"]])
-            found[row["source"]].append(_Wanted(f"{row['source']}#{hex_id(row['segment_id'])}", window))
+    for source, box, name in object_windows(origin.reader, objects, resolution):
+        if source in found:
+            found[source].append(_Wanted(name, box))
     return {name: those for name, those in found.items() if those}
-
-
-def _is_worth_it(box: Box, size: tuple[int, int], resolution: int) -> bool:
-    """Whether an object is large enough, of a common shape, and not cut off at several sides."""
-    top, left, bottom, right = box
-    longer, shorter = max(bottom - top, right - left), min(bottom - top, right - left)
-    cut = (top <= 0) + (left <= 0) + (bottom >= size[0]) + (right >= size[1])
-    large = longer >= LEAST_LONGER * resolution and shorter >= LEAST_SHORTER * resolution
-    return bool(large and longer <= LONGEST * shorter and cut <= MOST_CUT)
-
-
-def window_around(box: Box, size: tuple[int, int]) -> Box:
-    """A square about a box, a little larger than it, moved into the photograph; smaller where that has no room.
-
-    Args:
-        size: `(rows, cols)` of the photograph.
-    """
-    top, left, bottom, right = box
-    side = min(round(ROOM * max(bottom - top, right - left)), *size)
-    rows, cols = (
-        min(max(0, (first + last - side) // 2), whole - side)
-        for first, last, whole in ((top, bottom, size[0]), (left, right, size[1]))
-    )
-    return rows, cols, rows + side, cols + side
 
 
 def _digest(*parts: str) -> str:

@@ -66,7 +66,9 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
 
 _OPTIONS = ("preset", "batch", "seed", "lr", "precision", "accumulate", "ema", "adversarial", "calibrate_after")
 
-_CHOICES = ("regions", "penalty", "augment", "objects", "parts", "patches", "objective", "ratio")
+_CHOICES = (
+    "regions", "penalty", "augment", "objects", "parts", "patches", "objective", "ratio", "critic_steps"
+)  # fmt: skip
 """None where they were not made, as in trainings of before there were any."""
 
 

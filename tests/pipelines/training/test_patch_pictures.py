@@ -14,6 +14,7 @@ from PIL import Image
 from tests.pipelines.training.block_photos import CAR, block_bank, blocks
 from zeuxis.ingest.patches import PatchSettings, box_iou, key_patches
 from zeuxis.pipelines.training import patch_pictures
+from zeuxis.pipelines.training.object_windows import window_around
 from zeuxis.pipelines.training.patch_pictures import (
     PatchPicture,
     PatchPictures,
@@ -23,7 +24,6 @@ from zeuxis.pipelines.training.patch_pictures import (
     mask_of,
     random_boxes,
     squeezed,
-    window_around,
 )
 from zeuxis.pipelines.training.photographs import BankOrigin, DatasetOrigin
 from zeuxis.pipelines.training.task import NothingToLearn
