@@ -14,7 +14,7 @@ from PIL import Image
 from tests.pipelines.training.block_photos import CAR, block_bank, blocks
 from zeuxis.ingest.patches import PatchSettings, box_iou, key_patches
 from zeuxis.pipelines.training import patch_pictures
-from zeuxis.pipelines.training.object_windows import window_around
+from zeuxis.pipelines.training.object_windows import is_worth_it, window_around
 from zeuxis.pipelines.training.patch_pictures import (
     PatchPicture,
     PatchPictures,
@@ -108,7 +108,7 @@ def test_what_is_worth_it():
         ((100, 100, 115, 132), False), ((100, 100, 120, 160), True), ((100, 100, 120, 161), False),
         ((0, 100, 40, 140), True), ((0, 0, 40, 40), False),
     ):  # fmt: skip
-        assert patch_pictures._is_worth_it(box, size, R) == wanted, box
+        assert is_worth_it(box, size, R) == wanted, box
 
 
 def test_the_cache_gives_the_same_and_knows_its_options(bank, tmp_path, monkeypatch):
