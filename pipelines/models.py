@@ -57,9 +57,10 @@ OTHERS = {
     "features": Kind("features", "ParsingNetwork", "ParsingConfig"),
     "roi": Kind("roi_gan.generator", "RoiGenerator", "RoiConfig"),
     "glcic": Kind("glcic", "GlcicNetwork", "GlcicConfig"),
+    "generator": Kind("region_semantics.networks", "generator_network", "GeneratorConfig"),
 }
 """Networks that training alone uses, or that complete pictures; they can be compiled as those can."""
-OF_ONE_SIZE = ("roi", "glcic")
+OF_ONE_SIZE = ("roi", "glcic", "generator")
 """Networks that take pictures of the size they were built for alone."""
 
 CHANNELS_LAST = ("transform", "ordering")

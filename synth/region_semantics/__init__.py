@@ -1,1 +1,1 @@
-"""Fast-RSPer: pictures that keep the meaning of a reference region (Liu, Fu and Wu 2018), and what it is compared with."""
+"""Fast-RSPer (Liu et al. 2018): pictures that keep what a region of a reference means, and what it is compared with."""
