@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .bank import Bank
     from .calls import collage, explain, inpaint, open, paint, retrieve, similar
+    from .generators import Generator, generator
     from .index.appearance import Similar
     from .index.explain import Explanation
     from .index.merge import merge_hits
@@ -49,6 +50,8 @@ _HOME = {
     "paint": ".calls",
     "retrieve": ".calls",
     "similar": ".calls",
+    "Generator": ".generators",
+    "generator": ".generators",
     "Similar": ".index.appearance",
     "Explanation": ".index.explain",
     "merge_hits": ".index.merge",
@@ -81,6 +84,7 @@ __all__ = [
     "Bank",
     "Component",
     "Explanation",
+    "Generator",
     "Hit",
     "Retrieval",
     "Similar",
@@ -96,6 +100,7 @@ __all__ = [
     "explain",
     "forget",
     "generations",
+    "generator",
     "info",
     "inpaint",
     "merge_hits",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import compiling, inpainting, judging, learning, painting, synthesizing, upkeep
+from . import compiling, inpainting, judging, learning, liking, painting, synthesizing, upkeep
 from .layout_files import pictures
 from .options import BankOption, DatasetSpec, LayoutPath, LayoutPaths, NativeIds, queries
 from .progress import progress_bar
@@ -172,7 +172,7 @@ def collage(
         typer.echo(path)
 
 
-for part in (learning, compiling, painting, inpainting, synthesizing, judging):
+for part in (learning, compiling, painting, inpainting, liking, synthesizing, judging):
     for command in part.COMMANDS:
         app.command()(command)
 

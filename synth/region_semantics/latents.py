@@ -1,14 +1,13 @@
-"""Latents that a generator was trained to make pictures of: drawn one by one, and kept where they were."""
+"""Latents that a generator was trained to make pictures of: whose draws they are, and how they are kept such."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Prior = Literal["uniform", "normal"]
+from .generator import Prior
+
 FARTHEST = 4.0
 """A number of a normal latent goes no farther from 0; one in 16,000 is drawn beyond."""
 SHELL = 3.0
@@ -18,13 +17,6 @@ SHELL = 3.0
 def random_of(seed: int, number: int) -> torch.Generator:
     """The draws of latent `number` of a seed, whatever others there are."""
     return torch.Generator().manual_seed(int(np.random.default_rng([seed, number]).integers(1 << 63)))
-
-
-def drawn(prior: Prior, count: int, latent: int, random: torch.Generator) -> Tensor:
-    """`(count, latent)` float32 of the prior: uniform in [-1, 1], or standard normal."""
-    if prior == "uniform":
-        return torch.rand(count, latent, generator=random) * 2 - 1
-    return torch.randn(count, latent, generator=random)
 
 
 def plausible(prior: Prior, latents: Tensor) -> Tensor:
@@ -42,4 +34,5 @@ def plausible(prior: Prior, latents: Tensor) -> Tensor:
     usual, apart = max(size - 0.5, 0.0) ** 0.5, SHELL * 0.5**0.5  # of the chi distribution
     cut = latents.clamp(-FARTHEST, FARTHEST)
     long = cut.norm(dim=1, keepdim=True)
-    return cut * (long.clamp(max(usual - apart, 0.0), usual + apart) / long.clamp_min(1e-12))
+    scaled: Tensor = cut * (long.clamp(max(usual - apart, 0.0), usual + apart) / long.clamp_min(1e-12))
+    return scaled

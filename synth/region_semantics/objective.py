@@ -17,9 +17,9 @@ class FeatureObjective(nn.Module):
         sum over references m and layers i of
             mean over the elements of layer i, weighted by the region's share in them, of |phi_i(x) - phi_i(x_m)|
 
-    Features are those after the ReLU (micro-alignment, section 3.1). Read literally, a unit counts whose receptive field
-    meets the region; at a deep layer that is nearly every one of a small picture. As in the released code for bedrooms a
-    unit counts by the share of the region in its cell instead, and the pictures themselves are not masked.
+    Features are those after the ReLU (micro-alignment, section 3.1). Read literally, a unit counts whose receptive
+    field meets the region; at a deep layer that is nearly every one of a small picture. As in the released code for
+    bedrooms a unit counts by the share of the region in its cell instead, and the pictures themselves are not masked.
 
     Args:
         features: frozen, on its device.

@@ -1,7 +1,7 @@
-"""Many latents at once, by descent through a frozen generator, until its pictures mean what a reference does (section 3).
+"""Many latents at once, by descent through a frozen generator, until its pictures mean what a reference does.
 
-Latent k of a seed begins where (seed, k) says and meets the noise that (seed, k) says, whatever others are solved beside
-it: neither generator nor features may look from one picture of a batch at another.
+Liu et al. 2018, section 3. Latent k of a seed begins where (seed, k) says and meets the noise that (seed, k) says,
+whatever others are solved beside it: neither generator nor features may look from one picture of a batch at another.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from .latents import Prior, drawn, plausible, random_of
+from .generator import Prior, draw
+from .latents import plausible, random_of
 from .stepping import Gradients
 
 Render = Callable[[Tensor], Tensor]
@@ -27,9 +28,9 @@ EPSILON = 1e-12
 class Descent:
     """How latents are sought.
 
-    The noise is normal, a number of the latent at a time, and is added to the gradient before Adam sees it. Its standard
-    deviation is `noise` times the root mean square of that latent's own gradient, which makes it the same for every
-    network and loss, and falls in a straight line to 0 at the share `noisy` of the steps; the rest settle.
+    The noise is normal, a number of the latent at a time, and is added to the gradient before Adam sees it. Its
+    standard deviation is `noise` times the root mean square of that latent's own gradient, which makes it the same for
+    every network and loss, and falls in a straight line to 0 at the share `noisy` of the steps; the rest settle.
 
     Attributes:
         steps: of each latent, at most.
@@ -191,7 +192,7 @@ class _Flock:
     def _starts(self) -> Tensor:
         """`(n, Z)`: of a few random latents each, the one with the least loss."""
         plan = self.descent
-        tries = torch.stack([drawn(self.prior, plan.tries, self.latent, random) for random in self.randoms], 1)
+        tries = torch.stack([draw(self.prior, plan.tries, random, self.latent) for random in self.randoms], 1)
         tries = tries.to(self.device)
         if plan.tries == 1:
             return tries[0]
@@ -199,9 +200,7 @@ class _Flock:
         best = losses.nan_to_num(torch.inf).argmin(0)
         return tries[best, torch.arange(len(best), device=self.device)]
 
-    def _judged(
-        self, step: int, z: Tensor, active: Tensor, loss: Tensor, gradient: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _judged(self, step: int, z: Tensor, active: Tensor, loss: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Those that go on, and their gradients; keeps what is the best so far, and drops what is no number."""
         whole = loss.isfinite() & gradient.isfinite().all(1)
         if not whole.all():

@@ -18,8 +18,8 @@ class Gradients:
 
     Args:
         loss: of latents, each alone.
-        compiled: by Inductor, on a GPU as a CUDA graph; a batch is padded to the one size. Where the first step fails so,
-            all run as they are.
+        compiled: by Inductor, on a GPU as a CUDA graph; a batch is padded to the one size. Where the first step fails
+            so, all run as they are.
 
     Attributes:
         backend: what runs the steps; said: why it is not the compiler that was asked for; warming: seconds it took.
@@ -27,7 +27,8 @@ class Gradients:
 
     def __init__(self, loss: Callable[[Tensor], Tensor], compiled: bool = False) -> None:
         self.losses = torch.no_grad()(loss)
-        self._loss, self._compiled = loss, None
+        self._loss = loss
+        self._compiled: Callable[[Tensor], Tensor] | None = None
         self.backend, self.said, self.warming = EAGER, "", 0.0
         self._wanted = compiled
 

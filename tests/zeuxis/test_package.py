@@ -21,10 +21,10 @@ PARTS = ("ingest", "index", "synth", "pipelines", "storage")
 
 def test_the_public_names_are_these():
     assert sorted(zeuxis.__all__) == [
-        *("Bank", "Component", "Explanation", "Hit", "Retrieval", "Similar", "VOID", "ZeuxisError"),
+        *("Bank", "Component", "Explanation", "Generator", "Hit", "Retrieval", "Similar", "VOID", "ZeuxisError"),
         *("agreement", "check", "collage", "collect", "compile", "demo", "evaluate", "evaluate_inpaint"),
         *("explain", "forget"),
-        *("generations", "info", "inpaint", "merge_hits"),
+        *("generations", "generator", "info", "inpaint", "merge_hits"),
         *("open", "paint", "rebuild", "repair", "retrieve", "rollback", "scenes", "similar"),
         *("synthesize", "train", "verify"),
     ]
