@@ -66,7 +66,7 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
 
 _OPTIONS = ("preset", "batch", "seed", "lr", "precision", "accumulate", "ema", "adversarial", "calibrate_after")
 
-_CHOICES = ("regions", "penalty", "augment")
+_CHOICES = ("regions", "penalty", "augment", "objects", "critic_steps")
 """None where they were not made, as in trainings of before there were any."""
 
 
