@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bank import Bank
-    from .calls import collage, explain, inpaint, open, paint, retrieve, similar
+    from .calls import collage, explain, inpaint, like, open, paint, retrieve, similar
     from .generators import Generator, generator
     from .index.appearance import Similar
     from .index.explain import Explanation
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .pipelines.demo import demo
     from .pipelines.evaluation.evaluate import evaluate
     from .pipelines.evaluation.inpaint import evaluate_inpaint
+    from .pipelines.evaluation.region_semantics import evaluate_region_semantics
     from .pipelines.forget import forget
     from .pipelines.generations import collect, generations, rollback
     from .pipelines.info import info, verify
@@ -46,6 +47,7 @@ _HOME = {
     "collage": ".calls",
     "explain": ".calls",
     "inpaint": ".calls",
+    "like": ".calls",
     "open": ".calls",
     "paint": ".calls",
     "retrieve": ".calls",
@@ -65,6 +67,7 @@ _HOME = {
     "demo": ".pipelines.demo",
     "evaluate": ".pipelines.evaluation.evaluate",
     "evaluate_inpaint": ".pipelines.evaluation.inpaint",
+    "evaluate_region_semantics": ".pipelines.evaluation.region_semantics",
     "forget": ".pipelines.forget",
     "generations": ".pipelines.generations",
     "info": ".pipelines.info",
@@ -97,12 +100,14 @@ __all__ = [
     "demo",
     "evaluate",
     "evaluate_inpaint",
+    "evaluate_region_semantics",
     "explain",
     "forget",
     "generations",
     "generator",
     "info",
     "inpaint",
+    "like",
     "merge_hits",
     "open",
     "paint",

@@ -1,4 +1,4 @@
-"""The command that evaluates what is synthesised, or filled in."""
+"""The command that evaluates what is synthesised, filled in, or made like a region."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from .progress import first_use, progress_bar
 from .showing import show
 from .storage.errors import InputError, sentence
 
+WHAT = ("synthesis", "inpaint", "region-semantics")
+LAYOUTS, PHOTOGRAPHS = 200, 24
+"""That are measured at most: layouts, or photographs that are filled; and photographs of which regions are kept."""
+
 
 def evaluate(
-    what: Annotated[str, typer.Argument(metavar="synthesis|inpaint", help="What is evaluated.")],
+    what: Annotated[str, typer.Argument(metavar="synthesis|inpaint|region-semantics", help="What is evaluated.")],
     out: Annotated[Path, typer.Option(help="Folder for the page, the table and the pictures.")],
     bank: BankOption = None,
     models: Annotated[
@@ -24,7 +28,9 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(metavar="test|val", help="Whose layouts; default test, else val.")
     ] = None,
-    layouts: Annotated[int, typer.Option(help="How many of them, or photographs, at most.")] = 200,
+    layouts: Annotated[
+        int | None, typer.Option(help="How many of them, or photographs, at most; default 200, of regions 24.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     system: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; may be repeated.")] = None,
     study: Annotated[
@@ -39,12 +45,17 @@ def evaluate(
 
     They stand beside real ones, rivals, and the same with each stage switched off.
     """
-    if what not in ("synthesis", "inpaint"):
-        raise InputError(sentence("evaluate", expected="synthesis or inpaint", found=what))
-    if what == "inpaint":
+    if what not in WHAT:
+        raise InputError(sentence("evaluate", expected=f"{', '.join(WHAT[:-1])} or {WHAT[-1]}", found=what))
+    most = layouts if layouts is not None else PHOTOGRAPHS if what == WHAT[-1] else LAYOUTS
+    if what != "synthesis":
         if study or answers:
-            raise InputError(sentence("evaluate inpaint", "has no study", fix="leave --study and --answers out"))
-        _inpaint(out, bank, models or [], split, layouts, seed, system or ())
+            raise InputError(sentence(f"evaluate {what}", "has no study", fix="leave --study and --answers out"))
+        if len(models or ()) != 1:
+            number = str(len(models or ()))
+            raise InputError(sentence("--models", expected="one folder of trained networks", found=number))
+        run = _inpaint if what == "inpaint" else _region_semantics
+        run(out, bank, (models or [])[0], split, most, seed, system or ())
         return
     if answers:
         _show_answers(out, answers)
@@ -58,7 +69,7 @@ def evaluate(
     first_use()
     with progress_bar("pictures") as progress:
         found = evaluate(
-            open(bank).path, models, out, split=split, layouts=layouts, seed=seed, systems=system or (),
+            open(bank).path, models, out, split=split, layouts=most, seed=seed, systems=system or (),
             needed=study or (), progress=progress,
         )  # fmt: skip
     show(rendered(found))
@@ -75,23 +86,39 @@ def evaluate(
 
 
 def _inpaint(
-    out: Path, bank: Path | None, models: Sequence[Path], split: str | None, most: int, seed: int, system: Sequence[str]
+    out: Path, bank: Path | None, models: Path, split: str | None, most: int, seed: int, system: Sequence[str]
 ) -> None:
     from .calls import open
     from .pipelines.evaluation.inpaint import evaluate_inpaint
     from .pipelines.evaluation.inpaint_report import networks, rendered
 
-    if len(models) != 1:
-        raise InputError(sentence("--models", expected="one folder of trained networks", found=str(len(models))))
     with progress_bar("pictures") as progress:
         found = evaluate_inpaint(
-            open(bank).path, models[0], out, split=split, photographs=most, seed=seed, systems=system, progress=progress
+            open(bank).path, models, out, split=split, photographs=most, seed=seed, systems=system, progress=progress
         )
     show(rendered(found))
     for said in networks(found):
         typer.echo(said)
     for said in found.left_out:
         typer.echo(said, err=True)
+    for path in found.files:
+        typer.echo(path)
+
+
+def _region_semantics(
+    out: Path, bank: Path | None, models: Path, split: str | None, most: int, seed: int, system: Sequence[str]
+) -> None:
+    from .calls import open
+    from .pipelines.evaluation.region_report import notes, rendered
+    from .pipelines.evaluation.region_semantics import evaluate_region_semantics
+
+    with progress_bar("regions") as progress:
+        found = evaluate_region_semantics(
+            open(bank).path, models, out, split=split, photographs=most, seed=seed, systems=system, progress=progress
+        )
+    show(rendered(found))
+    for said in notes(found)[1:]:
+        typer.echo(said, err=said in found.left_out)
     for path in found.files:
         typer.echo(path)
 

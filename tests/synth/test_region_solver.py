@@ -115,7 +115,7 @@ def test_noise_makes_latents_differ_and_falls_to_nothing():
     assert [plan.level(step) for step in (0, 1, 4, 5, 9)] == pytest.approx([2, 1.6, 0.4, 0, 0])
     still = replace(PLAN, steps=20, noise=0.0)
     quiet, noisy = solved(still), solved(replace(still, noise=2.0))
-    own = {number: latent for number, latent in zip(quiet.numbers, quiet.latents, strict=True)}
+    own = dict(zip(quiet.numbers, quiet.latents, strict=True))
     for number, latent in zip(noisy.numbers, noisy.latents, strict=True):
         assert (latent - own[number]).norm() > 1
 

@@ -23,8 +23,8 @@ def test_the_public_names_are_these():
     assert sorted(zeuxis.__all__) == [
         *("Bank", "Component", "Explanation", "Generator", "Hit", "Retrieval", "Similar", "VOID", "ZeuxisError"),
         *("agreement", "check", "collage", "collect", "compile", "demo", "evaluate", "evaluate_inpaint"),
-        *("explain", "forget"),
-        *("generations", "generator", "info", "inpaint", "merge_hits"),
+        *("evaluate_region_semantics", "explain", "forget"),
+        *("generations", "generator", "info", "inpaint", "like", "merge_hits"),
         *("open", "paint", "rebuild", "repair", "retrieve", "rollback", "scenes", "similar"),
         *("synthesize", "train", "verify"),
     ]
