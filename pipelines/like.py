@@ -39,7 +39,7 @@ from .progress import Progress, silent
 USUAL = Descent()
 MOST, MOST_STEPS, MOST_NOISE = 1024, 10_000, 10.0
 """Pictures of a call, steps of a latent, noise."""
-SAMPLES = 96
+SAMPLES = 144
 """Pictures of the generator's own that a reference is compared with."""
 STRANGE = 8.0
 """Deviations beyond which a reference is said to be of another domain."""
@@ -160,7 +160,7 @@ def like(
     if out is not None:
         check_places(out, seen[0].name, count, [each for pair in references for each in pair])
     device = next(features.parameters()).device
-    warned, strange = _strange(generator, features, layers, seen, device)
+    warned, strange = _strange(generator, features, seen, device)
     objective = objective_of(features, seen, layers, device)
     solution = solved(generator, objective, count, plan, seed, device, compiled, progress)
     images = pictures_of(generator, solution.latents)
@@ -277,7 +277,6 @@ def about(generator: Generator) -> dict[str, Any]:
 def _strange(
     generator: Generator,
     features: Features,
-    layers: Sequence[str],
     references: Sequence[Reference],
     device: torch.device,
 ) -> tuple[list[str], list[float]]:
@@ -285,8 +284,7 @@ def _strange(
     samples = own_pictures(generator, SAMPLES, 0, device)
     warned, found = [], []
     for each in references:
-        image, region = each.tensors(device)
-        found.append(strangeness(features, layers, image, region, samples))
+        found.append(strangeness(features, each.tensors(device)[0], samples))
         if each.cut > 0:
             warned.append(sentence(each.name, f"{each.cut:.0%} of its region lie outside the square that is seen"))
         if found[-1] > STRANGE:
