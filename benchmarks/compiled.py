@@ -109,5 +109,5 @@ def _example(kind: str, sized: Preset) -> Inputs:
 
 
 def _size(kind: str, sized: Preset) -> tuple[int, int]:
-    share = SHARES.get("roi" if kind in OF_ONE_SIZE else kind)
+    share = SHARES.get(kind, SHARES["roi"] if kind in OF_ONE_SIZE else None)
     return share.size(sized, FRAME) if share else sized.size(FRAME)

@@ -16,6 +16,8 @@ from ..storage.reader import Reader
 from ..synth.checkpoint import Card
 from ..synth.compiling.parity import Inputs
 from ..synth.encoding import one_hot
+from ..synth.region_semantics.generator import GENERATORS, GeneratorConfig, draw
+from ..synth.region_semantics.networks import RIVALS
 from ..synth.transformation import premultiplied
 from .paint import Painter
 
@@ -71,6 +73,16 @@ class _Made:
         z = torch.randn(ITEMS, noise, generator=random)
         return self.picture, self.mask, z, torch.rand(ITEMS, sliders, generator=random) * 2 - 1
 
+    def generator(self) -> Inputs:
+        """A latent; of a kind that encodes a picture that picture, and noise."""
+        random = torch.Generator().manual_seed(1)
+        config = GeneratorConfig(**self.config)
+        if config.kind in GENERATORS:
+            return (draw(config, ITEMS, random),)
+        with torch.device("meta"):
+            length = RIVALS[config.kind](config).n_noise
+        return self.picture, torch.randn(ITEMS, length, generator=random)
+
     def of_layout(self) -> Inputs:
         return (self.layout,)
 
@@ -88,6 +100,8 @@ _MADE: dict[str, Callable[[_Made], Inputs]] = {
     "features": _Made.of_picture,
     "roi": _Made.completion,
     "glcic": _Made.completion,
+    "generator": _Made.generator,
+    "domains": _Made.of_picture,
 }
 """By the kind of the network."""
 

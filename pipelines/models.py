@@ -58,6 +58,7 @@ OTHERS = {
     "roi": Kind("roi_gan.generator", "RoiGenerator", "RoiConfig"),
     "glcic": Kind("glcic", "GlcicNetwork", "GlcicConfig"),
     "generator": Kind("region_semantics.networks", "generator_network", "GeneratorConfig"),
+    "domains": Kind("region_semantics.shared_features", "SharedNetwork", "SharedConfig"),
 }
 """Networks that training alone uses, or that complete pictures; they can be compiled as those can."""
 OF_ONE_SIZE = ("roi", "glcic", "generator")

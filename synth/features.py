@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch.nn import functional
 
 from ..storage.errors import InputError, sentence
 from . import vgg19
-from .checkpoint import SUFFIX, Card, load_checkpoint
+from .checkpoint import SUFFIX, Card, load_card, load_checkpoint
 from .layers import averaged, channels
 from .vgg19 import CONVOLUTIONS, NAMES
 
@@ -66,7 +67,7 @@ class Features(nn.Module):
     def __init__(self, config: FeaturesConfig) -> None:
         super().__init__()
         self.config = config
-        self.name = f"untrained:{_fraction(config.width)}"
+        self.name = f"untrained:{fraction(config.width)}"
         self.convolutions = nn.ModuleDict()
         inputs = 3
         for name in NAMES:
@@ -176,7 +177,8 @@ def load_features(source: str | Path | None, models: Path | None, pooling: Pooli
     """The features a loss compares, frozen: whichever of these there is, the first first.
 
     1. `source`, where it is a path: torchvision's `vgg19-dcbb9e9d.pth`, the same as `.safetensors`, or a checkpoint of
-       features; the word `vgg19` fetches torchvision's file once, `bank` takes the one of `models`;
+       features, of one bank or shared by two (`domains`); the word `vgg19` fetches torchvision's file once, `bank`
+       takes the one of `models`;
     2. the file that the variable `ZEUXIS_VGG19` names;
     3. `features.safetensors` in `models`, which `zeuxis train features` wrote.
 
@@ -225,7 +227,7 @@ def load_parser(path: Path) -> tuple[Card, ParsingNetwork]:
 
 def features_name(card: Card) -> str:
     """What features of a checkpoint are called, such as `bank:1/8 step 1500`."""
-    return f"bank:{_fraction(float(card.config['width']))} step {card.step}"
+    return f"bank:{fraction(float(card.config['width']))} step {card.step}"
 
 
 def _from_file(path: Path, pooling: Pooling) -> Features:
@@ -255,7 +257,13 @@ def _frozen_vgg(tensors: Mapping[str, Tensor], name: str, pooling: Pooling) -> F
 
 
 def _learned(path: Path) -> Features:
-    return load_parser(path)[1].features
+    from .region_semantics.shared_features import NETWORK as SHARED
+    from .region_semantics.shared_features import load_shared
+
+    kind = NETWORK
+    with suppress(InputError):  # said below, of features
+        kind = load_card(path).network
+    return load_shared(path) if kind == SHARED else load_parser(path)[1].features
 
 
 def _frozen(features: Features, name: str) -> Features:
@@ -271,5 +279,6 @@ def _block(name: str) -> int:
     return int(name[4]) - 1
 
 
-def _fraction(width: float) -> str:
+def fraction(width: float) -> str:
+    """A width as users read it, such as `1/8`."""
     return str(Fraction(width).limit_denominator(64))

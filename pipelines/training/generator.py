@@ -19,7 +19,7 @@ from ...storage.reader import Reader
 from ...synth import metrics
 from ...synth.encoding import to_image
 from ...synth.features import Features, load_features
-from ...synth.region_semantics.balance import GAMMA, Balance
+from ...synth.region_semantics.balance import GAMMA, RATE, SHORT_RATE, Balance
 from ...synth.region_semantics.critics import BeganCritic, WganCritic
 from ...synth.region_semantics.generator import GeneratorConfig, GeneratorNetwork
 from ...synth.roi_gan.augment import augmented
@@ -61,6 +61,8 @@ class GeneratorTask:
 
     network = NETWORK
     figure, smaller_is_better = "kid", True
+    n_made, rows = N_VALIDATION, ROWS
+    """Pictures that figures are of, and rows of them in the picture of samples."""
 
     def __init__(
         self,
@@ -98,7 +100,7 @@ class GeneratorTask:
         compare = self._features.to(device)
         photographs = [_means(compare, each) for each in self._photographs(device)]
         scale = _scale(photographs)
-        made = [_means(compare, each) for each in self._made(net, N_VALIDATION)]
+        made = [_means(compare, each) for each in self._made(net, self.n_made)]
         real, fake = (_vectors(each, scale) for each in (photographs, made))
         spread = metrics.diversity([fake]) / max(metrics.diversity([real]), 1e-12)
         return {"kid": metrics.kid(real, fake, rounds=2).value, "spread": spread}
@@ -106,7 +108,7 @@ class GeneratorTask:
     def grid(self, net: nn.Module) -> Photograph:
         """Held-out photographs, then pictures that are made."""
         device = next(net.parameters()).device
-        made = torch.cat(list(self._made(net, COLUMNS * ROWS)))
+        made = torch.cat(list(self._made(net, COLUMNS * self.rows)))
         shown = [to_image(each) for each in (*next(self._photographs(device))[: COLUMNS * PHOTOGRAPHS], *made)]
         return np.vstack([np.hstack(shown[start : start + COLUMNS]) for start in range(0, len(shown), COLUMNS)])
 
@@ -143,7 +145,7 @@ class GeneratorTask:
         if not self.options.augment:
             return real, fake
         one, other, _ = augmented(real, fake, torch.ones_like(real[:, :1]))
-        return one, other
+        return one.detach(), other  # both are moved in one call: no gradient of the one reaches the other
 
 
 class WganTask(GeneratorTask):
@@ -209,6 +211,7 @@ class BeganTask(GeneratorTask):
         self, reader: Reader | None, models: Path, options: TrainOptions, features: Features, progress: Progress
     ) -> None:
         config = GeneratorConfig("began", resolution_of(options), options.width)
+        self.rate = RATE if options.width >= 1 else SHORT_RATE
         super().__init__(
             reader, models, options, features, config, config.latent, uniform=True, progress=progress
         )  # fmt: skip
@@ -217,7 +220,7 @@ class BeganTask(GeneratorTask):
         """Generator, auto-encoder, and the control."""
         config = self.net_config
         return nn.ModuleDict(
-            {"net": GeneratorNetwork(config), "critic": BeganCritic(config), "balance": Balance()}
+            {"net": GeneratorNetwork(config), "critic": BeganCritic(config), "balance": Balance(rate=self.rate)}
         )  # fmt: skip
 
     def optimisers(self, modules: nn.ModuleDict) -> dict[str, Optimizer]:
@@ -242,7 +245,7 @@ class BeganTask(GeneratorTask):
 
     def extra(self, modules: nn.ModuleDict) -> dict[str, Any]:
         """The control, as it is."""
-        return {"gamma": GAMMA, "k": float(cast(Balance, modules["balance"]).k)}
+        return {"gamma": GAMMA, "rate": self.rate, "k": float(cast(Balance, modules["balance"]).k)}
 
 
 def make_task(reader: Reader | None, models: Path, options: TrainOptions, progress: Progress) -> Task:
@@ -260,7 +263,10 @@ def make_task(reader: Reader | None, models: Path, options: TrainOptions, progre
         return BeganTask(reader, models, options, features, progress)
     if kind == "wgan-gp":
         return WganTask(reader, models, options, features, progress)
-    raise NotImplementedError
+    from .vae_generators import LadderTask, PixelTask, VaeGanTask
+
+    rival = {"ladder-vae": LadderTask, "pixel-vae": PixelTask, "vae-gan": VaeGanTask}[kind]
+    return rival(reader, models, options, features, progress)
 
 
 def resolution_of(options: TrainOptions) -> int:

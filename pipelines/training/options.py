@@ -68,7 +68,7 @@ SHARES = {
     "crn": Share(steps=1.0, full_steps=0.25, batch=1.0, lr=1e-3),
     "roi": Share(steps=2.0, full_steps=0.2, batch=2.0, lr=1e-3, sides=SIDES),
     "key-patches": Share(steps=2.0, full_steps=0.2, batch=2.0, lr=5e-4, full_lr=2e-4, sides=SIDES),
-    "generator": Share(steps=4.0, full_steps=0.2, batch=2.0, lr=2e-4, full_lr=1e-4, sides=SIDES[:1]),
+    "generator": Share(steps=4.0, full_steps=0.2, batch=1.0, lr=1e-3, full_lr=1e-4, sides=SIDES[:1]),
     "domains": Share(steps=1.0, full_steps=0.2, batch=2.0, lr=1e-3, full_lr=3e-4, sides=SIDES[:1]),
 }
 """By network, in the order in which they are trained: features first, since losses need them."""

@@ -7,8 +7,9 @@ from torch import Tensor, distributed, nn
 
 GAMMA = 0.5
 """Error of made pictures that is aimed at, as a share of that of photographs: the lower, the less diverse."""
-RATE = 1e-3
-"""Of the control (lambda of k)."""
+RATE, SHORT_RATE = 1e-3, 1e-2
+"""Of the control (lambda of k): the paper's, and that of trainings with a hundredth of its steps, in which k would
+hardly leave 0: the auto-encoder would never learn to tell made pictures from photographs."""
 
 
 class Balance(nn.Module):

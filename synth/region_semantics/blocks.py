@@ -27,9 +27,10 @@ class BeganBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Twice the size: ReLU, nearest neighbours, 3x3, ReLU, 3x3, and the input added (pre-activation).
+    """Twice the size: ReLU, doubled, 3x3, ReLU, 3x3, and the input added (pre-activation).
 
-    `(B, inputs, h, w)` to `(B, outputs, 2 h, 2 w)`.
+    `(B, inputs, h, w)` to `(B, outputs, 2 h, 2 w)`. It is doubled bilinearly: with nearest neighbours, as in the
+    released code, a narrow generator shows the squares of its coarsest features for its first hundreds of steps.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -88,8 +89,8 @@ class HalvingConvolution(nn.Conv2d):
 
 
 def doubled(x: Tensor) -> Tensor:
-    """Each pixel four times: `(B, C, h, w)` to `(B, C, 2 h, 2 w)`."""
-    return functional.interpolate(x, scale_factor=2.0)
+    """Bilinearly: `(B, C, h, w)` to `(B, C, 2 h, 2 w)`."""
+    return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 @torch.no_grad()

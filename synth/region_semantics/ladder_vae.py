@@ -234,7 +234,7 @@ def laplace(image: Tensor, middle: Tensor, log_scale: Tensor) -> Tensor:
 
 
 def _gaussian(both: Tensor) -> Gaussian:
-    mean, logvar = both.float().chunk(2, 1)
+    mean, logvar = (both if both.dtype == torch.float32 else both.float()).chunk(2, 1)
     return Gaussian(mean, BOUND * torch.tanh(logvar / BOUND))
 
 

@@ -58,16 +58,16 @@ class GatedLayer(nn.Module):
             both stacks, `(N, cells, H, W)`.
         """
         above, beside = self.condition(condition).chunk(2, 1)
-        side, height = self.columns // 2, down.shape[-2]
-        high = functional.pad(down, (side, side, self.rows if self.first else self.rows - 1, 0))
-        vertical = self.vertical(high)[:, :, :height]
-        left = functional.pad(across, (self.left if self.first else self.left - 1, 0))
-        horizontal = self.horizontal(left)[..., : across.shape[-1]]
-        return gated(vertical + above), self.merged(vertical, horizontal, beside, across)
+        side = self.columns // 2
+        vertical = self.vertical(functional.pad(down, (side, side, self.rows if self.first else self.rows - 1, 0)))
+        horizontal = self.horizontal(functional.pad(across, (self.left if self.first else self.left - 1, 0)))
+        if self.first:  # what is beyond the last row and column knows the pixel itself
+            vertical, horizontal = vertical[:, :, :-1], horizontal[..., :-1]
+        return gated(vertical + above), self.merged(horizontal, self.link(vertical) + beside, across)
 
-    def merged(self, vertical: Tensor, horizontal: Tensor, condition: Tensor, across: Tensor) -> Tensor:
-        """The horizontal stack of what both convolutions gave."""
-        found: Tensor = self.out(gated(horizontal + self.link(vertical) + condition))
+    def merged(self, horizontal: Tensor, linked: Tensor, across: Tensor) -> Tensor:
+        """The horizontal stack of what its convolution gave, and what the vertical one and the condition say."""
+        found: Tensor = self.out(gated(horizontal + linked))
         return found if self.first else found + across
 
 
@@ -105,7 +105,7 @@ class PixelVae(LadderVae):
             `(N, LEVELS, 3, R, R)`; or `Encoded` with these.
         """
         z1, kl1, kl2 = self.encoded(image, noise)
-        logits = self.read(brightness(levels_of(image)), self.expanded(z1))
+        logits = self.read(in_steps(image), self.expanded(z1))
         return Encoded(logits, kl1, kl2, self.log_scale) if full else logits
 
     def read(self, image: Tensor, condition: Tensor) -> Tensor:
@@ -132,11 +132,15 @@ class PixelVae(LadderVae):
         """Pictures of latents, each pixel the likeliest; what `sample` and `preserving` do draws them."""
         return self.drawn(self.expanded(z1), None)
 
+    def made(self, noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Pictures of `(N, L)` noise; pixels are drawn from the generator, else the likeliest."""
+        noise1, noise2 = self.split(noise)
+        return self.drawn(self.expanded(self.decoding1(noise2).at(noise1)), generator)
+
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Pictures `(n, 3, R, R)` in [-1, 1], in steps; takes R * R steps."""
-        noise1, noise2 = self.split(self.noise(n, generator))
-        return self.drawn(self.expanded(self.decoding1(noise2).at(noise1)), generator)
+        return self.made(self.noise(n, generator), generator)
 
     @torch.no_grad()
     def preserving(
@@ -172,34 +176,28 @@ class _Walk:
     def picture(self) -> Tensor:
         """All rows."""
         for row in range(self.height):
-            vertical = self._row(row)
+            linked = self._row(row)
             for column in range(self.width):
-                self._pixel(row, column, vertical)
+                self._pixel(row, column, linked)
         return self.image[:, :, REACH:, REACH:-REACH].clone()
 
     def _row(self, row: int) -> list[Tensor]:
-        """The vertical stack of a row, which the rows above it decide; what its convolutions gave, by layer."""
+        """The vertical stack of a row, which the rows above it decide; what the horizontal one is told, by layer."""
         found = []
         source = self.image[:, :, row : row + REACH]
-        for layer, (above, _), held in zip(self.layers, self.conditions, self.down, strict=True):
+        for layer, (above, beside), held in zip(self.layers, self.conditions, self.down, strict=True):
             vertical = layer.vertical(source)
-            found.append(layer.link(vertical))
+            found.append(layer.link(vertical) + beside[:, :, row : row + 1])
             held[:, :, row + 1 : row + 2, 1:-1] = gated(vertical + above[:, :, row : row + 1])
             source = held[:, :, row : row + 2]
         return found
 
-    def _pixel(self, row: int, column: int, vertical: list[Tensor]) -> None:
+    def _pixel(self, row: int, column: int, linked: list[Tensor]) -> None:
         """Draws one pixel, colour after colour."""
         source = self.image[:, :, row + REACH : row + REACH + 1, column : column + REACH]
-        spot = (..., slice(row, row + 1), slice(column, column + 1))
         across = source
-        for number, layer in enumerate(self.layers):
-            linked = vertical[number][..., column : column + 1]
-            hidden = gated(layer.horizontal(source) + linked + self.conditions[number][1][spot])
-            before, across = across, layer.out(hidden)
-            if not layer.first:
-                across = across + before
-            held = self.across[number]
+        for layer, told, held in zip(self.layers, linked, self.across, strict=True):
+            across = layer.merged(layer.horizontal(source), told[..., column : column + 1], across)
             held[..., column + 1 : column + 2] = across
             source = held[..., column : column + 2]
         pixel = self.image[:, :, row + REACH : row + REACH + 1, column + REACH : column + REACH + 1]
@@ -218,6 +216,11 @@ class _Walk:
 def levels_of(image: Tensor) -> Tensor:
     """Brightness in [-1, 1] as the nearest of `LEVELS` steps, int64."""
     return ((image + 1) / 2 * (LEVELS - 1)).round().clamp(0, LEVELS - 1).long()
+
+
+def in_steps(image: Tensor) -> Tensor:
+    """Brightness in [-1, 1] at the nearest of `LEVELS` steps."""
+    return ((image + 1) / 2 * (LEVELS - 1)).round().clamp(0, LEVELS - 1) * (2 / (LEVELS - 1)) - 1
 
 
 def brightness(levels: Tensor) -> Tensor:
