@@ -141,11 +141,9 @@ def like(
         references: pictures and a region of each; the losses of several are added.
         count: pictures wanted; some more are solved, and the best are kept. seed: of all draws.
         depth: `auto`, by the size of the largest region; a layer; or two, of a sum, `conv3_1..conv4_1`.
-        noise, steps: see `Descent`, whose they are by default; compiled: compile the steps first.
-        descent: everything else about the search.
+        noise, steps: those of `Descent` by default; descent: the rest of it; compiled: compile the steps first.
         retriever: of the bank, for segments, and sources as images; look_up: to look each picture up there.
-        with_sheet: also show depths beside levels of noise.
-        out: a folder, made where there is none, for all of it.
+        out: a folder, made where there is none, for all of it; with_sheet: depths beside levels of noise as well.
         progress: told of steps.
 
     Raises:
@@ -163,19 +161,16 @@ def like(
     warned, strange = _strange(generator, features, seen, device)
     objective = objective_of(features, seen, layers, device)
     solution = solved(generator, objective, count, plan, seed, device, compiled, progress)
-    images = pictures_of(generator, solution.latents)
-    losses = solution.losses.tolist()
-    warned += _said(solution, count)
+    images, losses = pictures_of(generator, solution.latents), solution.losses.tolist()
     told = [_told(each, how) for each, how in zip(seen, strange, strict=True)]
     report = LikeReport(
         about(generator), features.name, depth, layers, features.fields()[layers[0]],
         max(longer_side(each.region) for each in seen), told, count, seed, plan.steps, plan.noise, solution.tried,
         solution.dropped, losses, solution.numbers, solution.steps, solution.backend, solution.seconds,
-        solution.warming, tuple(warned),
+        solution.warming, (*warned, *_said(solution, count)),
     )  # fmt: skip
-    latents = solution.latents.cpu().numpy()
-    found_there = [look_up(each) for each in images] if look_up else []
-    found = Liked(images, losses, latents, mean_of(images), seen, report, found_there)
+    there = [look_up(each) for each in images] if look_up else []
+    found = Liked(images, losses, solution.latents.cpu().numpy(), mean_of(images), seen, report, there)
     if out is None:
         return found
     where = places(out, seen[0].name, len(images))
@@ -241,6 +236,9 @@ def solved(
     Raises:
         InputError: no latent's loss stayed a number.
     """
+    if device.type == "cpu":  # where convolutions take a quarter less time so
+        for each in (generator.network, objective):
+            each.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     solution = solve(
         generator.network, objective, generator.prior, generator.latent, count, plan, seed, device=device,
         compiled=compiled, progress=lambda done, total: progress(done, total, "steps"),
