@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from torch import nn
 import zeuxis
 from tests.pipelines.tiny_models import make_bank
 from tests.pipelines.training.steps import batch_of, learn
+from zeuxis.pipelines.compile import _networks
+from zeuxis.pipelines.examples import made_example
 from zeuxis.pipelines.generators import load_generator, load_rival
 from zeuxis.pipelines.progress import silent
 from zeuxis.pipelines.training import generator, generator_pictures, logs, object_windows, vae_generators
@@ -27,9 +29,11 @@ from zeuxis.pipelines.training.options import TrainOptions
 from zeuxis.pipelines.training.task import NothingToLearn
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
-from zeuxis.synth.checkpoint import load_card
+from zeuxis.synth.checkpoint import Card, load_card, save_checkpoint
 from zeuxis.synth.features import Features, FeaturesConfig
 from zeuxis.synth.region_semantics.balance import Balance
+from zeuxis.synth.region_semantics.generator import GeneratorConfig
+from zeuxis.synth.region_semantics.networks import generator_network
 from zeuxis.synth.region_semantics.pixel_vae import levels_of
 
 SIDE = 32
@@ -276,6 +280,21 @@ def test_a_folder_of_photographs_needs_no_bank(features, tmp_path):
     assert (card.bank, list(card.classes), card.size) == ("images:plain", [], (SIDE, SIDE))
     assert network.sample(1, torch.Generator()).shape == (1, 3, SIDE, SIDE)
     assert load_card(report.checkpoint).training["warm_up"] == vae_generators.WARM_UP
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_compiled_at_its_own_size(tmp_path, kind):
+    """Of Pixel-VAE the pass over all pixels."""
+    network = generator_network(GeneratorConfig(kind, SIDE, 1 / 16)).eval()
+    card = Card("generator", asdict(network.config), (), (SIDE, SIDE), "bank", 1)
+    save_checkpoint(tmp_path / f"generator-{kind}.safetensors", network.state_dict(), card)
+    ((found,), left_out) = _networks(tmp_path, (96, 128))
+    assert (found.name, found.size) == (f"generator-{kind}", (SIDE, SIDE))
+    assert len(left_out) <= 1
+    example = made_example("generator", 0, found.size, found.card.config)
+    with torch.no_grad():
+        made = found.load(torch.device("cpu"))(*(each[:2] for each in example.inputs))
+    assert made.shape[-3:] == (3, SIDE, SIDE)
 
 
 @pytest.mark.parametrize(
