@@ -51,7 +51,7 @@ class Descent:
     memory: float = 0.99
     noise: float = 0.5
     noisy: float = 0.7
-    tries: int = 4
+    tries: int = 2
     spare: float = 0.5
     patience: int = 8
     tolerance: float = 2e-3
