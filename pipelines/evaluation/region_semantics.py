@@ -33,7 +33,7 @@ from ..generators import NETWORK, Generator, load_generator
 from ..inpainting.files import check_folder
 from ..inpainting.sliders import Parser
 from ..like import about as said_of_generator
-from ..like import checked, own_pictures
+from ..like import checked, laid_out, own_pictures
 from ..progress import Progress, silent
 from ..training.completion import middle
 from ..training.photographs import BankOrigin
@@ -86,6 +86,7 @@ def evaluate_region_semantics(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator = load_generator(folder, device=device)
     compared = load_features(features, folder, "max").to(device)
+    laid_out(generator.network, compared, device=device)
     measure = Measure(folder, device)
     chosen, cases = cases_of(reader, split, photographs, generator.resolution, seed)
     found, left_out = systems_of(folder, generator, compared, plan, device, systems)
