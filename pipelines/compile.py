@@ -59,10 +59,10 @@ class CompileReport:
         heads = ("network", "size", "batch", "backend", "random", "real", "example", "eager ms", "ms", "ratio", "why")
         table = Table(*heads, box=None, pad_edge=False, padding=(0, 1, 0, 0))
         for name, each in self.verdicts:
-            rows, cols = each.shapes[0][-2:]
+            size = "x".join(map(str, each.shapes[0][-2:]))
             drifts = ("-", "-") if each.parity is None else (f"{each.parity.random:.1e}", f"{each.parity.real:.1e}")
             times = f"{each.eager_ms:.1f}", f"{each.compiled_ms:.1f}", f"{each.ratio:.2f}"
-            table.add_row(name, f"{rows}x{cols}", str(each.batch), str(each), *drifts, each.example, *times, each.why)
+            table.add_row(name, size, str(each.batch), str(each), *drifts, each.example, *times, each.why)
         return table
 
 

@@ -200,8 +200,8 @@ class Store:
         return [card for card in found if card is not None]
 
     def _path(self, name: str, place: dict[str, Any]) -> Path:
-        rows, cols = place["inputs"][0][-2:]
-        return self.folder / f"{name}-{rows}x{cols}-b{place['batch']}-{_digest(place)[:16]}.json"
+        size = "x".join(map(str, place["inputs"][0][-2:]))  # of a latent its length alone
+        return self.folder / f"{name}-{size}-b{place['batch']}-{_digest(place)[:16]}.json"
 
     def _card(self, path: Path) -> PackageCard | None:
         text = _own_bytes(path, LARGEST_CARD)

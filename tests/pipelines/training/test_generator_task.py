@@ -30,6 +30,7 @@ from zeuxis.pipelines.training.task import NothingToLearn
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import Card, load_card, save_checkpoint
+from zeuxis.synth.compiling.packages import Store
 from zeuxis.synth.features import Features, FeaturesConfig
 from zeuxis.synth.region_semantics.balance import Balance
 from zeuxis.synth.region_semantics.generator import GeneratorConfig
@@ -295,6 +296,12 @@ def test_every_kind_is_compiled_at_its_own_size(tmp_path, kind):
     with torch.no_grad():
         made = found.load(torch.device("cpu"))(*(each[:2] for each in example.inputs))
     assert made.shape[-3:] == (3, SIDE, SIDE)
+
+
+def test_what_is_compiled_for_latents_is_named_after_their_length(tmp_path):
+    store = Store(tmp_path / "compiled", make=True)
+    path = store._path("generator-began", {"inputs": [[64]], "batch": 1})
+    assert path.name.startswith("generator-began-64-b1-")
 
 
 @pytest.mark.parametrize(
