@@ -17,7 +17,7 @@ from typing import Any
 NAMES = (
     *("rebuild", "nightly", "retrieval", "equality", "scale", "candidates", "device"),
     *("reads", "collages", "canvases", "coherence", "codecs", "key_patches", "driver", "learned", "painting"),
-    *("compiled", "recomposition", "synthesize", "augmentation", "key_patch_training"),
+    *("compiled", "recomposition", "synthesize", "augmentation", "key_patch_training", "region_semantics"),
 )
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

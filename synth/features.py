@@ -29,6 +29,8 @@ CHANNELS = (64, 128, 256, 512, 512)
 """Of each block at width 1."""
 NETWORK = "features"
 """Kind of the checkpoint with features learned on a bank."""
+POOL = 2
+"""Side of the pooling before each block but the first."""
 GROUP = 8
 """Channels a group, where activations are normalised."""
 MEAN = (0.485, 0.456, 0.406)
@@ -105,8 +107,25 @@ class Features(nn.Module):
                 found[name] = x if mask is None else x * averaged(mask, size)
         return {name: found[name] for name in layers}
 
+    def fields(self) -> dict[str, int]:
+        """Pixels of a picture, along a side, that one unit of each layer sees: convolutions and poolings are walked.
+
+        Normalisation, which looks at the whole picture, does not count.
+        """
+        found: dict[str, int] = {}
+        field, apart = 1, 1  # pixels that a unit sees, and between the middles of two neighbours
+        for name in NAMES:
+            if name.endswith("_1") and name != NAMES[0]:
+                field, apart = field + (POOL - 1) * apart, apart * POOL
+            for layer in self.convolutions[name].modules():
+                if isinstance(layer, nn.Conv2d):
+                    field += layer.dilation[0] * (layer.kernel_size[0] - 1) * apart
+                    apart *= layer.stride[0]
+            found[name] = field
+        return found
+
     def _pooled(self, x: Tensor) -> Tensor:
-        return functional.max_pool2d(x, 2) if self.config.pooling == "max" else functional.avg_pool2d(x, 2)
+        return functional.max_pool2d(x, POOL) if self.config.pooling == "max" else functional.avg_pool2d(x, POOL)
 
 
 @dataclass(frozen=True)

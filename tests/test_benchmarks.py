@@ -135,6 +135,13 @@ def test_training_on_key_patches_is_timed_with_all_networks(table):
     assert all(float(row["images a second of the core"]) > 0 for row in rows)
 
 
+def test_pictures_like_a_region_are_timed(table):
+    rows = {row["what"]: float(row["seconds"]) for row in table("region_semantics")}
+    assert rows["wgan-gp: 2 pictures, 3 steps, 3 latents"] > 0
+    assert rows["wgan-gp: features and loss, processor time"] > 0
+    assert rows["wgan-gp: generator, processor time"] < 3 * rows["wgan-gp: a step, processor time"]
+
+
 def test_an_unknown_name_is_refused():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "nothing"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -11,6 +11,7 @@ import pytest
 import typer
 from PIL import Image
 
+from tests.pipelines.region_models import save_region_models
 from tests.pipelines.tiny_models import save_models
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -134,7 +135,9 @@ def test_the_python_example_runs(photos, rebuild_bank, tmp_path, monkeypatch):
     assert all(component.hits for component in names["result"])
     assert Path("collage.png").is_file()
     save_models(tmp_path / "MODELS", tmp_path / "BANK", "synthesis", "transform", "ordering", "key-patches")
+    save_region_models(tmp_path / "MODELS", tmp_path / "BANK")
     exec(compile(painting, "README.md", "exec"), names)
+    assert len(names["liked"].images) == 9
     assert names["painted"].image.shape == (96, 128, 3)
     assert names["made"].image.shape == (64, 64, 3)
     assert len(names["made"].places) == 2

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bank import Bank
-    from .calls import assemble, collage, explain, inpaint, open, paint, retrieve, similar
+    from .calls import assemble, collage, explain, inpaint, like, open, paint, retrieve, similar
+    from .generators import Generator, generator
     from .index.appearance import Similar
     from .index.explain import Explanation
     from .index.merge import merge_hits
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .pipelines.evaluation.evaluate import evaluate
     from .pipelines.evaluation.inpaint import evaluate_inpaint
     from .pipelines.evaluation.key_patches import evaluate_key_patches
+    from .pipelines.evaluation.region_semantics import evaluate_region_semantics
     from .pipelines.forget import forget
     from .pipelines.generations import collect, generations, rollback
     from .pipelines.info import info, verify
@@ -47,10 +49,13 @@ _HOME = {
     "collage": ".calls",
     "explain": ".calls",
     "inpaint": ".calls",
+    "like": ".calls",
     "open": ".calls",
     "paint": ".calls",
     "retrieve": ".calls",
     "similar": ".calls",
+    "Generator": ".generators",
+    "generator": ".generators",
     "Similar": ".index.appearance",
     "Explanation": ".index.explain",
     "merge_hits": ".index.merge",
@@ -65,6 +70,7 @@ _HOME = {
     "evaluate": ".pipelines.evaluation.evaluate",
     "evaluate_inpaint": ".pipelines.evaluation.inpaint",
     "evaluate_key_patches": ".pipelines.evaluation.key_patches",
+    "evaluate_region_semantics": ".pipelines.evaluation.region_semantics",
     "forget": ".pipelines.forget",
     "generations": ".pipelines.generations",
     "info": ".pipelines.info",
@@ -84,6 +90,7 @@ __all__ = [
     "Bank",
     "Component",
     "Explanation",
+    "Generator",
     "Hit",
     "Retrieval",
     "Similar",
@@ -98,11 +105,14 @@ __all__ = [
     "evaluate",
     "evaluate_inpaint",
     "evaluate_key_patches",
+    "evaluate_region_semantics",
     "explain",
     "forget",
     "generations",
+    "generator",
     "info",
     "inpaint",
+    "like",
     "merge_hits",
     "open",
     "paint",

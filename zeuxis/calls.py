@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .pipelines.collage import Collage
     from .pipelines.inpaint import ImageLike, Inpainted
     from .pipelines.inpainting.regions import RegionLike
+    from .pipelines.like import Liked
     from .pipelines.painted import Painted
 
 
@@ -129,6 +130,33 @@ def assemble(
     for warning in made[0].report.warnings:
         warnings.warn(warning, stacklevel=2)
     return made
+
+
+def like(
+    image: ImageLike,
+    region: RegionLike,
+    count: int = 36,
+    seed: int = 0,
+    *,
+    generator: str | Path,
+    models: str | Path | None = None,
+    bank: str | Path | None = None,
+    features: str | Path | None = None,
+    freeze: bool = False,
+    **settings: Any,
+) -> Liked:
+    """`Generator.like` of the generator at `generator`, a file or a folder of networks.
+
+    Args:
+        image, region, count, seed, settings: as in `Generator.like`.
+        generator, models, features, freeze: as in `zeuxis.generator`.
+        bank: the bank's folder; default the one named by ZEUXIS_BANK, if there is one.
+    """
+    from .generators import Generator
+
+    held = _opened(bank) if bank or os.environ.get("ZEUXIS_BANK") else None
+    opened = Generator(generator, models=models, features=features, bank=held, freeze=freeze)
+    return opened.like(image, region, count, seed, **settings)
 
 
 def similar(

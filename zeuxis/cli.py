@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import assembling, compiling, inpainting, judging, learning, painting, synthesizing, upkeep
+from . import assembling, compiling, inpainting, judging, learning, liking, painting, synthesizing, upkeep
 from .layout_files import pictures
 from .options import BankOption, DatasetSpec, LayoutPath, LayoutPaths, NativeIds, queries
 from .progress import progress_bar
@@ -173,7 +173,7 @@ def collage(
         typer.echo(path)
 
 
-for part in (learning, compiling, painting, inpainting, assembling, synthesizing, judging):
+for part in (learning, compiling, painting, inpainting, assembling, liking, synthesizing, judging):
     for command in part.COMMANDS:
         app.command()(command)
 

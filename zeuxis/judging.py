@@ -1,4 +1,4 @@
-"""The command that evaluates what is synthesised, filled in, or made of patches."""
+"""The command that evaluates what is synthesised, filled in, made of patches, or made like a region."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from .progress import first_use, progress_bar
 from .showing import show
 from .storage.errors import InputError, sentence
 
+WHAT = ("synthesis", "inpaint", "key-patches", "region-semantics")
+LAYOUTS, PHOTOGRAPHS = 200, 24
+"""That are measured at most: layouts, or photographs that are filled; and photographs of which regions are kept."""
+
 
 def evaluate(
-    what: Annotated[str, typer.Argument(metavar="synthesis|inpaint|key-patches", help="What is evaluated.")],
+    what: Annotated[
+        str, typer.Argument(metavar="synthesis|inpaint|key-patches|region-semantics", help="What is evaluated.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the page, the table and the pictures.")],
     bank: BankOption = None,
     models: Annotated[
@@ -24,7 +30,9 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(metavar="test|val", help="Whose layouts; default test, else val.")
     ] = None,
-    layouts: Annotated[int, typer.Option(help="How many of them, or photographs, at most.")] = 200,
+    layouts: Annotated[
+        int | None, typer.Option(help="How many of them, or photographs, at most; default 200, of regions 24.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     system: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; may be repeated.")] = None,
     study: Annotated[
@@ -43,17 +51,23 @@ def evaluate(
 
     They stand beside real ones, rivals, and the same with each stage switched off.
     """
-    if what not in ("synthesis", "inpaint", "key-patches"):
-        raise InputError(sentence("evaluate", expected="synthesis, inpaint or key-patches", found=what))
+    if what not in WHAT:
+        raise InputError(sentence("evaluate", expected=f"{', '.join(WHAT[:-1])} or {WHAT[-1]}", found=what))
     if experiment and what != "key-patches":
         raise InputError(sentence("--experiment", expected="with key-patches", found=f"with {what}"))
+    most = layouts if layouts is not None else PHOTOGRAPHS if what == WHAT[-1] else LAYOUTS
     if what != "synthesis":
         if study or answers:
             raise InputError(sentence(f"evaluate {what}", "has no study", fix="leave --study and --answers out"))
-        if what == "inpaint":
-            _inpaint(out, bank, models or [], split, layouts, seed, system or ())
+        if len(models or ()) != 1:
+            number = str(len(models or ()))
+            raise InputError(sentence("--models", expected="one folder of trained networks", found=number))
+        folder = (models or [])[0]
+        if what == "key-patches":
+            _key_patches(out, bank, folder, split, most, seed, system or (), experiment or ())
         else:
-            _key_patches(out, bank, models or [], split, layouts, seed, system or (), experiment or ())
+            run = _inpaint if what == "inpaint" else _region_semantics
+            run(out, bank, folder, split, most, seed, system or ())
         return
     if answers:
         _show_answers(out, answers)
@@ -67,7 +81,7 @@ def evaluate(
     first_use()
     with progress_bar("pictures") as progress:
         found = evaluate(
-            open(bank).path, models, out, split=split, layouts=layouts, seed=seed, systems=system or (),
+            open(bank).path, models, out, split=split, layouts=most, seed=seed, systems=system or (),
             needed=study or (), progress=progress,
         )  # fmt: skip
     show(rendered(found))
@@ -84,17 +98,15 @@ def evaluate(
 
 
 def _inpaint(
-    out: Path, bank: Path | None, models: Sequence[Path], split: str | None, most: int, seed: int, system: Sequence[str]
+    out: Path, bank: Path | None, models: Path, split: str | None, most: int, seed: int, system: Sequence[str]
 ) -> None:
     from .calls import open
     from .pipelines.evaluation.inpaint import evaluate_inpaint
     from .pipelines.evaluation.inpaint_report import networks, rendered
 
-    if len(models) != 1:
-        raise InputError(sentence("--models", expected="one folder of trained networks", found=str(len(models))))
     with progress_bar("pictures") as progress:
         found = evaluate_inpaint(
-            open(bank).path, models[0], out, split=split, photographs=most, seed=seed, systems=system, progress=progress
+            open(bank).path, models, out, split=split, photographs=most, seed=seed, systems=system, progress=progress
         )
     show(rendered(found))
     for said in networks(found):
@@ -108,7 +120,7 @@ def _inpaint(
 def _key_patches(
     out: Path,
     bank: Path | None,
-    models: Sequence[Path],
+    models: Path,
     split: str | None,
     most: int,
     seed: int,
@@ -119,17 +131,33 @@ def _key_patches(
     from .pipelines.evaluation.key_patches import evaluate_key_patches
     from .pipelines.evaluation.key_patches_report import rendered
 
-    if len(models) != 1:
-        raise InputError(sentence("--models", expected="one folder of trained networks", found=str(len(models))))
     with progress_bar("experiments") as progress:
         found = evaluate_key_patches(
-            open(bank).path, models[0], out, experiments=experiments, split=split, pictures=most, seed=seed,
+            open(bank).path, models, out, experiments=experiments, split=split, pictures=most, seed=seed,
             systems=system, progress=progress,
         )  # fmt: skip
     for each in found.experiments:
         show(rendered(each))
     for said in found.left_out:
         typer.echo(said, err=True)
+    for path in found.files:
+        typer.echo(path)
+
+
+def _region_semantics(
+    out: Path, bank: Path | None, models: Path, split: str | None, most: int, seed: int, system: Sequence[str]
+) -> None:
+    from .calls import open
+    from .pipelines.evaluation.region_report import notes, rendered
+    from .pipelines.evaluation.region_semantics import evaluate_region_semantics
+
+    with progress_bar("regions") as progress:
+        found = evaluate_region_semantics(
+            open(bank).path, models, out, split=split, photographs=most, seed=seed, systems=system, progress=progress
+        )
+    show(rendered(found))
+    for said in notes(found)[1:]:
+        typer.echo(said, err=said in found.left_out)
     for path in found.files:
         typer.echo(path)
 

@@ -63,7 +63,7 @@ def _inductor_build(network: nn.Module, inputs: Inputs) -> bytes:
     from torch._inductor import aoti_compile_and_package, config
 
     program = exported(network, inputs)
-    with _private_cache(), tempfile.TemporaryDirectory() as folder, torch.no_grad(), config.patch(INDUCTOR):
+    with private_cache(), tempfile.TemporaryDirectory() as folder, torch.no_grad(), config.patch(INDUCTOR):
         return Path(aoti_compile_and_package(program, package_path=f"{folder}/network.pt2")).read_bytes()
 
 
@@ -146,7 +146,7 @@ class Graphed:
 
 
 @contextmanager
-def _private_cache() -> Iterator[None]:
+def private_cache() -> Iterator[None]:
     """Inductor's cache in a folder that nobody else can write, instead of one in /tmp with a name to be foreseen."""
     with patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": _scratch().name}):
         yield

@@ -21,10 +21,10 @@ PARTS = ("ingest", "index", "synth", "pipelines", "storage")
 
 def test_the_public_names_are_these():
     assert sorted(zeuxis.__all__) == [
-        *("Bank", "Component", "Explanation", "Hit", "Retrieval", "Similar", "VOID", "ZeuxisError"),
+        *("Bank", "Component", "Explanation", "Generator", "Hit", "Retrieval", "Similar", "VOID", "ZeuxisError"),
         *("agreement", "assemble", "check", "collage", "collect", "compile", "demo", "evaluate", "evaluate_inpaint"),
-        *("evaluate_key_patches", "explain", "forget"),
-        *("generations", "info", "inpaint", "merge_hits"),
+        *("evaluate_key_patches", "evaluate_region_semantics", "explain", "forget"),
+        *("generations", "generator", "info", "inpaint", "like", "merge_hits"),
         *("open", "paint", "rebuild", "repair", "retrieve", "rollback", "scenes", "similar"),
         *("synthesize", "train", "verify"),
     ]

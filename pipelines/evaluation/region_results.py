@@ -1,0 +1,106 @@
+"""What an evaluation of pictures that keep a region's meaning finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...storage.images import Photograph
+from ...synth.metrics import Interval, mean_interval
+from .region_cases import KINDS, SIZES, Case
+
+FIGURES = ("semantics", "agreement", "diversity", "pixels", "features")
+"""Of every region, means over its pictures: see `Kept`."""
+GROUPS = ("all", *SIZES, *KINDS)
+"""Of regions."""
+ALL = GROUPS[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What was measured of one system.
+
+    Attributes:
+        name, said: of it.
+        values: of each of `FIGURES`, one number a case. `semantics`: distance to the reference inside the region, in
+            features that no loss compared. `agreement`: share of the region that the judge reads as in the reference;
+            NaN without a judge. `diversity`: mean distance between two pictures of a region. `pixels`, `features`: the
+            losses of iGAN and of Fast-RSPer.
+        kid: of all pictures to training photographs, times 1,000.
+        seconds: for `TIMED` pictures of one region; None where nothing is made.
+        pictures: of each case.
+    """
+
+    name: str
+    said: str
+    values: Mapping[str, npt.NDArray[np.float64]]
+    kid: Interval
+    seconds: float | None
+    pictures: Sequence[Sequence[Photograph]]
+
+    def figure(self, name: str, cases: Sequence[Case], group: str = ALL) -> Interval | None:
+        """A mean over the cases of a group, with its 95 % interval over photographs; None where there is none."""
+        return _interval(self.values[name], cases, group)
+
+    def gap(self, name: str, other: Kept, cases: Sequence[Case], group: str = ALL) -> Interval | None:
+        """The figure less that of another system, region by region, with its interval over photographs."""
+        return _interval(self.values[name] - other.values[name], cases, group)
+
+
+@dataclass(frozen=True, eq=False)
+class RegionEvaluation:
+    """All of it.
+
+    Attributes:
+        systems: Fast-RSPer first; cases: the regions; names: of the photographs.
+        generators: by name of the file, KID of what each makes of random latents; real: that of held-out photographs.
+        about: what the figures depend on; left_out: a sentence for each system that could not be measured.
+        files: what was written.
+    """
+
+    systems: Sequence[Kept]
+    cases: Sequence[Case]
+    names: Sequence[str]
+    generators: Mapping[str, Interval]
+    real: Interval
+    about: Mapping[str, Any]
+    left_out: Sequence[str]
+    files: Sequence[Path] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure and what it depends on; no pictures, and no seconds, which differ between runs."""
+        first = self.systems[0]
+        rows: dict[str, Any] = {}
+        for each in self.systems:
+            rows[each.name] = {"kid": each.kid._asdict()} | {
+                group: {name: _told(each.figure(name, self.cases, group)) for name in FIGURES} for group in GROUPS
+            }
+        gaps = {
+            each.name: {
+                group: {name: _told(each.gap(name, first, self.cases, group)) for name in FIGURES} for group in GROUPS
+            }
+            for each in self.systems[1:]
+        }
+        generators = {name: kid._asdict() for name, kid in self.generators.items()}
+        return {
+            "about": dict(self.about), "systems": rows, f"less {first.name}": gaps, "generators": generators,
+            "photographs": self.real._asdict(), "left_out": list(self.left_out),
+        }  # fmt: skip
+
+
+def _interval(values: npt.NDArray[np.float64], cases: Sequence[Case], group: str) -> Interval | None:
+    """Over photographs, of which each counts once however many regions it has."""
+    by: dict[int, list[float]] = {}
+    for value, case in zip(values.tolist(), cases, strict=True):
+        if group in (ALL, case.size, case.kind) and np.isfinite(value):
+            by.setdefault(case.photograph, []).append(value)
+    return mean_interval([float(np.mean(each)) for each in by.values()]) if by else None
+
+
+def _told(interval: Interval | None) -> dict[str, float] | None:
+    return None if interval is None else interval._asdict()

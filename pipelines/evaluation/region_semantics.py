@@ -1,0 +1,240 @@
+"""`zeuxis evaluate region-semantics`: pictures that keep what regions of held-out photographs mean, by every system.
+
+Each photograph is the largest square about its middle, at the resolution of the generator. Figures compare features of
+the judge, which no search looked at, where the folder of networks has one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...storage.errors import InputError, sentence
+from ...storage.images import Photograph
+from ...storage.outputs import check_output, write_outputs
+from ...storage.reader import Reader
+from ...synth.checkpoint import SUFFIX, load_card
+from ...synth.encoding import to_image, to_tensor
+from ...synth.features import Features, load_features
+from ...synth.inpainting.feature_distance import masked_distance
+from ...synth.metrics import Features as Vectors
+from ...synth.metrics import Interval, kid
+from ...synth.region_semantics.generator import GENERATORS
+from ...synth.region_semantics.solver import Descent
+from ..generators import NETWORK, Generator, load_generator
+from ..inpainting.files import check_folder
+from ..inpainting.sliders import Parser
+from ..like import about as said_of_generator
+from ..like import checked, laid_out, own_pictures
+from ..progress import Progress, silent
+from ..training.completion import middle
+from ..training.photographs import BankOrigin
+from .inpaint_measures import Measure
+from .region_cases import SIZES, Case, cases_of
+from .region_report import build_report, table_of
+from .region_results import FIGURES, Kept, RegionEvaluation
+from .region_systems import SAID, System, objective_for, seed_of, systems_of
+
+PHOTOGRAPHS, PICTURES = 24, 8
+"""Held-out photographs at most, and pictures of each region of them."""
+TIMED = 36
+"""Pictures of one region that are timed, as in the paper."""
+TRAINING = 400
+"""Training photographs, evenly spaced, that a KID compares with, at most; as many random pictures of each generator."""
+
+
+def evaluate_region_semantics(
+    bank: str | Path,
+    models: str | Path,
+    out: str | Path,
+    *,
+    split: str | None = None,
+    photographs: int = PHOTOGRAPHS,
+    pictures: int = PICTURES,
+    seed: int = 0,
+    systems: Sequence[str] = (),
+    features: str | Path | None = None,
+    steps: int | None = None,
+    progress: Progress = silent,
+) -> RegionEvaluation:
+    """Measures every system for which there is a network, and writes table, figures and a page to look at.
+
+    Args:
+        bank: it must hold labelled held-out sources, of split `test` or `val`; models: folder of networks.
+        out: folder for `report.html`, `evaluation.json` and `table.md`.
+        split: whose photographs; default `test`, else `val`. photographs: how many, at most, evenly spaced, each with
+            a region of three sizes; pictures: of each region, at least 2.
+        seed: of regions and searches; systems: names of those to measure, default all.
+        features: that searches compare, see `load_features`; steps: of a search, see `Descent`.
+        progress: told of every region.
+
+    Raises:
+        InputError: no held-out sources, no generator, no features, no such system, or `out` cannot be written; before
+            anything is.
+    """
+    folder, reader = Path(models).expanduser(), Reader(bank)
+    plan = _checked(systems, pictures, seed, steps)
+    out = _folder(out)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    generator = load_generator(folder, device=device)
+    compared = load_features(features, folder, "max").to(device)
+    laid_out(generator.network, compared, device=device)
+    measure = Measure(folder, device)
+    chosen, cases = cases_of(reader, split, photographs, generator.resolution, seed)
+    found, left_out = systems_of(folder, generator, compared, plan, device, systems)
+    judge = Parser(folder, device) if measure.independent else None
+    ruler = _Ruler(measure, judge, compared, _training(reader, generator.resolution, measure), device)
+    steps_done = _Steps(progress, len(found) * len(cases))
+    measured = [_measured(each, cases, ruler, pictures, seed, steps_done) for each in found]
+    own = {name: _kid_of(name, folder, ruler, seed) for name in _generators(folder)}
+    held = [case.reference for case in cases[:: len(SIZES)]]
+    real = kid(ruler.training, measure.vectors([each.image for each in held]))
+    told = _about(reader, folder, generator, compared, measure, cases, chosen, pictures, seed, plan)
+    result = RegionEvaluation(measured, cases, [each.name for each in held], own, real, told, left_out)
+    files = {
+        out / "evaluation.json": (json.dumps(result.to_json(), indent=1) + "\n").encode(),
+        out / "table.md": table_of(result).encode(),
+        out / "report.html": build_report(result).encode(),
+    }
+    out.mkdir(exist_ok=True)
+    write_outputs(files)
+    return replace(result, files=[*files])
+
+
+@dataclass(frozen=True, eq=False)
+class _Ruler:
+    """What pictures are measured with."""
+
+    measure: Measure
+    judge: Parser | None
+    features: Features
+    training: Vectors
+    device: torch.device
+
+    def figures(self, case: Case, made: Sequence[Photograph]) -> dict[str, float]:
+        """Of `FIGURES`, the means over the pictures of a case."""
+        image, region = case.reference.image, case.reference.region
+        batch = torch.stack([to_tensor(each) for each in made]).to(self.device)
+        agreement = np.nan
+        if self.judge is not None:
+            read = self.judge(image)[region]
+            agreement = float(np.mean([(self.judge(each)[region] == read).mean() for each in made]))
+        with torch.no_grad():
+            losses = [objective_for(case, self.features, self.device, pixels=each)(batch) for each in (True, False)]
+        return {
+            "semantics": float(np.mean(self.measure.distances(made, [image] * len(made), [region] * len(made)))),
+            "agreement": agreement,
+            "diversity": self._spread(batch),
+            "pixels": float(losses[0].mean()),
+            "features": float(losses[1].mean()),
+        }
+
+    def _spread(self, batch: Tensor) -> float:
+        """Mean distance of two pictures of a batch, over the whole picture."""
+        first, second = np.triu_indices(len(batch), 1)
+        whole = torch.ones(len(first), 1, *batch.shape[-2:], device=self.device)
+        with torch.no_grad():
+            layers = self.measure.layers(batch)
+            apart = masked_distance([each[first] for each in layers], [each[second] for each in layers], whole)
+        return float(apart.mean())
+
+
+@dataclass
+class _Steps:
+    """Tells the progress of every region."""
+
+    progress: Progress
+    total: int
+    done: int = 0
+
+    def __call__(self, note: str) -> None:
+        self.done += 1
+        self.progress(self.done, self.total, note)
+
+
+def _measured(system: System, cases: Sequence[Case], ruler: _Ruler, pictures: int, seed: int, steps: _Steps) -> Kept:
+    made, rows = [], []
+    for number, case in enumerate(cases):
+        made.append(system.make(case, pictures, seed_of(seed, number)))
+        rows.append(ruler.figures(case, made[-1]))
+        steps(system.name)
+    values = {name: np.array([row[name] for row in rows], np.float64) for name in FIGURES}
+    start = perf_counter()
+    system.make(cases[0], TIMED, seed_of(seed, 0))
+    seconds = perf_counter() - start
+    vectors = ruler.measure.vectors([each for those in made for each in those])
+    return Kept(system.name, SAID[system.name], values, kid(ruler.training, vectors), seconds, made)
+
+
+def _training(reader: Reader, side: int, measure: Measure) -> Vectors:
+    origin = BankOrigin(reader)
+    names = origin.names("train")
+    if len(names) < 2:
+        raise InputError(sentence(reader.path, expected="at least 2 training photographs", found=str(len(names))))
+    chosen = [names[i] for i in np.linspace(0, len(names) - 1, min(len(names), TRAINING)).round().astype(int)]
+    return measure.vectors([middle(origin.read(name), (side, side)) for name in chosen])
+
+
+def _kid_of(name: str, folder: Path, ruler: _Ruler, seed: int) -> Interval:
+    """Of what a generator makes of random latents."""
+    generator = load_generator(folder, name, device=ruler.device)
+    count = max(2, min(TRAINING, len(ruler.training)))
+    made = [to_image(each) for each in own_pictures(generator, count, seed, ruler.device)]
+    return kid(ruler.training, ruler.measure.vectors(made))
+
+
+def _generators(folder: Path) -> list[str]:
+    """Names of the files of generators that make a picture of one latent."""
+    names = [f"{NETWORK}-{kind}" for kind in GENERATORS]
+    return [name for name in names if (folder / f"{name}{SUFFIX}").exists()]
+
+
+def _checked(systems: Sequence[str], pictures: int, seed: int, steps: int | None) -> Descent:
+    if strange := sorted(set(systems) - set(SAID)):
+        expected = f"some of {', '.join(SAID)}"
+        raise InputError(sentence("systems", expected=expected, found=", ".join(map(repr, strange))))
+    if pictures < 2:
+        raise InputError(sentence("pictures", expected="at least 2 of each region", found=str(pictures)))
+    return checked(pictures, seed, None, steps, Descent())
+
+
+def _folder(out: str | Path) -> Path:
+    folder = check_folder(out)
+    if folder.is_dir():
+        check_output(folder / "report.html")
+    return folder
+
+
+def _about(
+    reader: Reader,
+    folder: Path,
+    generator: Generator,
+    features: Features,
+    measure: Measure,
+    cases: Sequence[Case],
+    split: str,
+    pictures: int,
+    seed: int,
+    plan: Descent,
+) -> dict[str, Any]:
+    cards = {path.stem: load_card(path) for path in sorted(folder.glob(f"*{SUFFIX}"))}
+    networks = {
+        name: {"network": card.network, "step": card.step, "size": list(card.size), "bank": card.bank}
+        for name, card in cards.items()
+    }
+    side = generator.resolution
+    return {
+        "bank": reader.path.name, "generation": reader.manifest.generation, "split": split,
+        "photographs": len(cases) // len(SIZES),
+        "regions": len(cases), "pictures": pictures, "size": [side, side], "seed": seed, "search": asdict(plan),
+        "generator": said_of_generator(generator), "features": features.name, "measured with": measure.name,
+        "independent": measure.independent, "networks": networks,
+    }  # fmt: skip

@@ -1,0 +1,150 @@
+"""Ways to keep a region's meaning side by side: on which regions, what is measured, written and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import Photos
+from tests.pipelines.region_models import NAMES, SIDE, save_region_models
+from tests.pipelines.tiny_models import make_bank
+from zeuxis.pipelines.evaluation.inpaint_measures import Measure
+from zeuxis.pipelines.evaluation.region_cases import KINDS, SIZES, cases_of, region_in
+from zeuxis.pipelines.evaluation.region_report import HEADS, notes, rendered, rows, table_of
+from zeuxis.pipelines.evaluation.region_results import ALL, FIGURES, GROUPS, RegionEvaluation
+from zeuxis.pipelines.evaluation.region_semantics import evaluate_region_semantics
+from zeuxis.pipelines.evaluation.region_systems import FAST, FREE, IGAN, STILL
+from zeuxis.storage.errors import InputError
+from zeuxis.storage.reader import Reader
+from zeuxis.synth.encoding import to_tensor
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SYSTEMS = [FAST, STILL, IGAN, "ladder-vae", FREE]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate regions")
+    make_bank(Photos(folder / "photos"), folder / "bank", NAMES)
+    save_region_models(folder / "models", folder / "bank")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> RegionEvaluation:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zeuxis.pipelines.evaluation.region_semantics.TIMED", 2)
+        return evaluate_region_semantics(folder / "bank", folder / "models", folder / "out", pictures=2, steps=4)
+
+
+def test_every_system_is_measured_on_every_region(found: RegionEvaluation):
+    assert [each.name for each in found.systems] == SYSTEMS
+    assert [said.split(":")[0] for said in found.left_out] == ["pixel-vae", "vae-gan"]
+    assert list(found.generators) == ["generator-began", "generator-wgan-gp"]
+    assert len(found.cases) == 12
+    for system in found.systems:
+        assert [len(each) for each in system.pictures] == [2] * 12
+        assert system.seconds > 0
+        for name in FIGURES:
+            assert np.isfinite(system.values[name]).all()
+            for group in GROUPS:
+                interval = system.figure(name, found.cases, group)
+                assert interval.low <= interval.value <= interval.high
+    by = {each.name: each for each in found.systems}
+    assert by[FAST].gap("features", by[FREE], found.cases).high < 0, "a search finds what chance does not"
+    assert by[IGAN].gap("pixels", by[FREE], found.cases).high < 0
+
+
+def test_figures_are_those_of_the_pictures(found: RegionEvaluation, folder: Path):
+    """Written anew, for one region of one system."""
+    number, system = 4, found.systems[0]
+    case, made = found.cases[number], system.pictures[number]
+    region, image = case.reference.region, case.reference.image
+    measure = Measure(folder / "models", torch.device("cpu"))
+    apart = measure.distances(made, [image, image], [region, region])
+    assert system.values["semantics"][number] == pytest.approx(np.mean(apart), rel=1e-4)
+    whole = [np.ones_like(region)]
+    spread = measure.distances(made[:1], made[1:], whole)
+    assert system.values["diversity"][number] == pytest.approx(spread[0], rel=1e-4)
+    pixels = [float((to_tensor(each) - to_tensor(image)).square()[:, region].mean()) for each in made]
+    assert system.values["pixels"][number] == pytest.approx(np.mean(pixels), rel=1e-4)
+    gap = found.systems[2].gap("pixels", system, found.cases)
+    by_photograph = (found.systems[2].values["pixels"] - system.values["pixels"]).reshape(-1, len(SIZES)).mean(1)
+    assert gap.value == pytest.approx(by_photograph.mean())
+
+
+def test_regions_are_of_three_sizes_simple_and_complex(folder: Path):
+    split, cases = cases_of(Reader(folder / "bank"), None, 24, SIDE, 0)
+    assert split == "test"
+    assert [case.size for case in cases[:3]] == list(SIZES)
+    assert {(case.size, case.kind) for case in cases} == {(size, kind) for size in SIZES for kind in KINDS}
+    again = cases_of(Reader(folder / "bank"), None, 24, SIDE, 0)[1]
+    assert all(np.array_equal(a.reference.region, b.reference.region) for a, b in zip(cases, again, strict=True))
+    for case in cases:
+        rows, cols = np.nonzero(case.reference.region)
+        side = round(SIZES[case.size] * SIDE)
+        assert max(np.ptp(rows), np.ptp(cols)) < side
+        assert case.kind == "simple" or len(rows) == side**2
+
+
+def test_a_simple_region_lies_in_one_component_and_a_complex_one_mixes_classes():
+    layout = np.full((32, 32), 7, np.uint16)
+    layout[:, 20:] = 3
+    layout[28:, :4] = 3
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        simple = region_in(layout, "simple", 10, random)
+        assert len(np.unique(layout[simple])) == 1
+        assert simple.sum() >= 50
+        mixed = region_in(layout, "complex", 10, random)
+        assert mixed.sum() == 100
+        assert 0.2 < (layout[mixed] == 3).mean() < 0.8
+    empty = region_in(np.full((32, 32), 65535, np.uint16), "complex", 10, np.random.default_rng(0))
+    assert empty.sum() == 100
+
+
+def test_what_is_written_agrees_and_is_the_same_again(found: RegionEvaluation, folder: Path, tmp_path: Path):
+    told = json.loads((folder / "out" / "evaluation.json").read_text())
+    assert list(told["systems"]) == SYSTEMS
+    assert list(told[f"less {FAST}"]) == SYSTEMS[1:]
+    assert told["systems"][IGAN][ALL]["pixels"]["value"] == found.systems[2].figure("pixels", found.cases).value
+    page = (folder / "out" / "report.html").read_text()
+    assert page.count("data:image/") == 6 * (1 + len(SYSTEMS) * 3)
+    assert "http" not in page.replace("http-equiv", "")
+    table = (folder / "out" / "table.md").read_text()
+    assert table == table_of(found)
+    assert "Noise changes diversity by" in table
+    assert all(len(row) == len(HEADS) for row in rows(found))
+    assert rendered(found).row_count == 3 * len(SYSTEMS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zeuxis.pipelines.evaluation.region_semantics.TIMED", 1)
+        again = evaluate_region_semantics(
+            folder / "bank", folder / "models", tmp_path / "again", pictures=2, steps=4, systems=[IGAN, "ladder-vae"]
+        )
+    other = json.loads(json.dumps(again.to_json()))["systems"]
+    assert list(other) == [IGAN, "ladder-vae"]
+    assert all(other[name] == told["systems"][name] for name in other)
+    assert len(notes(again)) == 2, "nothing on noise, and nothing that was wanted is left out"
+
+
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(folder: Path, tmp_path: Path):
+    bank, models, out = folder / "bank", folder / "models", tmp_path / "out"
+    with pytest.raises(InputError, match=r"systems: expected some of fast-rsper, .*found 'PIX'"):
+        evaluate_region_semantics(bank, models, out, systems=["PIX"])
+    with pytest.raises(InputError, match="photographs: expected at least 4, found 3"):
+        evaluate_region_semantics(bank, models, out, photographs=3)
+    with pytest.raises(InputError, match="pictures: expected at least 2 of each region, found 1"):
+        evaluate_region_semantics(bank, models, out, pictures=1)
+    with pytest.raises(InputError, match=r"expected at least 4 labelled held-out sources .*, found 0 in val"):
+        evaluate_region_semantics(bank, models, out, split="val")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"expected generator-wgan-gp\.safetensors or generator-began"):
+        evaluate_region_semantics(bank, tmp_path / "empty", out)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="expected a folder, found a file"):
+        evaluate_region_semantics(bank, models, tmp_path / "file")
+    assert not out.exists()

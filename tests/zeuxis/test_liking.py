@@ -1,0 +1,106 @@
+"""Pictures like a region as users meet them: `zeuxis.generator`, `zeuxis.like`, and the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import zeuxis
+from tests.conftest import Photos
+from tests.pipelines.region_models import NAMES, save_region_models
+from tests.pipelines.tiny_models import make_bank
+from tests.zeuxis.command import Ran, called
+from zeuxis.storage.errors import InputError
+
+Run = Callable[..., Ran]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("liking")
+    make_bank(Photos(folder / "photos"), folder / "bank", NAMES)
+    save_region_models(folder / "models", folder / "bank")
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """A command in a folder of its own with a picture `p.png`: exit code, lines, error lines."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ZEUXIS_BANK", raising=False)
+    monkeypatch.delenv("ZEUXIS_VGG19", raising=False)
+    Image.fromarray(picture()).save(tmp_path / "p.png")
+
+    def call(*arguments: object) -> Ran:
+        return called(monkeypatch, capsys, *arguments)
+
+    return call
+
+
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+
+
+@pytest.mark.filterwarnings("ignore:.*deviations from the generator:UserWarning")
+def test_a_generator_makes_pictures_like_a_region(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("ZEUXIS_BANK", raising=False)
+    generator = zeuxis.generator(folder / "models")
+    assert generator.resolution == 32
+    assert "generator-wgan-gp" in repr(generator)
+    assert generator.samples(2)[0].shape == (32, 32, 3)
+    found = generator.like(picture(), (8, 20, 30, 40), 2, 1, steps=2)
+    again = zeuxis.like(picture(), (8, 20, 30, 40), 2, 1, generator=folder / "models", steps=2)
+    assert all(np.array_equal(a, b) for a, b in zip(found.images, again.images, strict=True))
+    assert "conv3_1" in repr(found)
+    with pytest.raises(InputError, match="looking up: no bank was named"):
+        generator.like(picture(), (8, 20, 30, 40), look_up=True)
+
+
+def test_the_command_takes_several_references_and_looks_them_up(run: Run, folder: Path):
+    bank = zeuxis.open(folder / "bank")
+    segment = bank.segments({"source": "folder/test/u", "class_name": "car"}, ["segment_id"])["segment_id"][0].as_py()
+    code, lines, errors = run("like", "folder/test/u", "--region", f"segment:{segment:016x}", "--and",
+                              "p.png@8,20,30,40", "--bank", folder / "bank", "--models", folder / "models",
+                              "--generator", "began", "--count", 2, "--steps", 2, "--out", "made",
+                              "--look-up")  # fmt: skip
+    assert code == 0
+    assert lines[:2] == ["made/folder-test-u-00.png", "made/folder-test-u-01.png"]
+    assert {"made/folder-test-u-grid.png", "made/folder-test-u-hits.json"} < set(lines)
+    assert all(Path(line).exists() for line in lines)
+    assert any("of bank:1/16 step 0, 3 latents" in line for line in errors)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--models", "empty"], "zeuxis: empty: expected generator-wgan-gp.safetensors or generator-began"),
+        ([], "zeuxis: --models: none was named; give a folder of networks, or --generator"),
+        (["--models", "M", "--count", "0"], "zeuxis: count: expected a whole number from 1 to 1,024, found 0"),
+        (["--models", "M", "--depth", "deep"], "zeuxis: depth: no layer 'deep', expected auto, one of conv1_1"),
+        (["--models", "M", "--and", "p.png"], "zeuxis: --and: expected IMAGE@REGION, such as"),
+        (["--models", "M", "--look-up"], "zeuxis: looking up: no bank was named"),
+        (["--generator", "none.pt2"], "zeuxis: none.pt2: expected a generator or a folder of networks, found no such"),
+    ],
+)
+def test_a_refusal_is_one_sentence_and_nothing_is_written(run: Run, folder: Path, words: list[str], said: str):
+    Path("empty").mkdir()
+    given = [folder / "models" if word == "M" else word for word in words]
+    code, lines, errors = run("like", "p.png", "--region", "8,20,30,40", *given, "--out", "made")
+    assert (code, lines, len(errors)) == (2, [], 1)
+    assert errors[0].startswith(said)
+    assert not Path("made").exists()
+
+
+def test_the_evaluation_is_a_command(run: Run, folder: Path):
+    given = ("evaluate", "region-semantics", "--bank", folder / "bank", "--models", folder / "models", "--out", "made")
+    code, lines, _ = run(*given, "--system", "unconditional")
+    assert code == 0
+    assert lines[-3:] == ["made/evaluation.json", "made/table.md", "made/report.html"]
+    assert any(line.startswith("KID of random pictures, generator-began") for line in lines)
+    code, _, errors = run(*given, "--study", "a", "b")
+    assert (code, errors) == (2, ["zeuxis: evaluate region-semantics: has no study; leave --study and --answers out"])
