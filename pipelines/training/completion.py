@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
-from ...storage.errors import InputError, sentence
+from ...storage.errors import sentence
 from ...storage.images import Photograph
 from ...synth.encoding import to_image, to_tensor
 from ...synth.features import LAYERS, Features
 from ...synth.roi_gan.generator import RESOLUTIONS, completed
 from ...synth.roi_gan.regions import Kind, sample_region
 from ..progress import Progress
-from .options import TrainOptions
+from .options import TrainOptions, square_side
 from .photographs import Origin, Photographs, trained_and_held_out
 from .task import Batch, NothingToLearn
 
@@ -131,7 +131,7 @@ class CompletionTask:
     ) -> None:
         self.options, self.drawn, self._features = options, drawn, features
         self.features = features.name
-        self.resolution = resolution_of(options)
+        self.resolution = square_side(options, RESOLUTIONS)
         self.subject = origin.subject((self.resolution, self.resolution))
         names, held_out = trained_and_held_out(origin)
         if not names:
@@ -215,19 +215,6 @@ class CompletionTask:
     def config(self) -> dict[str, Any]:
         """Of the network."""
         return asdict(self.net_config)  # type: ignore[attr-defined]
-
-
-def resolution_of(options: TrainOptions) -> int:
-    """The side of the pictures.
-
-    Raises:
-        InputError: they are not square, or of a side that networks are not built for.
-    """
-    assert options.size is not None
-    if options.size[0] != options.size[1] or options.size[0] not in RESOLUTIONS:
-        expected = "one of " + ", ".join(f"{side}x{side}" for side in RESOLUTIONS)
-        raise InputError(sentence("size", expected=expected, found="x".join(map(str, options.size))))
-    return options.size[0]
 
 
 def masked_distance(features: Features, image: Tensor, real: Tensor, region: Tensor) -> Tensor:

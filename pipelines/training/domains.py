@@ -17,11 +17,11 @@ from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
 from ...storage.reader import Reader
 from ...synth.encoding import to_image, to_tensor
+from ...synth.region_semantics.generator import RESOLUTIONS
 from ...synth.region_semantics.shared_features import DEEPEST, NETWORK, SharedConfig, SharedNetwork
 from ..progress import Progress
-from .generator import resolution_of
 from .generator_pictures import LARGER, VALIDATION_SEED, window
-from .options import TrainOptions
+from .options import TrainOptions, square_side
 from .photographs import BankOrigin, Photographs, trained_and_held_out
 from .task import Batch, Losses, NothingToLearn, Subject
 
@@ -66,7 +66,7 @@ class DomainsTask:
     figure, smaller_is_better = "error", True
 
     def __init__(self, readers: tuple[Reader, Reader], models: Path, options: TrainOptions, progress: Progress) -> None:
-        self.options, self.resolution = options, resolution_of(options)
+        self.options, self.resolution = options, square_side(options, RESOLUTIONS)
         self.net_config = SharedConfig(options.width)
         first, second = (_photographs(reader, models, self.resolution, progress) for reader in readers)
         self.samples = SharedItems((first[0], second[0]), self.resolution, options.seed)
@@ -144,7 +144,7 @@ def make_task(reader: Reader | None, models: Path, options: TrainOptions, progre
         NothingToLearn: a bank has no photographs. InputError: no second bank, or the same one twice.
     """
     assert reader is not None
-    resolution_of(options)
+    square_side(options, RESOLUTIONS)
     if options.second is None:
         fix = "name another domain's bank"
         raise InputError(sentence("--second", expected="a second bank", found="none", fix=fix))

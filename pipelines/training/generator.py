@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
 from ...storage.reader import Reader
 from ...synth import metrics
@@ -21,12 +20,12 @@ from ...synth.encoding import to_image
 from ...synth.features import Features, load_features
 from ...synth.region_semantics.balance import GAMMA, RATE, SHORT_RATE, Balance
 from ...synth.region_semantics.critics import BeganCritic, WganCritic
-from ...synth.region_semantics.generator import GeneratorConfig, GeneratorNetwork
+from ...synth.region_semantics.generator import RESOLUTIONS, GeneratorConfig, GeneratorNetwork
 from ...synth.roi_gan.augment import augmented
 from ...synth.roi_gan.losses import gradient_penalty
 from ..progress import Progress, silent
 from .generator_pictures import N_VALIDATION, VALIDATION_SEED, PictureItems, trained_and_validated
-from .options import TrainOptions
+from .options import TrainOptions, square_side
 from .task import Batch, Losses, Task
 
 NETWORK = "generator"
@@ -154,7 +153,7 @@ class WganTask(GeneratorTask):
     def __init__(
         self, reader: Reader | None, models: Path, options: TrainOptions, features: Features, progress: Progress
     ) -> None:
-        config = GeneratorConfig("wgan-gp", resolution_of(options), options.width)
+        config = GeneratorConfig("wgan-gp", square_side(options, RESOLUTIONS), options.width)
         self.critic_steps = options.critic_steps or CRITIC_STEPS
         super().__init__(
             reader, models, options, features, config, config.latent, views=self.critic_steps, progress=progress
@@ -210,7 +209,7 @@ class BeganTask(GeneratorTask):
     def __init__(
         self, reader: Reader | None, models: Path, options: TrainOptions, features: Features, progress: Progress
     ) -> None:
-        config = GeneratorConfig("began", resolution_of(options), options.width)
+        config = GeneratorConfig("began", square_side(options, RESOLUTIONS), options.width)
         self.rate = RATE if options.width >= 1 else SHORT_RATE
         super().__init__(
             reader, models, options, features, config, config.latent, uniform=True, progress=progress
@@ -257,7 +256,7 @@ def make_task(reader: Reader | None, models: Path, options: TrainOptions, progre
     """
     assert reader is not None or options.dataset is not None
     kind = options.kind or DEFAULT
-    resolution_of(options)
+    square_side(options, RESOLUTIONS)
     features = load_features(options.features, models)
     if kind == "began":
         return BeganTask(reader, models, options, features, progress)
@@ -267,21 +266,6 @@ def make_task(reader: Reader | None, models: Path, options: TrainOptions, progre
 
     rival = {"ladder-vae": LadderTask, "pixel-vae": PixelTask, "vae-gan": VaeGanTask}[kind]
     return rival(reader, models, options, features, progress)
-
-
-def resolution_of(options: TrainOptions) -> int:
-    """The side of the pictures.
-
-    Raises:
-        InputError: they are not square, or of a side that generators are not built for.
-    """
-    from ...synth.region_semantics.generator import RESOLUTIONS
-
-    assert options.size is not None
-    if options.size[0] != options.size[1] or options.size[0] not in RESOLUTIONS:
-        expected = "one of " + ", ".join(f"{side}x{side}" for side in RESOLUTIONS)
-        raise InputError(sentence("size", expected=expected, found="x".join(map(str, options.size))))
-    return options.size[0]
 
 
 def _error(critic: nn.Module, image: Tensor) -> Tensor:

@@ -35,10 +35,9 @@ from ...synth.key_patches.losses import (
     spatial,
     swaps,
 )
-from ...synth.key_patches.network import Form, KeyPatchConfig, KeyPatchDiscriminator, KeyPatchNetwork
+from ...synth.key_patches.network import RESOLUTIONS, Form, KeyPatchConfig, KeyPatchDiscriminator, KeyPatchNetwork
 from ..progress import Progress, silent
-from .completion import resolution_of
-from .options import TrainOptions, devices_of
+from .options import TrainOptions, devices_of, square_side
 from .patch_figures import FIGURE, Judging, drawn
 from .patch_items import PatchItems
 from .patch_pictures import PatchPictures
@@ -85,7 +84,7 @@ class KeyPatchTask:
         self.options, self.variant = options, options.variant
         fewest, most = (options.parts,) * 2 if isinstance(options.parts, int) else options.parts or (PARTS, PARTS)
         self.net_config = KeyPatchConfig(
-            resolution_of(options), options.width, norm=cast(Any, options.norm or "group"), parts=most,
+            square_side(options, RESOLUTIONS), options.width, norm=cast(Any, options.norm or "group"), parts=most,
             form=FORMS.get(options.variant, "assembler"),
         )  # fmt: skip
         self.random = options.patches == "random"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -239,6 +240,19 @@ def _adversarial(options: TrainOptions, network: str) -> float:
     if options.adversarial is not None:
         return float(options.adversarial)
     return ADVERSARIAL if network == "synthesis" and options.variant != "image-space" else 0.0
+
+
+def square_side(options: TrainOptions, sides: Sequence[int]) -> int:
+    """The side of the pictures of a network that is built for square ones of some sizes.
+
+    Raises:
+        InputError: they are not square, or of another side.
+    """
+    assert options.size is not None
+    if options.size[0] != options.size[1] or options.size[0] not in sides:
+        expected = "one of " + ", ".join(f"{side}x{side}" for side in sides)
+        raise InputError(sentence("size", expected=expected, found="x".join(map(str, options.size))))
+    return options.size[0]
 
 
 def devices_of(options: TrainOptions) -> tuple[str, int]:

@@ -17,7 +17,7 @@ from ...synth.features import Features, load_features
 from ...synth.losses import hinge_discriminator, hinge_generator
 from ...synth.roi_gan.augment import augmented
 from ...synth.roi_gan.discriminator import Judged, RoiDiscriminator, SliderHead
-from ...synth.roi_gan.generator import PUBLISHED_CATEGORIES, RoiConfig, RoiGenerator, completed
+from ...synth.roi_gan.generator import PUBLISHED_CATEGORIES, RESOLUTIONS, RoiConfig, RoiGenerator, completed
 from ...synth.roi_gan.losses import (
     LossWeights,
     centring,
@@ -29,10 +29,10 @@ from ...synth.roi_gan.losses import (
     total_variation,
 )
 from ..progress import Progress, silent
-from .completion import CompletionTask, Drawn, correlations, resolution_of
+from .completion import CompletionTask, Drawn, correlations
 from .glcic import NETWORK as GLCIC
 from .glcic import GlcicTask
-from .options import TrainOptions, devices_of
+from .options import TrainOptions, devices_of, square_side
 from .photographs import BankOrigin, DatasetOrigin, Origin
 from .task import Batch, Losses
 
@@ -76,7 +76,7 @@ class RoiTask(CompletionTask):
         categories = PUBLISHED_CATEGORIES if self.published else (CHOICES,) * (options.categories or 0)
         own = {} if options.sliders is None else {"sliders": options.sliders}
         self.net_config = RoiConfig(
-            resolution_of(options), options.width, categories=categories, published=self.published,
+            square_side(options, RESOLUTIONS), options.width, categories=categories, published=self.published,
             fourier=options.fourier, spectral=options.spectral, equalised=options.equalised, **own,
         )  # fmt: skip
         self.weights = weights or (LossWeights(pixel=0.0) if self.published else LossWeights())
@@ -231,7 +231,7 @@ def make_task(
     """
     assert reader is not None or options.dataset is not None
     origin = BankOrigin(reader) if reader is not None else DatasetOrigin(str(options.dataset))
-    resolution_of(options)
+    square_side(options, RESOLUTIONS)
     if options.variant == "published" and devices_of(options)[1] > 1:
         raise InputError(
             sentence("--variant published", expected="one device", found="several", fix="give --devices 1")

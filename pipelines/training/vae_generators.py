@@ -16,15 +16,15 @@ from ...storage.reader import Reader
 from ...synth.encoding import to_image
 from ...synth.features import Features
 from ...synth.losses import gan_discriminator, gan_generator
-from ...synth.region_semantics.generator import GeneratorConfig, Kind
+from ...synth.region_semantics.generator import RESOLUTIONS, GeneratorConfig, Kind
 from ...synth.region_semantics.ladder_vae import Encoded, LadderVae, laplace
 from ...synth.region_semantics.networks import generator_network
 from ...synth.region_semantics.pixel_vae import LEVELS, PixelVae, levels_of
 from ...synth.region_semantics.vae_gan import VaeGanDiscriminator
 from ..progress import Progress
-from .generator import COLUMNS, GeneratorTask, resolution_of
+from .generator import COLUMNS, GeneratorTask
 from .generator_pictures import VALIDATION_SEED
-from .options import TrainOptions
+from .options import TrainOptions, square_side
 from .task import Batch, Losses
 
 WARM_UP = 500
@@ -45,7 +45,7 @@ class LadderTask(GeneratorTask):
     def __init__(
         self, reader: Reader | None, models: Path, options: TrainOptions, features: Features, progress: Progress
     ) -> None:
-        config = GeneratorConfig(self.kind, resolution_of(options), options.width)
+        config = GeneratorConfig(self.kind, square_side(options, RESOLUTIONS), options.width)
         with torch.device("meta"):
             net = generator_network(config)
         assert isinstance(net, LadderVae)

@@ -86,4 +86,7 @@ def test_what_is_refused_is_one_sentence_and_leaves_nothing(bank, call, tmp_path
 def test_the_bank_may_be_named_by_the_environment(bank, call, tmp_path, monkeypatch):
     monkeypatch.setenv("ZEUXIS_BANK", str(bank))
     code, _, said = call("train", "features", "--models", tmp_path / "models", "--variant", "no-canvas")
-    assert (code, said) == (2, "zeuxis: --variant: expected with synthesis, crn, roi or key-patches, found with features\n")
+    assert (code, said) == (
+        2,
+        "zeuxis: --variant: expected with synthesis, crn, roi or key-patches, found with features\n",
+    )
