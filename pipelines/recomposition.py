@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -112,12 +112,18 @@ class Recomposer:
         scene = self._scene(self._index[layout])
         return self._numbered(scene, self._emptied(scene))
 
-    def generated(self, random: np.random.Generator, size: tuple[int, int] | None = None) -> Recomposed:
+    def generated(
+        self,
+        random: np.random.Generator,
+        size: tuple[int, int] | None = None,
+        apart: Literal["group", "source", "nothing"] = "nothing",
+    ) -> Recomposed:
         """A layout of nobody's: the stuff of one layout of the bank, with as many objects as another one has.
 
         Args:
             random: of all chances.
             size: `(rows, cols)`, by default those of the bank's frame.
+            apart: what of the layout that lends its stuff no object is of.
 
         Raises:
             BankError: the split has no labelled layouts, or the bank is damaged.
@@ -133,8 +139,10 @@ class Recomposer:
         wanted = [
             int(counts[pool.class_index] * self._boost[pool.class_index] + random.random()) for pool in self._pools
         ]
-        background = Edit("background", source=self._name(source))
-        done = [_Done(background, ()), *self._added(scene, wanted, random, self._pools)]
+        name, (shard, row) = self._name(source), objects.sources[source]
+        group = str(self.reader.shard_sources[shard].groups[row]) if apart == "group" else None
+        pools = self._pools if apart == "nothing" else self._pools_for(group, name)
+        done = [_Done(Edit("background", source=name), ()), *self._added(scene, wanted, random, pools)]
         return self._finished(scene, done, random)
 
     def _scene(self, classes: npt.NDArray[np.uint16]) -> Scene:

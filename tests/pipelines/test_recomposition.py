@@ -222,6 +222,10 @@ def test_generated_layouts_are_populated(recomposer, reader):
     assert 0.4 < share[CAR] / shares([street(np.random.default_rng(s)) for s in range(40)])[CAR] < 1.6
     assert len({new.layout.tobytes() for new in made}) == 40
     assert recomposer.generated(random, (48, 80)).layout.shape == (48, 80)
+    for apart in ("source", "group"):
+        for _ in range(20):
+            lent, *others = recomposer.generated(random, apart=apart).edits
+            assert lent.source not in {edit.source for edit in others}
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (40, 50), (200, 70)])
