@@ -59,4 +59,6 @@ class Composer:
 
     @cached_property
     def _recomposer(self) -> Recomposer:
-        return Recomposer(self.reader, split=TRAIN, boost=self.options.boost or None, erased=self.options.erase)
+        given = self.options
+        boost = given.boost or None
+        return Recomposer(self.reader, split=TRAIN, boost=boost, erased=given.erase, exclude=given.exclude)

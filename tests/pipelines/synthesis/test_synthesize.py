@@ -259,6 +259,7 @@ class FakeRecomposer:
     split: str = "train"
     boost: Any = None
     erased: Any = ()
+    exclude: Any = ()
     source = "folder/c"
 
     def recompose(
