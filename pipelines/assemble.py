@@ -19,9 +19,9 @@ from ..storage.images import Photograph
 from ..storage.layouts import Box
 from ..storage.reader import Reader
 from ..synth.key_patches.placing import PlacedPatch, place_patches
-from .assembling.files import check_places, save
+from .assembling.files import check_places, save, stem_of
 from .assembling.network import KIND, Assembler, degraded
-from .assembling.patches import Group, Patch, PatchLike, given, mixed, of_class, of_photograph
+from .assembling.patches import Group, Patch, PatchLike, check_count, given, mixed, of_class, of_photograph
 from .assembling.sheet import sheet
 from .inpaint import check_draws
 
@@ -125,6 +125,7 @@ def assemble(
     """
     check_draws(variants, seed)
     _check_noise(noise)
+    check_count(count)
     _check_bank(reader, from_bank, sources, split)
     own = [given(patches)] if len(patches) else []
     if models is None:
@@ -132,7 +133,7 @@ def assemble(
     assembler = Assembler(models, network)
     groups = own + _groups(reader, from_bank, sources, split, assembler, count, seed)
     chosen = mixed(groups, _count(groups, count, assembler))
-    stem = "+".join(dict.fromkeys(group.name for group in groups))
+    stem = stem_of([group.name for group in groups])
     if out is not None:
         check_places(out, stem, variants, patches)
     warnings = _warnings(assembler, chosen, from_bank, sources)

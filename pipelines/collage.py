@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Unpack
+
+import numpy as np
+import numpy.typing as npt
 
 from ..index.request import LayoutLike, Options
 from ..index.result import Component, Hit, Retrieval
 from ..index.retriever import Retriever
 from ..storage.reader import Reader
 from ..synth.canvas import Canvas, check_writable, compose, save
-from ..synth.ordering import ClassOrder
+from ..synth.ordering import ENOUGH, ClassOrder
 from ..synth.transform import Origin, Piece, Target
 
 
@@ -95,3 +99,13 @@ def class_order(reader: Reader) -> ClassOrder:
     a, b = table["class_a"].to_numpy(), table["class_b"].to_numpy()
     a_in_front = table["front"].to_numpy() == table["segment_a"].to_numpy()
     return ClassOrder.from_orderings(a * a_in_front + b * ~a_in_front, b * a_in_front + a * ~a_in_front)
+
+
+def chances_ahead(reader: Reader, class_ids: Sequence[int]) -> npt.NDArray[np.float64]:
+    """`(C, C)`, how often the first of two classes was in front of the second, a half where there is too little."""
+    order, ahead = class_order(reader), np.full((len(class_ids),) * 2, 0.5)
+    for i, one in enumerate(class_ids):
+        for j, other in enumerate(class_ids):
+            if order.count(one, other) + order.count(other, one) >= ENOUGH:
+                ahead[i, j] = order.front_probability(one, other)
+    return ahead

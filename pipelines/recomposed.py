@@ -131,6 +131,11 @@ def figure(before: Layout, recomposed: Recomposed, classes: ClassTable) -> Photo
     return np.hstack([old, gap, new])
 
 
+def mirrored(box: Box | None, cols: int) -> Box | None:
+    """A box of a layout of so many columns whose left is right."""
+    return None if box is None else (box[0], cols - box[3], box[2], cols - box[1])
+
+
 def _drawn(
     layout: Layout, boxes: Iterable[tuple[str, Box | None]], classes: ClassTable, factor: int
 ) -> npt.NDArray[np.uint8]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +13,15 @@ import numpy.typing as npt
 from ..index.filters import alike_groups
 from ..storage.classes import VOID, Layout
 from ..storage.errors import BankError, InputError, sentence
-from ..storage.layouts import Box, sample_to_frame
+from ..storage.layouts import sample_to_frame
 from ..storage.reader import Reader
 from ..storage.records import hex_id
-from ..synth.ordering import ENOUGH
 from ..synth.placing import Layer, Place, Placed, Places, placed_at
 from ..synth.scene import Limits, Scene, Thing, around
-from .collage import class_order
+from .collage import chances_ahead
 from .object_bank import MaskCache, ObjectBank, indices_of, read_objects, regions_of
 from .object_pools import Pool, check_thing, checked_boost, pools_of, rated, removal_rates, without
-from .recomposed import Edit, Recomposed, Recomposition
+from .recomposed import Edit, Recomposed, Recomposition, mirrored
 
 SPLITS = ("train", "val", "test")
 PLACES_OF_ONE = 3
@@ -53,6 +52,7 @@ class Recomposer:
             far as it fits; 1 for those not named.
         settings: how much changes.
         erased: names of thing classes of which nothing is left, and nothing is put in.
+        exclude: names of sources and groups of which nothing is put in, and that lend no stuff.
 
     Raises:
         InputError: `boost` or `erased` names a class that the bank lacks or that is no thing, or a factor is no finite
@@ -67,6 +67,7 @@ class Recomposer:
         boost: Mapping[str, float] | None = None,
         settings: Recomposition | None = None,
         erased: Sequence[str] = (),
+        exclude: Sequence[str] = (),
     ) -> None:
         if split not in SPLITS:
             raise InputError(sentence(f"split {split!r}", expected=f"one of {', '.join(SPLITS)}", found="another"))
@@ -74,7 +75,7 @@ class Recomposer:
         self.boost = checked_boost(reader, boost or {})
         for name in erased:
             check_thing(reader, f"{name!r} to be erased", name)
-        self.erased = tuple(erased)
+        self.erased, self.exclude = tuple(erased), frozenset(exclude)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: each for name, each in vars(self).items() if name != "_masks"}
@@ -112,20 +113,27 @@ class Recomposer:
         scene = self._scene(self._index[layout])
         return self._numbered(scene, self._emptied(scene))
 
-    def generated(self, random: np.random.Generator, size: tuple[int, int] | None = None) -> Recomposed:
+    def generated(
+        self,
+        random: np.random.Generator,
+        size: tuple[int, int] | None = None,
+        apart: Literal["group", "source", "nothing"] = "nothing",
+    ) -> Recomposed:
         """A layout of nobody's: the stuff of one layout of the bank, with as many objects as another one has.
 
         Args:
             random: of all chances.
             size: `(rows, cols)`, by default those of the bank's frame.
+            apart: what of the layout that lends its stuff no object is of.
 
         Raises:
             BankError: the split has no labelled layouts, or the bank is damaged.
         """
         objects = self._objects
-        if not objects.sources:
+        free = ~self._of(self.exclude)
+        if not free.any():
             raise BankError(sentence(self.reader.path, expected=f"labelled sources in {self.split}", found="none"))
-        clear = np.flatnonzero(objects.hidden <= max(float(np.quantile(objects.hidden, 0.25)), CLEAR))
+        clear = np.flatnonzero(free & (objects.hidden <= max(float(np.quantile(objects.hidden[free], 0.25)), CLEAR)))
         source = int(clear[random.integers(len(clear))])
         counts = objects.counts[random.integers(len(objects.sources))]
         scene = self._scene_of(source, size or self.reader.geometry.frame)
@@ -133,8 +141,9 @@ class Recomposer:
         wanted = [
             int(counts[pool.class_index] * self._boost[pool.class_index] + random.random()) for pool in self._pools
         ]
-        background = Edit("background", source=self._name(source))
-        done = [_Done(background, ()), *self._added(scene, wanted, random, self._pools)]
+        name, group = self._named[source].tolist()
+        pools = self._pools if apart == "nothing" else self._pools_for(group if apart == "group" else None, name)
+        done = [_Done(Edit("background", source=name), ()), *self._added(scene, wanted, random, pools)]
         return self._finished(scene, done, random)
 
     def _scene(self, classes: npt.NDArray[np.uint16]) -> Scene:
@@ -271,7 +280,7 @@ class Recomposer:
             return made
         cols = made.layout.shape[1]
         layout, instances = (np.ascontiguousarray(each[:, ::-1]) for each in (made.layout, made.instances))
-        edits = [replace(edit, after=_mirrored(edit.after, cols)) for edit in made.edits]
+        edits = [replace(edit, after=mirrored(edit.after, cols)) for edit in made.edits]
         return Recomposed(layout, instances, (*edits, Edit("layout mirrored")))
 
     def _numbered(self, scene: Scene, done: Sequence[_Done]) -> Recomposed:
@@ -312,19 +321,19 @@ class Recomposer:
 
     def _pools_for(self, group: str | None, source: str | None) -> list[Pool]:
         """The pools without what a layout of `group` may not have anything of, and without a source."""
-        objects = self._objects
-        barred = np.zeros(len(objects), bool)
+        names = set() if source is None else {source}
         if group is not None:
-            dataset = group.partition("/")[0]
-            neighbours = any(entry.name == dataset and entry.neighbours for entry in self.reader.manifest.datasets)
-            barred |= np.isin(objects.group_names, alike_groups(group, neighbours))[objects.groups]
-        if source is not None:
-            barred |= objects.source == next((k for k in range(len(objects.sources)) if self._name(k) == source), -1)
+            neighbours = {entry.name for entry in self.reader.manifest.datasets if entry.neighbours}
+            names.update(alike_groups(group, group.partition("/")[0] in neighbours))
+        barred = self._of(names)[self._objects.source]
         return [without(pool, barred) for pool in self._pools] if barred.any() else self._pools
 
+    def _of(self, names: Iterable[str]) -> npt.NDArray[np.bool_]:
+        """By number of source, whether it, or its group, is among these names."""
+        return np.asarray(np.isin(self._named, list(names)).any(axis=1), bool)
+
     def _name(self, source: int) -> str:
-        shard, row = self._objects.sources[source]
-        return str(self.reader.shard_sources[shard].names[row])
+        return str(self._named[source, 0])
 
     def _class_name(self, index: int) -> str:
         return self.reader.classes[int(self._objects.class_ids[index])].name
@@ -358,7 +367,15 @@ class Recomposer:
                 found = self._find(scene, places, pool, random)
                 fitted[0, number] += 1
                 fitted[1, number] += found is not None
-        return rated(pools, objects, self._boost, self._removal, (fitted[1] + 1) / (fitted[0] + 1))
+        fitting, barred = (fitted[1] + 1) / (fitted[0] + 1), self._of(self.exclude)[objects.source]
+        return [without(pool, barred) for pool in rated(pools, objects, self._boost, self._removal, fitting)]
+
+    @cached_property
+    def _named(self) -> npt.NDArray[np.str_]:
+        """`(n, 2)`: names and groups of the sources, by number."""
+        held = self.reader.shard_sources
+        rows = [(held[shard].names[row], held[shard].groups[row]) for shard, row in self._objects.sources]
+        return np.array(rows, str).reshape(-1, 2)
 
     @cached_property
     def _erased_classes(self) -> npt.NDArray[np.bool_]:
@@ -376,18 +393,8 @@ class Recomposer:
     @cached_property
     def _ahead(self) -> npt.NDArray[np.float64]:
         """`(C, C)`, how often the first of two classes was in front of the second, a half where there is too little."""
-        order, ids = class_order(self.reader), self._objects.class_ids.tolist()
-        ahead = np.full((len(ids), len(ids)), 0.5)
-        for i, one in enumerate(ids):
-            for j, other in enumerate(ids):
-                if order.count(one, other) + order.count(other, one) >= ENOUGH:
-                    ahead[i, j] = order.front_probability(one, other)
-        return ahead
+        return chances_ahead(self.reader, self._objects.class_ids.tolist())
 
     @cached_property
     def _masks(self) -> MaskCache:
         return MaskCache(self.reader)
-
-
-def _mirrored(box: Box | None, cols: int) -> Box | None:
-    return None if box is None else (box[0], cols - box[3], box[2], cols - box[1])

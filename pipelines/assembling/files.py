@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +19,20 @@ from ..inpainting.files import check_folder
 
 if TYPE_CHECKING:
     from ..assemble import Assembled
+
+
+LONGEST = 180
+"""Bytes of a stem, at most: file systems take names of 255, with a number, a suffix, and a mark while it is written."""
+
+
+def stem_of(names: Sequence[str]) -> str:
+    """What the files of a picture made of several others are called, whatever these are called."""
+    stem = "+".join(dict.fromkeys(names)).replace("/", "-")
+    data = os.fsencode(stem)
+    if len(data) <= LONGEST:
+        return stem
+    mark = hashlib.blake2b(data, digest_size=4).hexdigest()
+    return f"{data[: LONGEST - len(mark) - 1].decode(errors='ignore')}-{mark}"
 
 
 def check_places(out: str | Path, stem: str, variants: int, inputs: Sequence[Any] = ()) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from ...storage.errors import InputError, SourceError, sentence
+from ...storage.files import plain_bytes
 from ...storage.images import Photograph, decode_photograph
 from ...storage.layouts import Box
 from ...storage.reader import Reader
@@ -122,11 +123,21 @@ def group_of(picture: PatchPicture, name: str) -> Group:
     return Group(name, patches, picture.image)
 
 
+def check_count(count: int | None) -> None:
+    """Refuses a number of patches that cannot be.
+
+    Raises:
+        InputError: it is no whole number, or below 1.
+    """
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+        raise InputError(sentence("--patches", expected="a whole number of at least 1", found=repr(count)))
+
+
 def mixed(groups: Sequence[Group], count: int | None) -> list[Patch]:
     """Patches of groups, one of each in turn, each group's best first.
 
     Args:
-        groups: at least one; count: patches, None for all of them.
+        groups: at least one; count: patches, at least 1, None for all of them.
 
     Raises:
         InputError: there are none, too few, or too many.
@@ -136,8 +147,6 @@ def mixed(groups: Sequence[Group], count: int | None) -> list[Patch]:
     if not found:
         fix = "name picture files, or --from-bank class:NAME"
         raise InputError(sentence("patches", expected="at least one", found="none", fix=fix))
-    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
-        raise InputError(sentence("--patches", expected="a whole number of at least 1", found=repr(count)))
     if count is not None and count > len(found):
         raise InputError(
             sentence("--patches", expected=f"at most {len(found)}, as many as there are", found=str(count))
@@ -171,7 +180,7 @@ def _as_rgb(patch: npt.NDArray[np.uint8], number: int) -> Photograph:
 
 def _read(path: Path) -> Photograph:
     try:
-        data = path.read_bytes()
+        data = plain_bytes(path)
     except OSError as error:
         said = f"cannot be read ({error.strerror})"
         raise InputError(sentence(f"patch {path}", said, expected="a picture file")) from error

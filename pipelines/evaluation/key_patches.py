@@ -23,7 +23,7 @@ from ..training.photographs import BankOrigin
 from .key_patches_bench import FEWEST, Bench
 from .key_patches_experiments import EXPERIMENTS, chosen_experiments
 from .key_patches_report import build_report, table_of
-from .key_patches_results import KeyPatchEvaluation
+from .key_patches_results import Experiment, KeyPatchEvaluation
 
 PICTURES = 200
 """Held-out pictures, at most."""
@@ -53,17 +53,22 @@ def evaluate_key_patches(
 
     Raises:
         InputError: no held-out pictures, no network, neither judge nor features, no such experiment or system, or `out`
-            cannot be written; before anything is.
+            cannot be written; before anything is. Of several experiments those that cannot be made are left out.
     """
     reader, folder = Reader(bank), Path(models).expanduser()
     names = chosen_experiments(experiments)
     out = _checked(out, names, systems, pictures, seed)
     bench = Bench(reader, folder, _split(reader, split), pictures, seed, systems)
     _check_classes(bench)
-    found = []
+    found: list[Experiment] = []
     for done, name in enumerate(names):
         progress(done, len(names), name)
-        found.append(EXPERIMENTS[name](bench))
+        try:
+            found.append(EXPERIMENTS[name](bench))
+        except InputError as error:  # for want of networks or pictures
+            if done + 1 == len(names) and not found:
+                raise
+            bench.left_out.append(f"{name}: left out, {error}")
     progress(len(names), len(names), "")
     result = KeyPatchEvaluation(found, _about(bench), bench.left_out)
     files = {out / f"{each.name}.png": encoded(each.picture, "PNG") for each in found}

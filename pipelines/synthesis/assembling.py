@@ -43,12 +43,19 @@ Instances = npt.NDArray[np.uint16]
 
 
 class Put(NamedTuple):
-    """A segment whose appearance gave way: hex id, number of its instance, source of the patches, pixels seen."""
+    """A segment whose appearance gave way: hex id, new instances that it shows, source of the patches, pixels seen."""
 
     segment: str
-    instance: int
+    instances: tuple[int, ...]
     source: str
     pixels: int
+
+
+class _Source(NamedTuple):
+    """A photograph: its group, and the objects of which parts may be taken, as `PatchPicture` names them."""
+
+    group: str
+    objects: set[str]
 
 
 class Assembling:
@@ -72,9 +79,12 @@ class Assembling:
             fix = "train one on this bank: `zeuxis train key-patches --class NAME`"
             what = models.path(KIND)
             raise InputError(sentence(what, expected="objects of a class of the bank", found=said, fix=fix))
+        if name in options.erase:
+            fix = "leave one of them out"
+            raise InputError(sentence("--assemble", f"makes objects of class {name}, which --erase takes out", fix=fix))
         self.class_name, self.class_id = name, found.id
-        self._groups = _sources(reader, options, name)
-        if not self._groups:
+        self._sources = _sources(reader, options, name)
+        if not self._sources:
             raise InputError(sentence(reader.path, f"holds no {name} of {TRAIN} whose parts could be taken"))
         self._neighbours = {entry.name for entry in reader.manifest.datasets if entry.neighbours}
         self._subject = subject_of(reader, (self.assembler.resolution,) * 2)
@@ -107,7 +117,8 @@ class Assembling:
             if placed.piece.class_id != self.class_id or not self._is_new(placed, new):
                 continue
             seen = canvas.provenance == number + 1
-            made = self._object(placed, image.shape[:2], [*seed, number], apart) if seen.any() else None
+            shows = np.unique(instances[seen & new]).tolist()
+            made = self._object(placed, image.shape[:2], [*seed, number], apart) if shows else None
             if made is None:
                 continue
             pixels, source = made
@@ -115,8 +126,7 @@ class Assembling:
             shown = seen[top:bottom, left:right]
             image[top:bottom, left:right][shown] = pixels[shown]
             placements[number] = replace(placed, pixels=pixels)
-            instance = int(np.bincount(instances[seen]).argmax())
-            done.append(Put(hex_id(placed.piece.segment_id), instance, source, int(seen.sum())))
+            done.append(Put(hex_id(placed.piece.segment_id), tuple(shows), source, int(seen.sum())))
         if not done:
             return canvas, elided, []
         shown_image = np.where(elided.valid[..., None], image, elided.image)
@@ -155,7 +165,7 @@ class Assembling:
         """Key patches of an object that is drawn: first a photograph, then one of its objects."""
         group, source = apart
         barred = set() if group is None else set(alike_groups(group, group.partition("/")[0] in self._neighbours))
-        names = [name for name, own in self._groups.items() if own not in barred and name != source]
+        names = [name for name, own in self._sources.items() if own.group not in barred and name != source]
         for at in random.permutation(len(names)).tolist():
             with self._lock:  # what finds patches sets OpenCV's threads, which are the process's
                 sets = self._pictures(names[at])
@@ -164,13 +174,14 @@ class Assembling:
         return None
 
     def _pictures_of(self, source: str) -> list[list[Photograph]]:
-        """The patches of every object of a photograph that is large enough."""
+        """The patches of every object of a photograph that may be taken and is large enough."""
         side, most = self.assembler.resolution, self.assembler.parts
         try:
             found = PatchPictures(self.reader, [source], side, objects=self.class_name, n=most, subject=self._subject)
         except NothingToLearn:
             return []
-        return [list(found[k].patches) for k in range(len(found))]
+        pictures = (found[k] for k in range(len(found)))
+        return [list(each.patches) for each in pictures if each.name in self._sources[source].objects]
 
 
 def check_assembling(models: Models, options: SynthesisOptions) -> None:
@@ -199,21 +210,20 @@ def with_assembled(edits: Sequence[dict[str, Any]], done: Sequence[Put]) -> list
     """Edits as they are told, those whose objects were assembled with how."""
     told = []
     for edit in edits:
-        own = [put._asdict() for put in done if put.instance in edit["instances"]]
+        own = [put._asdict() for put in done if not set(edit["instances"]).isdisjoint(put.instances)]
         told.append({**edit, "assembled": own} if own else edit)
     return told
 
 
-def _sources(reader: Reader, options: SynthesisOptions, class_name: str) -> dict[str, str]:
-    """Names to groups of the training sources with segments of the class that the run may use, ascending."""
-    table = reader.table("segments", options.where, ["source", "split", "group", "class_name"])
-    barred = set(options.exclude)
-    rows = {
-        (row["source"], row["group"])
-        for row in table.to_pylist()
-        if row["split"] == TRAIN and row["class_name"] == class_name and not barred & {row["source"], row["group"]}
-    }
-    return dict(sorted(rows))
+def _sources(reader: Reader, options: SynthesisOptions, class_name: str) -> dict[str, _Source]:
+    """Training sources with segments of the class that the run may use, by name, ascending."""
+    table = reader.table("segments", options.where, ["source", "split", "group", "class_name", "segment_id"])
+    barred, found = set(options.exclude), dict[str, _Source]()
+    for row in sorted(table.to_pylist(), key=lambda row: row["source"]):
+        source, group = row["source"], row["group"]
+        if row["split"] == TRAIN and row["class_name"] == class_name and not barred & {source, group}:
+            found.setdefault(source, _Source(group, set())).objects.add(f"{source}#{hex_id(row['segment_id'])}")
+    return found
 
 
 def _cut(picture: Photograph, window: Box, box: Box) -> Photograph:

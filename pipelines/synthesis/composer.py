@@ -47,9 +47,10 @@ class Composer:
             return self._recomposer.recompose(layout, np.random.default_rng(seed), group, source)
 
     def generated(self, number: int) -> Recomposed:
-        """The layout of that number, of nobody's, in the bank's frame."""
+        """The layout of that number, of nobody's, in the bank's frame; its objects keep apart from what lends stuff."""
+        random = np.random.default_rng([self.options.seed, number, _GENERATE])
         with self._lock:
-            return self._recomposer.generated(np.random.default_rng([self.options.seed, number, _GENERATE]))
+            return self._recomposer.generated(random, apart=self.options.apart)
 
     def erased(self, layout: Layout) -> Recomposed:
         """A layout without what shall be erased."""
@@ -58,4 +59,6 @@ class Composer:
 
     @cached_property
     def _recomposer(self) -> Recomposer:
-        return Recomposer(self.reader, split=TRAIN, boost=self.options.boost or None, erased=self.options.erase)
+        given = self.options
+        boost = given.boost or None
+        return Recomposer(self.reader, split=TRAIN, boost=boost, erased=given.erase, exclude=given.exclude)

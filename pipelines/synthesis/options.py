@@ -45,7 +45,8 @@ class SynthesisOptions:
         shard: images a shard.
         apart: what of the bank's layouts their segments and objects keep apart from: all of the layout's `group`, its
             `source` alone, or `nothing` but val and test, so that a layout made anew may keep its own photograph.
-        where, exclude, mode: of retrieval, as in `Retriever.retrieve`; val and test are always left out.
+        where, exclude, mode: of retrieval, as in `Retriever.retrieve`; val and test are always left out. New layouts
+            have no objects of what is excluded, nor its stuff.
         map_classes, transform, order: as in `Painter.paint_many` and `Stages`.
         elision: as the network was trained with; False leaves boundaries, and so things of a few pixels, as they are.
         network: name of the network that paints, as `Stages.synthesis`; one that begins with `crn` sees layouts alone.

@@ -312,7 +312,7 @@ def _settings(options: SynthesisOptions, packages: Mapping[str, Sequence[str]] |
     given["version"] = metadata.version("zeuxis")
     given["compiled"] = packages
     given["where"] = None if options.where is None else str(options.where)
-    given["exclude"], given["erase"] = sorted(options.exclude), sorted(options.erase)
+    given["exclude"], given["erase"] = sorted(options.exclude), sorted(set(options.erase))
     given["boost"] = {name: float(options.boost[name]) for name in sorted(options.boost)}
     mapped = None if options.map_classes is None else as_names_map(options.map_classes)
     given["map_classes"] = mapped and {name: list(to) for name, to in mapped.items()}

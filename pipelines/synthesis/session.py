@@ -136,14 +136,16 @@ class Session:
             if self.options.recompose:
                 return [self._recomposed(item) for item in items]
             number = cast(int, items[0].layout)
+            entry = self.layouts.entries[number]
             if self.options.generated:
                 new = self._composer.generated(number)
+                entry = self._lent(entry, new.edits)
             else:
                 layout = self._read(number)
                 if not self.options.erase:
-                    return self._painted(items, layout, self._components(layout), [])
+                    return self._painted(items, entry, layout, self._components(layout), [])
                 new = self._composer.erased(layout)
-            return self._painted(items, new.layout, self._sized(new.instances), new.edits)
+            return self._painted(items, entry, new.layout, self._sized(new.instances), new.edits)
         except SourceError as error:
             return [Rejected(item, error.reason, str(error)) for item in items]
 
@@ -152,9 +154,8 @@ class Session:
         return layout if self._dense is None else steps.dense(layout, self._dense)
 
     def _painted(
-        self, items: Sequence[Item], layout: Layout, instances: Instances, edits: Sequence[Any]
+        self, items: Sequence[Item], entry: Entry, layout: Layout, instances: Instances, edits: Sequence[Any]
     ) -> list[Ready | Rejected]:
-        entry = self.layouts.entries[cast(int, items[0].layout)]
         numbers = [item.variant for item in items]
         made: list[Ready | Rejected] = []
         for item, each in zip(items, self._prepared(layout, numbers, entry), strict=True):
@@ -203,8 +204,13 @@ class Session:
         except SourceError as error:
             return Rejected(item, error.reason, str(error))
         new = self._composer.recomposed(layout, item.variant, *self._apart_from(entry))
-        (made,) = self._painted([item], new.layout, self._sized(new.instances), new.edits)
+        (made,) = self._painted([item], entry, new.layout, self._sized(new.instances), new.edits)
         return made
+
+    def _lent(self, entry: Entry, edits: Sequence[Any]) -> Entry:
+        """A generated layout as one of the source whose stuff it shows, which it keeps apart from."""
+        source = next(edit.source for edit in edits if edit.kind == "background")
+        return entry._replace(source=source, group=self.guard.sources[source].group)
 
     def _sized(self, instances: Instances) -> Instances:
         """At the size of the images."""
@@ -236,8 +242,8 @@ class Session:
         return () if source is None else (Used("layout", source),)
 
     def _objects(self, edits: Sequence[Any]) -> list[Used]:
-        """The sources that objects of a recomposed layout come from."""
-        names = [asdict(edit).get("source") for edit in edits]
+        """The sources that objects of a new layout come from."""
+        names = [edit.source for edit in edits if edit.kind != "background"]
         return [Used("object", name) for name in names if name]
 
     def _components(self, layout: Layout) -> Instances:

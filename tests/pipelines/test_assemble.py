@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from tests.pipelines.tiny_key_patches import PARTS, SIDE, part_bank, save_assemblers
 from zeuxis.pipelines.assemble import assemble
+from zeuxis.pipelines.assembling.files import LONGEST, stem_of
 from zeuxis.pipelines.assembling.network import Assembler, degraded, stretched
 from zeuxis.pipelines.assembling.patches import GREY, given, mixed, of_class, of_photograph
 from zeuxis.storage.errors import InputError
@@ -178,6 +180,7 @@ def test_a_batch_gives_what_single_pictures_give(folder: Path):
         ({"patches": [patch(0)], "network": "key-patches-pix"}, "key-patches-pix.safetensors: expected a trained"),
         ({"patches": [patch(0)], "network": "judge"}, "judge.safetensors: expected a key-patches network"),
         ({"patches": [patch(0)], "models": None}, "models: no folder of trained networks was named"),
+        ({"from_bank": ["class:car"], "count": -1}, "--patches: expected a whole number of at least 1, found -1"),
         ({"from_bank": ["car"]}, "--from-bank: expected class:NAME, such as class:car, found 'car'"),
         ({"from_bank": ["class:bus"]}, "class 'bus': expected one of the bank's: car, ground, sign, sky"),
         ({"from_bank": ["class:sky"]}, "an object of class 'sky' with key patches"),
@@ -195,6 +198,24 @@ def test_a_refusal_is_one_sentence_and_nothing_is_written(
         assemble(settings.pop("patches", ()), settings.pop("variants", 1), out=tmp_path / "out", **settings)
     assert said in str(refused.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_no_name_of_a_patch_is_too_long_or_leads_elsewhere(folder: Path, tmp_path: Path):
+    assert stem_of(["car", "a", "car"]) == "car+a"
+    assert stem_of(["tv/set", "../pole"]) == "tv-set+..-pole"
+    long, other = (stem_of(["ä" * 300, name]) for name in "ab")
+    assert long != other
+    assert max(len(os.fsencode(each)) for each in (long, other)) <= LONGEST
+    path = tmp_path / f"{'x' * 250}.png"
+    Image.fromarray(patch(0)).save(path)
+    (made,) = assemble([path], 1, models=folder / "models", out=tmp_path / "out")
+    assert all(each.exists() for each in made.files)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(folder: Path, tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match=r"pipe\.png: cannot be read \(no plain file\)"):
+        assemble([tmp_path / "pipe.png"], models=folder / "models")
 
 
 def test_damaged_files_are_refused(folder: Path, tmp_path: Path):

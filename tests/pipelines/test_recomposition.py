@@ -222,6 +222,23 @@ def test_generated_layouts_are_populated(recomposer, reader):
     assert 0.4 < share[CAR] / shares([street(np.random.default_rng(s)) for s in range(40)])[CAR] < 1.6
     assert len({new.layout.tobytes() for new in made}) == 40
     assert recomposer.generated(random, (48, 80)).layout.shape == (48, 80)
+    for apart in ("source", "group"):
+        for _ in range(20):
+            lent, *others = recomposer.generated(random, apart=apart).edits
+            assert lent.source not in {edit.source for edit in others}
+
+
+def test_nothing_is_taken_of_what_is_excluded(reader):
+    rows = reader.table("sources", {"split": "train"}, ["source", "group"]).to_pylist()
+    barred = [rows[0]["group"], rows[1]["group"], *(row["source"] for row in rows[2::3])]
+    left = {row["source"] for row in rows if {row["source"], row["group"]}.isdisjoint(barred)}
+    assert left
+    recomposer, random = Recomposer(reader, exclude=barred), np.random.default_rng(2)
+    layouts = [recomposer.generated(random) for _ in range(10)]
+    layouts += [recomposer.recompose(street(random), random) for _ in range(10)]
+    used = {edit.source for new in layouts for edit in new.edits if edit.source}
+    assert len(used) > 1
+    assert used <= left
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (40, 50), (200, 70)])

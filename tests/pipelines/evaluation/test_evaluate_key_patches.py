@@ -194,6 +194,14 @@ def test_what_is_missing_is_said(folder: Path, tmp_path: Path):
         evaluate_key_patches(folder / "bank", tmp_path / "sky", tmp_path / "out")
 
 
+def test_of_several_experiments_one_that_cannot_be_made_is_left_out(folder: Path, tmp_path: Path):
+    some = {"systems": [f"{KIND}-random"], "experiments": ["key", "objective"]}
+    found = evaluate_key_patches(folder / "bank", folder / "models", tmp_path / "out", **some)
+    assert [each.name for each in found.experiments] == ["key"]
+    assert found.left_out[-1].startswith("objective: left out, ")
+    assert "for objective, found none" in (tmp_path / "out" / "table.md").read_text()
+
+
 def test_the_evaluation_is_a_command(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -16,7 +16,7 @@ from tests.pipelines.tiny_models import save_models
 from tests.zeuxis.command import called
 from zeuxis.pipelines.collage import class_order
 from zeuxis.pipelines.models import Models
-from zeuxis.pipelines.synthesis.assembling import Assembling, added_by
+from zeuxis.pipelines.synthesis.assembling import Assembling, added_by, with_assembled
 from zeuxis.pipelines.synthesis.guard import Guard, Used
 from zeuxis.pipelines.synthesis.options import SynthesisOptions
 from zeuxis.pipelines.synthesis.synthesize import SynthesisReport, synthesize
@@ -98,7 +98,7 @@ def test_only_the_pixels_of_new_objects_change_and_nothing_of_the_layouts_group(
     instances[10:40, 10:50], instances[50:80, 70:110] = 1, 2
     elided = Elided(np.where(canvas.valid[..., None], canvas.image, 0).astype(np.uint8), canvas.valid)
     changed, seen, done = assembling.put(canvas, elided, instances, {2}, [0], (None, None))
-    assert [(put.instance, put.pixels) for put in done] == [(2, int((canvas.provenance == 2).sum()))]
+    assert [(put.instances, put.pixels) for put in done] == [((2,), int((canvas.provenance == 2).sum()))]
     second = canvas.provenance == 2
     np.testing.assert_array_equal(changed.image[~second], canvas.image[~second])
     assert (changed.image[second] != canvas.image[second]).any(axis=1).mean() > 0.5
@@ -111,6 +111,16 @@ def test_only_the_pixels_of_new_objects_change_and_nothing_of_the_layouts_group(
     assert groups <= {f"folder/train/{each}" for each in "bcde"}
     assert len(groups) > 1
     assert assembling.put(canvas, elided, instances, set(), [0], (None, None))[2] == []
+    # one component of an old object and two new ones: both of these are told
+    instances[50:65, 70:110], instances[65:80, 70:90], instances[65:80, 90:110] = 1, 2, 3
+    instances[50:56, 70:110] = 3
+    done = assembling.put(canvas, elided, instances, {2, 3}, [0], (None, None))[2]
+    edits = [{"kind": "added", "instances": [number]} for number in (1, 2, 3, 4)]
+    assert ["assembled" in each for each in with_assembled(edits, done)] == [False, True, True, False]
+    assert all(objects for _, objects in assembling._sources.values())
+    assembling._sources["folder/train/b"].objects.clear()  # as `where` leaves none of it
+    assert assembling._pictures_of("folder/train/b") == []
+    assert assembling._pictures_of("folder/train/c")
 
 
 def test_parts_of_what_is_held_out_are_a_leak(home: Path):
@@ -142,6 +152,7 @@ def test_a_refusal_is_one_sentence_and_nothing_is_written(
     save_assemblers(tmp_path / "whole", home / "bank", "key-patches", objects="bus", judge=False)
     refused(tmp_path / "whole", "expected objects of a class of the bank, found objects of class bus")
     refused(home / "models", "expected a network that sees the canvas", network="crn")
+    refused(home / "models", "--assemble: makes objects of class sign, which --erase takes out", erase=("sign",))
     code, _, errors = called(monkeypatch, capsys, "synthesize", "--bank", home / "bank", "--models", home / "models",
                              "--out", tmp_path / "out", "--assemble")  # fmt: skip
     assert code == 2

@@ -259,6 +259,7 @@ class FakeRecomposer:
     split: str = "train"
     boost: Any = None
     erased: Any = ()
+    exclude: Any = ()
     source = "folder/c"
 
     def recompose(
@@ -309,9 +310,12 @@ def test_layouts_of_nobody_are_generated(make: Make, tmp_path: Path):
     assert labels[::2] == labels[1::2]  # two variants of each
     assert len(set(labels)) > 1
     assert {image["layout"] for image in images(tmp_path / "out")} == {f"generated-{n:07d}" for n in range(3)}
-    backgrounds = {edit["source"] for image in images(tmp_path / "out") for edit in image["edits"]
-                   if edit["kind"] == "background"}  # fmt: skip
-    assert backgrounds <= {row["source"] for row in provenance(tmp_path / "out")}
+    rows = provenance(tmp_path / "out")
+    for image in images(tmp_path / "out"):  # nothing but stuff's labels is of the photograph that lends these
+        (lent,) = (edit["source"] for edit in image["edits"] if edit["kind"] == "background")
+        own = [row for row in rows if row["name"] == image["name"]]
+        assert [row["source"] for row in own if row["use"] == "layout"] == [lent]
+        assert image["group"] not in {row["group"] for row in own if row["use"] != "layout"}
 
 
 @pytest.mark.parametrize("recompose", [False, True])
