@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
-from ...storage.outputs import check_output, write_outputs
+from ...storage.outputs import write_outputs
 from ...synth.canvas import as_json, encoded
-from ..inpainting.files import check_folder
+from ..written import check_files
 
 if TYPE_CHECKING:
     from ..assemble import Assembled
@@ -36,22 +35,13 @@ def stem_of(names: Sequence[str]) -> str:
 
 
 def check_places(out: str | Path, stem: str, variants: int, inputs: Sequence[Any] = ()) -> None:
-    """Refuses, before any work is done, a folder that could not be written, and to write over what is read.
+    """See `written.check_files`.
 
     Args:
         out: the folder; stem: of the files; variants: how many; inputs: files among them must not be written over.
-
-    Raises:
-        InputError: a file there could not be written, or is one of the inputs.
     """
-    folder = check_folder(out)
-    if not folder.is_dir():
-        return
-    own = [Path(each).expanduser().resolve() for each in inputs if isinstance(each, str | Path)]
-    for path in [sheet_path(folder, stem), *(path for n in range(variants) for path in _paths(folder, stem, n))]:
-        check_output(path)
-        if path.resolve() in own:
-            raise InputError(sentence(path, "would be written over", fix="give --out another folder"))
+    paths = [sheet_path(out, stem), *(path for number in range(variants) for path in _paths(Path(out), stem, number))]
+    check_files(out, [path.name for path in paths], inputs)
 
 
 def save(made: Sequence[Assembled], drawn: Photograph, out: str | Path, stem: str) -> list[tuple[Path, ...]]:

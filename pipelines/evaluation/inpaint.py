@@ -7,7 +7,6 @@ judge, which no loss looked at, where the folder of networks has one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,6 @@ import torch
 
 from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
-from ...storage.outputs import check_output, write_outputs
 from ...storage.reader import Reader
 from ...synth.checkpoint import SUFFIX, load_card
 from ...synth.inpainting.fills import FILLS
@@ -29,12 +27,12 @@ from ...synth.inpainting.patch_field import patches_that_touch
 from ...synth.inpainting.seam import seam
 from ...synth.metrics import Features, kid, mean_interval
 from ...synth.roi_gan.regions import Kind, Region, sample_region
-from ..inpainting.files import check_folder
 from ..inpainting.methods import BANK, NETWORKS, Draw, FromNetwork, FromPicture, Method, pasted, training_sources
 from ..inpainting.sliders import Parser, effect_of, mean_effect, sheet, sweep
 from ..progress import Progress, silent
 from ..training.completion import middle
 from ..training.photographs import BankOrigin, shortened
+from ..written import EVALUATION, check_files, write_evaluation
 from .inpaint_measures import Measure, around, slider_correlations
 from .inpaint_report import build_report, table_of
 from .inpaint_results import Anatomy, Filled, FilledSystem, InpaintEvaluation
@@ -111,14 +109,8 @@ def evaluate_inpaint(
         measured, held.names, held.regions, judge.names if judge else (), about, left_out,
         None if drawn is None else _sheet(drawn, held, seed),
     )  # fmt: skip
-    files = {
-        out / "evaluation.json": (json.dumps(result.to_json(), indent=1) + "\n").encode(),
-        out / "table.md": table_of(result).encode(),
-        out / "report.html": build_report(result).encode(),
-    }
-    out.mkdir(exist_ok=True)
-    write_outputs(files)
-    return replace(result, files=[*files])
+    files = write_evaluation(out, result.to_json(), table_of(result), build_report(result))
+    return replace(result, files=files)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,10 +162,7 @@ def _checked(out: str | Path, systems: Sequence[str], seed: int) -> Path:
         raise InputError(sentence("systems", expected=expected, found=", ".join(map(repr, strange))))
     if seed < 0:
         raise InputError(sentence("seed", expected="a whole number of at least 0", found=str(seed)))
-    folder = check_folder(out)
-    if folder.is_dir():
-        check_output(folder / "report.html")
-    return folder
+    return check_files(out, EVALUATION)
 
 
 def _networks(folder: Path, systems: Sequence[str]) -> tuple[dict[str, FromNetwork], int, list[str]]:

@@ -6,20 +6,18 @@ networks has one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...storage.errors import InputError, sentence
-from ...storage.outputs import check_output, write_outputs
 from ...storage.reader import Reader
 from ...synth.canvas import encoded
 from ..assembling.network import SYSTEMS
-from ..inpainting.files import check_folder
 from ..progress import Progress, silent
 from ..training.photographs import BankOrigin
+from ..written import EVALUATION, check_files, write_evaluation
 from .key_patches_bench import FEWEST, Bench
 from .key_patches_experiments import EXPERIMENTS, chosen_experiments
 from .key_patches_report import build_report, table_of
@@ -71,13 +69,9 @@ def evaluate_key_patches(
             bench.left_out.append(f"{name}: left out, {error}")
     progress(len(names), len(names), "")
     result = KeyPatchEvaluation(found, _about(bench), bench.left_out)
-    files = {out / f"{each.name}.png": encoded(each.picture, "PNG") for each in found}
-    files[out / "evaluation.json"] = (json.dumps(result.to_json(), indent=1) + "\n").encode()
-    files[out / "table.md"] = table_of(result).encode()
-    files[out / "report.html"] = build_report(result).encode()
-    out.mkdir(exist_ok=True)
-    write_outputs(files)
-    return replace(result, files=[*files])
+    drawn = {f"{each.name}.png": encoded(each.picture, "PNG") for each in found}
+    files = write_evaluation(out, result.to_json(), table_of(result), build_report(result), drawn)
+    return replace(result, files=files)
 
 
 def _checked(out: str | Path, names: Sequence[str], systems: Sequence[str], pictures: int, seed: int) -> Path:
@@ -88,11 +82,7 @@ def _checked(out: str | Path, names: Sequence[str], systems: Sequence[str], pict
         raise InputError(sentence("seed", expected="a whole number of at least 0", found=str(seed)))
     if pictures < FEWEST:
         raise InputError(sentence("pictures", expected=f"at least {FEWEST}", found=str(pictures)))
-    folder = check_folder(out)
-    if folder.is_dir():
-        for name in ("report.html", "evaluation.json", "table.md", *(f"{each}.png" for each in names)):
-            check_output(folder / name)
-    return folder
+    return check_files(out, [*EVALUATION, *(f"{each}.png" for each in names)])
 
 
 def _split(reader: Reader, split: str | None) -> str:

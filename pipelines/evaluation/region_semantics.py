@@ -6,7 +6,6 @@ the judge, which no search looked at, where the folder of networks has one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +18,6 @@ from torch import Tensor
 
 from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
-from ...storage.outputs import check_output, write_outputs
 from ...storage.reader import Reader
 from ...synth.checkpoint import SUFFIX, load_card
 from ...synth.encoding import to_image, to_tensor
@@ -30,13 +28,13 @@ from ...synth.metrics import Interval, kid
 from ...synth.region_semantics.generator import GENERATORS
 from ...synth.region_semantics.solver import Descent
 from ..generators import NETWORK, Generator, load_generator
-from ..inpainting.files import check_folder
 from ..inpainting.sliders import Parser
 from ..like import about as said_of_generator
 from ..like import checked, laid_out, own_pictures
 from ..progress import Progress, silent
 from ..training.completion import middle
 from ..training.photographs import BankOrigin
+from ..written import EVALUATION, check_files, write_evaluation
 from .inpaint_measures import Measure
 from .region_cases import SIZES, Case, cases_of
 from .region_report import build_report, table_of
@@ -82,7 +80,7 @@ def evaluate_region_semantics(
     """
     folder, reader = Path(models).expanduser(), Reader(bank)
     plan = _checked(systems, pictures, seed, steps)
-    out = _folder(out)
+    out = check_files(out, EVALUATION)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator = load_generator(folder, device=device)
     compared = load_features(features, folder, "max").to(device)
@@ -99,14 +97,8 @@ def evaluate_region_semantics(
     real = kid(ruler.training, measure.vectors([each.image for each in held]))
     told = _about(reader, folder, generator, compared, measure, cases, chosen, pictures, seed, plan)
     result = RegionEvaluation(measured, cases, [each.name for each in held], own, real, told, left_out)
-    files = {
-        out / "evaluation.json": (json.dumps(result.to_json(), indent=1) + "\n").encode(),
-        out / "table.md": table_of(result).encode(),
-        out / "report.html": build_report(result).encode(),
-    }
-    out.mkdir(exist_ok=True)
-    write_outputs(files)
-    return replace(result, files=[*files])
+    files = write_evaluation(out, result.to_json(), table_of(result), build_report(result))
+    return replace(result, files=files)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,13 +196,6 @@ def _checked(systems: Sequence[str], pictures: int, seed: int, steps: int | None
     if pictures < 2:
         raise InputError(sentence("pictures", expected="at least 2 of each region", found=str(pictures)))
     return checked(pictures, seed, None, steps, Descent())
-
-
-def _folder(out: str | Path) -> Path:
-    folder = check_folder(out)
-    if folder.is_dir():
-        check_output(folder / "report.html")
-    return folder
 
 
 def _about(

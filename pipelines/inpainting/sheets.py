@@ -13,7 +13,7 @@ from ...storage.images import Photograph
 from ...storage.outputs import check_output, write_outputs
 from ...synth.canvas import encoded
 from ..inpaint import ImageLike, checked_sliders, image_of
-from .files import check_folder
+from ..written import check_folder
 from .methods import NETWORKS, VARYING, Draw, FromNetwork
 from .regions import RegionLike, region_of
 from .sliders import Effect, Parser, effect_of, rendered, sheet, sweep

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
-from ...storage.outputs import check_output, write_outputs
+from ...storage.outputs import write_outputs
 from ...synth.canvas import as_json, encoded
-from ..inpainting.files import check_folder
+from ..written import check_files
 
 
 class Places(NamedTuple):
@@ -31,20 +30,9 @@ def places(out: str | Path, name: str, count: int) -> Places:
 
 
 def check_places(out: str | Path, name: str, count: int, inputs: Sequence[Any]) -> None:
-    """Refuses, before any work is done, what could not be written, or would be written over what is read.
-
-    Raises:
-        InputError: the folder, or a file in it.
-    """
-    folder = check_folder(out)
-    if not folder.is_dir():
-        return
-    own = [Path(each).resolve() for each in inputs if isinstance(each, str | Path)]
+    """See `written.check_files`."""
     pictures, *rest = places(out, name, count)
-    for path in (*pictures, *rest):
-        check_output(path)
-        if path.resolve() in own:
-            raise InputError(sentence(path, "would be written over", fix="give --out another folder"))
+    check_files(out, [path.name for path in (*pictures, *rest)], inputs)
 
 
 def save(
