@@ -32,7 +32,7 @@ def assemble(
     variants: Annotated[int, typer.Option(help="Pictures.")] = 4,
     seed: Annotated[int, typer.Option(help="Equal seeds, equal pictures.")] = 0,
 ) -> None:
-    """Make whole pictures from a few key patches, and tell where each patch went.
+    """Make whole pictures from a few key patches.
 
     Writes NAME-VARIANT.png and, beside each, the mask and a report with boxes; and a sheet of all.
     """

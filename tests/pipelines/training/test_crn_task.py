@@ -21,7 +21,8 @@ from tests.pipelines.training.steps import batch_of, learn
 from zeuxis.pipelines.training import crn, logs, memory
 from zeuxis.pipelines.training.crn import CrnTask, make_task
 from zeuxis.pipelines.training.memory import check_memory, peak_of, predicted
-from zeuxis.pipelines.training.options import VARIANTS, TrainOptions, resolved
+from zeuxis.pipelines.training.options import TrainOptions, resolved
+from zeuxis.pipelines.training.own_options import VARIANTS
 from zeuxis.pipelines.training.task import NothingToLearn
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader

@@ -439,7 +439,10 @@ def test_a_labelled_folder_is_read_as_it_is(photos):
         ({"variant": "gan"}, "variant 'gan': expected one of published, glcic with roi"),
         ({"images": 2}, "--images: expected with crn, found with roi"),
         ({"what": "crn", "sliders": 3}, "--sliders: expected with roi, found with crn"),
-        ({"what": "all", "dataset": "images:x"}, "--dataset: expected with roi, found with all"),
+        (
+            {"what": "all", "dataset": "images:x"},
+            "--dataset: expected with roi, key-patches or generator, found with all",
+        ),
         ({"dataset": "images:x"}, "--dataset: expected no --bank beside it, found both"),
     ],
 )
