@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -14,3 +15,16 @@ class Progress(Protocol):
 
 def silent(done: int, total: int, note: str = "") -> None:
     """Says nothing."""
+
+
+@dataclass
+class Steps:
+    """Tells one step more of so many at each call, with a note."""
+
+    progress: Progress
+    total: int
+    done: int = 0
+
+    def __call__(self, note: str) -> None:
+        self.done += 1
+        self.progress(self.done, self.total, note)

@@ -72,6 +72,19 @@ def evaluate(
     if answers:
         _show_answers(out, answers)
         return
+    _synthesis(out, bank, models or [], split, most, seed, system or (), study)
+
+
+def _synthesis(
+    out: Path,
+    bank: Path | None,
+    models: Sequence[Path],
+    split: str | None,
+    most: int,
+    seed: int,
+    system: Sequence[str],
+    study: tuple[str, str] | None,
+) -> None:
     from .calls import open
     from .pipelines.evaluation.evaluate import evaluate
     from .pipelines.evaluation.report import rendered
@@ -81,7 +94,7 @@ def evaluate(
     first_use()
     with progress_bar("pictures") as progress:
         found = evaluate(
-            open(bank).path, models, out, split=split, layouts=most, seed=seed, systems=system or (),
+            open(bank).path, models, out, split=split, layouts=most, seed=seed, systems=system,
             needed=study or (), progress=progress,
         )  # fmt: skip
     show(rendered(found))

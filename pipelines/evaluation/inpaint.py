@@ -29,7 +29,7 @@ from ...synth.metrics import Features, kid, mean_interval
 from ...synth.roi_gan.regions import Kind, Region, sample_region
 from ..inpainting.methods import BANK, NETWORKS, Draw, FromNetwork, FromPicture, Method, pasted, training_sources
 from ..inpainting.sliders import Parser, effect_of, mean_effect, sheet, sweep
-from ..progress import Progress, silent
+from ..progress import Progress, Steps, silent
 from ..training.completion import middle
 from ..training.photographs import BankOrigin, shortened
 from ..written import EVALUATION, check_files, write_evaluation
@@ -96,7 +96,7 @@ def evaluate_inpaint(
         training = [shortened(reader.photograph(name), side) for name in training_sources(reader, None)]
         fillers[BANK] = _Nearest(training)
     chosen = {name: each for name, each in fillers.items() if not systems or name in systems}
-    steps = _Steps(progress, len(chosen) * len(KINDS) * len(held.photographs))
+    steps = Steps(progress, len(chosen) * len(KINDS) * len(held.photographs))
     judge = Parser(folder, device) if measure.independent else None
     truth = {kind: measure.vectors(held.around(kind, held.photographs)) for kind in KINDS}
     measured = [_real(held, truth)]
@@ -141,19 +141,6 @@ class _Nearest:
         assert place is not None, "every photograph holds a square of the networks' size"
         top, left, bottom, right = place.box
         return pasted(image, region, self.photographs[place.number][top:bottom, left:right]), ""
-
-
-@dataclass
-class _Steps:
-    """Tells the progress of every picture."""
-
-    progress: Progress
-    total: int
-    done: int = 0
-
-    def __call__(self, note: str) -> None:
-        self.done += 1
-        self.progress(self.done, self.total, note)
 
 
 def _checked(out: str | Path, systems: Sequence[str], seed: int) -> Path:

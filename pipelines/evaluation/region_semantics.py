@@ -31,7 +31,7 @@ from ..generators import NETWORK, Generator, load_generator
 from ..inpainting.sliders import Parser
 from ..like import about as said_of_generator
 from ..like import checked, laid_out, own_pictures
-from ..progress import Progress, silent
+from ..progress import Progress, Steps, silent
 from ..training.completion import middle
 from ..training.photographs import BankOrigin
 from ..written import EVALUATION, check_files, write_evaluation
@@ -90,7 +90,7 @@ def evaluate_region_semantics(
     found, left_out = systems_of(folder, generator, compared, plan, device, systems)
     judge = Parser(folder, device) if measure.independent else None
     ruler = _Ruler(measure, judge, compared, _training(reader, generator.resolution, measure), device)
-    steps_done = _Steps(progress, len(found) * len(cases))
+    steps_done = Steps(progress, len(found) * len(cases))
     measured = [_measured(each, cases, ruler, pictures, seed, steps_done) for each in found]
     own = {name: _kid_of(name, folder, ruler, seed) for name in _generators(folder)}
     held = [case.reference for case in cases[:: len(SIZES)]]
@@ -139,20 +139,7 @@ class _Ruler:
         return float(apart.mean())
 
 
-@dataclass
-class _Steps:
-    """Tells the progress of every region."""
-
-    progress: Progress
-    total: int
-    done: int = 0
-
-    def __call__(self, note: str) -> None:
-        self.done += 1
-        self.progress(self.done, self.total, note)
-
-
-def _measured(system: System, cases: Sequence[Case], ruler: _Ruler, pictures: int, seed: int, steps: _Steps) -> Kept:
+def _measured(system: System, cases: Sequence[Case], ruler: _Ruler, pictures: int, seed: int, steps: Steps) -> Kept:
     made, rows = [], []
     for number, case in enumerate(cases):
         made.append(system.make(case, pictures, seed_of(seed, number)))
