@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from operator import itemgetter
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from ..storage.appearance import Appearance
 from ..storage.classes import VOID, ClassTable, Layout
-from ..storage.codec import encode_segment
+from ..storage.codec import checksums, encode_segments
 from ..storage.layouts import Geometry
 from ..storage.manifest import DatasetEntry
 from ..storage.records import (
@@ -23,7 +22,7 @@ from ..storage.records import (
     Rows,
     SegmentRecord,
     SourceRecord,
-    stored_values,
+    stored_columns,
 )
 from ..storage.shard import SourceBundle, blob_key, sealed_files
 from .appearance import DESCRIPTOR, describe_all
@@ -33,7 +32,7 @@ from .ordering import Measured, Rule, orderings
 from .patches import PatchSettings, key_patches
 from .segments import Segments, find_segments, void_share
 
-EXTRACTION = 3
+EXTRACTION = 4
 """Raised whenever the same input and settings would give other rows or payloads."""
 
 
@@ -108,11 +107,11 @@ def extract(ref: SourceRef, encoded: EncodedSource, source: Source, job: Extract
     bundle = layout_bundle(name, ref, layout, segments, source_id, job, stamp, source.instances)
     common = {name: getattr(bundle.source, name) for name in _COMMON}
     blobs = sealed_files(source_id, encoded.image, encoded.layout, encoded.depth) if job.settings.keep_sources else {}
-    for id, crop in zip(segments.columns.segment_id.tolist(), segments.crops(source.image), strict=True):
-        blobs[blob_key("segment", id)] = encode_segment(*crop)
-    described = describe_all(
-        source.image, segments.framed.components.runs, segments.stored, segments.crop_boxes, segments.pixels
-    )
+    runs = segments.framed.components.runs
+    crops = encode_segments(source.image, runs, segments.stored + 1, segments.crop_boxes)
+    for id, crop in zip(segments.columns.segment_id.tolist(), crops, strict=True):
+        blobs[blob_key("segment", id)] = crop
+    described = describe_all(source.image, runs, segments.stored, segments.crop_boxes, segments.pixels)
     return with_content(
         replace(
             bundle,
@@ -266,14 +265,19 @@ def _content(bundle: SourceBundle) -> str:
 
     What was read back has the hash of what was written.
     """
-    said = stored_values(SourceRecord, [replace(bundle.source, content="", stamp="")])
-    said += sorted(stored_values(SegmentRecord, bundle.segments), key=itemgetter(0))  # by their ids
-    said += stored_values(OrderingRecord, bundle.orderings) + stored_values(PatchRecord, bundle.patches)
+    segments = stored_columns(SegmentRecord, bundle.segments)
+    order = sorted(range(len(bundle.segments)), key=segments["segment_id"].__getitem__)
+    said = [
+        stored_columns(SourceRecord, [replace(bundle.source, content="", stamp="")]),
+        {name: [values[i] for i in order] for name, values in segments.items() if name not in _COMMON},
+        *(
+            {name: values for name, values in stored_columns(record, rows).items() if name not in _COMMON}
+            for record, rows in ((OrderingRecord, bundle.orderings), (PatchRecord, bundle.patches))
+        ),
+    ]
     digest = hashlib.sha256(repr(said).encode())
-    for key, value in sorted(bundle.blobs.items()):
-        own = value if key.startswith(_SEGMENT) else b""  # the key of a source's file is the hash of its bytes
-        digest.update(key + len(own).to_bytes(8, "little"))
-        digest.update(own)
+    for key in sorted(bundle.blobs):  # that of a source's file is the hash of its bytes
+        digest.update(key + checksums(bundle.blobs[key]) if key.startswith(_SEGMENT) else key)
     return digest.hexdigest()[:32]
 
 

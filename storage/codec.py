@@ -26,6 +26,7 @@ pixels together are read in 0.15 and 0.13 ms: 8.2 and 7.2 times faster than from
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from enum import IntEnum
 
 import crc32c
@@ -34,8 +35,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from .cutting import cut_crop, runs_by_label
 from .errors import DamagedBankError, InputError, sentence
 from .images import MAX_PIXELS, Photograph
+from .layouts import Runs
 
 Mask = npt.NDArray[np.bool_]
 """`(h, w)` bool, True on a segment's own pixels."""
@@ -86,6 +89,12 @@ def unseal(value: bytes | memoryview, name: str) -> tuple[Codec, memoryview]:
     return codec, payload
 
 
+def checksums(value: bytes) -> bytes:
+    """What tells a sealed segment from any other: codec, length and checksum of its mask and of its pixels."""
+    length = _HEADER.size + int(_HEADER.unpack_from(value)[3])
+    return value[: _HEADER.size] + value[length : length + _HEADER.size]
+
+
 def check_value(value: bytes | memoryview, name: str) -> None:
     """Check a value, whatever it holds, without decoding it: a file as it came, or a whole segment.
 
@@ -115,10 +124,31 @@ def encode_segment(pixels: Photograph, mask: Mask) -> bytes:
             sentence("segment", expected="pixels (h, w, 3) and mask (h, w)", found=f"{pixels.shape}, {mask.shape}")
         )
     mask = np.ascontiguousarray(mask)
-    size = _SIZE.pack(*mask.shape)
-    rows = np.packbits(mask, axis=1)
-    deltas = _to_deltas(cv2.copyTo(pixels, mask.view(np.uint8)))
-    return seal(Codec.MASK, size + _ZSTD.compress(rows, asbytes=True)) + seal(
+    return _packed(np.packbits(mask, axis=1), _to_deltas(cv2.copyTo(pixels, mask.view(np.uint8))))
+
+
+def encode_segments(
+    image: Photograph, runs: Runs, labels: npt.NDArray[np.integer], boxes: npt.NDArray[np.integer]
+) -> Iterator[bytes]:
+    """Segments of a photograph, each as `encode_segment` has it; what is not zstd's takes a fifth of its time.
+
+    Args:
+        image: `(H, W, 3)` uint8 RGB; runs: of its label map, see `storage.cutting`.
+        labels: `(n,)` of the segments, from 1; boxes: `(n, 4)`, their tight boxes: top, left, bottom, right.
+    """
+    heads, own = runs_by_label(*runs, int(runs[3].max(initial=0)))
+    sizes = boxes[:, 2:].astype(np.int64) - boxes[:, :2]
+    room = np.empty(3 * int(sizes.prod(axis=1).max(initial=0)), np.uint8)
+    for label, (top, left), (height, width) in zip(labels, boxes[:, :2].tolist(), sizes.tolist(), strict=True):
+        bits = np.zeros((height, -(-width // 8)), np.uint8)
+        deltas = room[: 3 * height * width].reshape(3 * height, width)
+        cut_crop(image, own[heads[label] : heads[label + 1]], top, left, bits, deltas)
+        yield _packed(bits, deltas)
+
+
+def _packed(bits: npt.NDArray[np.uint8], deltas: npt.NDArray[np.uint8]) -> bytes:
+    size = _SIZE.pack(len(bits), deltas.shape[1])
+    return seal(Codec.MASK, size + _ZSTD.compress(bits, asbytes=True)) + seal(
         Codec.PIXELS, size + _ZSTD.compress(deltas, asbytes=True)
     )
 

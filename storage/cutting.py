@@ -209,13 +209,96 @@ def look_up(table, values):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def count_values(values, counts):  # type: ignore[no-untyped-def]
-    """Adds to `counts` how often each of `(N,)` values occurs, run by run; no value may be beyond its end."""
-    if len(values) == 0:
-        return
-    begin, value = 0, values[0]
-    for i in range(1, len(values)):
-        if values[i] != value:
-            counts[value] += i - begin
-            begin, value = i, values[i]
-    counts[value] += len(values) - begin
+def look_up_counted(table, values, counts):  # type: ignore[no-untyped-def]
+    """As `look_up`, run by run; adds to `counts` how often each value occurs; none may be beyond its end."""
+    rows, cols = values.shape
+    found = np.empty(values.shape, table.dtype)
+    for row in range(rows):
+        line, begin = values[row], 0
+        for col in range(1, cols + 1):
+            if col == cols or line[col] != line[begin]:
+                found[row, begin:col] = table[line[begin]]
+                counts[line[begin]] += col - begin
+                begin = col
+    return found
+
+
+@nb.njit(cache=True, nogil=True)
+def runs_by_label(first, starts, stops, values, labels):  # type: ignore[no-untyped-def]
+    """The runs of a map, those of each label together, in raster order.
+
+    Args:
+        first, starts, stops, values: runs of labels from 1 to `labels`.
+
+    Returns:
+        `(labels + 2,)` int64, where the runs of each label begin, and `(n, 3)` int32, row, start and stop of each.
+    """
+    heads = np.zeros(labels + 2, np.int64)
+    for value in values:
+        heads[value + 1] += 1
+    heads = np.cumsum(heads)
+    found, filled = np.empty((len(values), 3), np.int32), heads.copy()
+    for row in range(len(first) - 1):
+        for run in range(first[row], first[row + 1]):
+            own = found[filled[values[run]]]
+            own[0], own[1], own[2] = row, starts[run], stops[run]
+            filled[values[run]] += 1
+    return heads, found
+
+
+@nb.njit(cache=True, nogil=True)
+def cut_crop(image, runs, top, left, bits, deltas):  # type: ignore[no-untyped-def]
+    """A region's crop of a photograph as the codec packs it; nothing outside of the region is looked at.
+
+    Args:
+        image: `(H, W, 3)` uint8 RGB; runs: `(n, 3)`, row, start and stop of those of the region, in raster order.
+        top, left: corner of its box.
+        bits: `(h, ceil(w / 8))` uint8 zeros, to hold the mask, the first pixel of a byte in its highest bit.
+        deltas: `(3h, w)` uint8, to hold the planes G, R-G, B-G one below the other, zeros outside of the mask, each
+            value less what its left, upper and upper-left neighbours predict, modulo 256.
+    """
+    height, width, run = len(bits), deltas.shape[1], 0
+    line = np.zeros((3, width + 1), np.uint8)  # a row's planes behind a column of zeros
+    above = np.zeros((3, width), np.uint8)  # what each value of the row before exceeds its left neighbour by
+    for row in range(height):
+        line[:] = 0
+        while run < len(runs) and runs[run, 0] == top + row:
+            start, stop = runs[run, 1], runs[run, 2]
+            _add_planes(image[top + row, start:stop], line[:, start - left + 1 : stop - left + 1])
+            _set_bits(bits[row], start - left, stop - left)
+            run += 1
+        for plane in range(3):
+            _predict(line[plane], above[plane], deltas[plane * height + row])
+    for plane in range(1, 3):  # above the first row of a plane stands the last one of the plane before
+        deltas[plane * height] -= above[plane - 1]
+
+
+@nb.njit(cache=True, nogil=True)
+def _add_planes(pixels, line):  # type: ignore[no-untyped-def]
+    """G, R-G and B-G, `(3, n)`, of pixels, `(n, 3)`."""
+    one, two, three = line[0], line[1], line[2]
+    for col in range(len(one)):
+        green = pixels[col, 1]
+        one[col], two[col], three[col] = green, np.uint8(pixels[col, 0] - green), np.uint8(pixels[col, 2] - green)
+
+
+@nb.njit(cache=True, nogil=True)
+def _set_bits(bits, begin, end):  # type: ignore[no-untyped-def]
+    """Sets the bits from `begin` to `end`, the highest one of each byte first."""
+    head, tail = begin >> 3, (end - 1) >> 3
+    opened, closed = 255 >> (begin & 7), 255 << (7 - ((end - 1) & 7)) & 255
+    if head == tail:
+        bits[head] |= opened & closed
+    else:
+        bits[head] |= opened
+        bits[head + 1 : tail] = 255
+        bits[tail] |= closed
+
+
+@nb.njit(cache=True, nogil=True)
+def _predict(own, above, found):  # type: ignore[no-untyped-def]
+    """What a row's values, behind a zero, exceed their left neighbours by, less that of the row above; kept there."""
+    for col in range(len(found)):
+        step = np.uint8(own[col + 1] - own[col])
+        found[col] = np.uint8(step - above[col])
+        above[col] = step

@@ -17,9 +17,8 @@ import numpy.typing as npt
 from .classes import VOID, Colour, Layout
 from .cutting import (
     connect_runs,
-    count_values,
     find_runs,
-    look_up,
+    look_up_counted,
     measure_runs,
     number_runs,
     paint_runs,
@@ -84,7 +83,7 @@ def labels_to_layout(
         )
     indices = np.ascontiguousarray(labels if narrow else labels.astype(np.uint16))
     counts = np.zeros(np.iinfo(indices.dtype).max + 1, np.int64)
-    count_values(indices.reshape(-1), counts)
+    layout: Layout = look_up_counted(_voided(void), indices, counts)
     counts[[native for native in (*void, VOID) if native < len(counts)]] = 0
     strange = np.flatnonzero((counts > 0) & ~known[: len(counts)])
     if strange.size:
@@ -99,7 +98,6 @@ def labels_to_layout(
                 fix="add them to the class list or correct the label map",
             ),
         )
-    layout: Layout = look_up(_voided(void), indices)
     return layout
 
 

@@ -240,16 +240,14 @@ def columns_of(record: type[T], rows: Sequence[T]) -> dict[str, list[Any]]:
     return {name: list(map(attrgetter(name), rows)) for name in _names(record)}
 
 
-def stored_values(record: type[T], rows: Sequence[T]) -> list[list[Any]]:
-    """The values of each row as a table gives them back: it holds single precision."""
-    columns = columns_of(record, rows).values()
-    return list(map(list, zip(*map(_single, columns), strict=True)))
+def stored_columns(record: type[T], rows: Sequence[T]) -> dict[str, list[Any]]:
+    """`columns_of`, as a table gives them back: it holds single precision."""
+    columns = columns_of(record, rows)
+    return {name: _single(values) if name in _FLOATS else values for name, values in columns.items()}
 
 
 def _single(values: list[Any]) -> list[Any]:
-    if float not in set(map(type, values)):
-        return values
-    return [float(np.float32(value)) if type(value) is float else value for value in values]
+    return [None if value is None else float(np.float32(value)) for value in values]
 
 
 def _names(record: type[Any]) -> tuple[str, ...]:
@@ -280,3 +278,4 @@ def _schema(record: type[Record]) -> pa.Schema:
 
 
 _SCHEMAS = {record: _schema(record) for record in TABLES.values()}
+_FLOATS = {field.name for schema in _SCHEMAS.values() for field in schema if pa.types.is_float32(field.type)}

@@ -252,7 +252,7 @@ class Dataset(ABC):
             return np.full(size, VOID, np.uint16)
         layout = self.decoding.layout(labels, self.root / str(ref.layout))
         self._check_size("label map", ref.layout, layout.shape, size)
-        if not (layout != VOID).any():
+        if layout.min(initial=VOID) == VOID:
             raise SourceError(
                 "all-void",
                 sentence(

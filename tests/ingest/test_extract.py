@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 
 from zeuxis.ingest.datasets import open_dataset
-from zeuxis.ingest.extract import Extraction, ExtractionSettings, extract, rejected
+from zeuxis.ingest.extract import Extraction, ExtractionSettings, extract, rejected, with_content
 from zeuxis.ingest.patches import PatchSettings
 from zeuxis.storage.classes import VOID, ClassTable
-from zeuxis.storage.codec import decode_mask, decode_pixels, unseal
+from zeuxis.storage.codec import decode_mask, decode_pixels, encode_segment, unseal
 from zeuxis.storage.layouts import Geometry
 from zeuxis.storage.manifest import DatasetEntry
+from zeuxis.storage.records import Rows, SegmentRecord
 from zeuxis.storage.shard import SourceBundle, blob_key
 
 SETTINGS = ExtractionSettings(Geometry((24, 32), 16))
@@ -132,6 +133,28 @@ def test_content_is_that_of_the_data_and_not_of_the_clock(photos: Any) -> None:
     image[0, 0] ^= 1
     photos.write(photos.image("a"), image)
     assert extracted(photos).source.content != content
+
+
+def test_content_is_that_of_all_rows_and_payloads(photos: Any) -> None:
+    photos.add("a")
+    bundle = extracted(photos, WIDE)
+    own = with_content(bundle)
+    key = next(key for key in bundle.blobs if key[:1] == b"s")
+    other = encode_segment(np.full((2, 3, 3), 7, np.uint8), np.ones((2, 3), bool))
+    segments = Rows.joined(SegmentRecord, [bundle.segments])
+    segments.columns["area"] = [segments.columns["area"][0] + 1, *segments.columns["area"][1:]]
+    changed = [
+        replace(bundle, blobs={**bundle.blobs, key: other}),
+        replace(bundle, blobs={each: value for each, value in bundle.blobs.items() if each != key}),
+        replace(bundle, segments=segments),
+        replace(bundle, segments=bundle.segments[1:]),
+        replace(bundle, orderings=bundle.orderings[1:]),
+        replace(bundle, source=replace(bundle.source, void=bundle.source.void + 0.25)),
+    ]
+    contents = [with_content(each).source.content for each in (bundle, *changed)]
+    assert own.source.content == bundle.source.content
+    assert len(set(contents)) == len(contents)
+    assert with_content(replace(bundle, segments=bundle.segments[::-1])).source.content == own.source.content
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeuxis.storage import codec
-from zeuxis.storage.codec import Codec, check_value, decode_mask, decode_pixels, encode_segment, seal, unseal
+from zeuxis.storage.codec import (
+    Codec,
+    check_value,
+    checksums,
+    decode_mask,
+    decode_pixels,
+    encode_segment,
+    encode_segments,
+    seal,
+    unseal,
+)
+from zeuxis.storage.cutting import find_runs
 from zeuxis.storage.errors import DamagedBankError, InputError
 
 GOLDEN_SEALED = bytes.fromhex("5a585600010003000000e2cd1feb616263")
@@ -48,6 +59,34 @@ def test_a_segment_written_by_this_format_stays_readable():
     np.testing.assert_array_equal(decode_mask(value, "x"), [[True, False, True], [False, True, True]])
     expected = [[[1, 2, 3], [0, 0, 0], [250, 0, 7]], [[0, 0, 0], [9, 9, 9], [255, 255, 255]]]
     np.testing.assert_array_equal(decode_pixels(value, "x"), expected)
+
+
+@settings(deadline=None)
+@given(size=st.tuples(st.integers(1, 40), st.integers(1, 40)), labels=st.integers(1, 5), seed=st.integers(0, 1000))
+def test_segments_of_a_photograph_are_encoded_as_each_by_itself(size, labels, seed):
+    rng = np.random.default_rng(seed)
+    shown = rng.integers(0, labels + 1, size).astype(np.uint32)
+    image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+    there = [label for label in range(1, labels + 1) if (shown == label).any()][::-1]
+    boxes = []
+    for label in there:
+        rows, cols = np.nonzero(shown == label)
+        boxes.append((rows.min(), cols.min(), rows.max() + 1, cols.max() + 1))
+    found = encode_segments(
+        image, find_runs(shown, np.uint32(0)), np.array(there, int), np.array(boxes, np.int32).reshape(-1, 4)
+    )
+    for label, (top, left, bottom, right), value in zip(there, boxes, found, strict=True):
+        window = np.s_[top:bottom, left:right]
+        assert value == encode_segment(image[window], shown[window] == label)
+
+
+def test_checksums_tell_masks_and_pixels_apart():
+    pixels, mask = make_segment(9, 12, 0.5, 3)
+    others = [(pixels, mask), (pixels ^ np.uint8(1), mask), (pixels, ~mask), (pixels[:-1], mask[:-1])]
+    found = {checksums(encode_segment(*each)) for each in others}
+    assert len(found) == len(others)
+    assert {len(each) for each in found} == {28}
+    assert checksums(encode_segment(pixels, mask)) in found
 
 
 @given(payload=st.binary(max_size=200), kind=st.sampled_from(Codec))
