@@ -13,6 +13,7 @@ import zipfile
 from ctypes import byref, c_char_p, c_size_t, c_void_p
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import torch
 from torch import Tensor
@@ -44,6 +45,10 @@ class Native:
     Args:
         package: a file that nobody else can write; library: of it, as `library_of` names it.
 
+    Attributes:
+        released: frees the model as soon as nobody has this any more; alive until then. The library stays mapped, as
+            it does with PyTorch's own loader: pages of a file, which the system takes back where it needs them.
+
     Raises:
         RuntimeError: the library refuses.
     """
@@ -56,6 +61,8 @@ class Native:
             self._handle = c_void_p()
             made = (byref(self._handle), c_size_t(runners), c_char_p(b"cpu"), c_char_p(folder.encode()))
             self._call("AOTInductorModelContainerCreateWithDevice", *made)
+        self.released = finalize(self, self._library.AOTInductorModelContainerDelete, self._handle)
+        self.released.atexit = False  # threads may still call while Python ends
         taken, given = c_char_p(), c_char_p()
         self._call("AOTInductorModelContainerGetCallSpec", self._handle, byref(taken), byref(given))
         self._form = pytree.treespec_loads((given.value or b"").decode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import math
@@ -479,6 +480,13 @@ def test_inductor_packages_answer_as_the_network_does(network, store, monkeypatc
     call = loaded.buckets[verdict.shapes][2].call
     assert type(call) is Native
     all_answer_at_once(call, inputs(2), network)
+    with torch.inference_mode():
+        answer, released = call(*inputs(2)), call.released
+    assert released.alive
+    del call, loaded, found
+    gc.collect()
+    assert not released.alive
+    same(answer, network(*inputs(2)))
 
 
 def all_answer_at_once(call: Callable[..., Any], given: tuple[Tensor, ...], network: nn.Module) -> None:
