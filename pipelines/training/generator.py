@@ -80,6 +80,7 @@ class GeneratorTask:
         self.features, self.name = features.name, f"{NETWORK}-{config.kind}"
         self.resolution, self.noise, self._uniform = config.resolution, noise, uniform
         own, others, self.subject = trained_and_validated(reader, models, options, self.resolution, progress)
+        self._optimisers: dict[str, Optimizer] = {}
         self.samples = PictureItems(own, self.resolution, self._drawn, views, options.seed)
         self.held_out = PictureItems(others, self.resolution, self._drawn, 1, VALIDATION_SEED, each=True)
 
@@ -122,7 +123,7 @@ class GeneratorTask:
 
     def _stepping(self, modules: nn.ModuleDict, kind: str) -> dict[str, Optimizer]:
         """Adam for generator and critic, whose rates `_slow_down` sets."""
-        self._optimisers: dict[str, Optimizer] = {
+        self._optimisers = {
             name: Adam(modules[name].parameters(), self.options.lr or 0.0, BETAS[kind]) for name in ("net", "critic")
         }
         return self._optimisers
