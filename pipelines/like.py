@@ -162,7 +162,7 @@ def like(
     laid_out(generator.network, features, device=device)
     samples = own_pictures(generator, SAMPLES, 0, device)
     warned, strange = _strange(samples, features, seen, device)
-    objective = objective_of(features, seen, layers, device, samples[:OTHERS])
+    objective = objective_of(features, seen, layers, device, others_of(samples))
     solution = solved(generator, objective, count, plan, seed, device, compiled, progress)
     images, losses = pictures_of(generator, solution.latents), solution.losses.tolist()
     told = [_told(each, how) for each, how in zip(seen, strange, strict=True)]
@@ -177,7 +177,7 @@ def like(
     if out is None:
         return found
     where = places(out, seen[0].name, len(images))
-    more = _sheet(generator, features, seen, plan, seed, samples[:OTHERS], where) if with_sheet else {}
+    more = _sheet(generator, features, seen, plan, seed, others_of(samples), where) if with_sheet else {}
     return replace(found, files=_saved(found, where, more))
 
 
@@ -273,6 +273,12 @@ def own_pictures(generator: Generator, count: int, seed: int, device: torch.devi
         return torch.cat([generator.network(part) for part in torch.split(latents, 64)])
 
 
+def others_of(samples: Tensor) -> Tensor | None:
+    """`(K, 3, R, R)`: the first `OTHERS` of a generator's own pictures that are numbers; None without any."""
+    whole = samples[samples.isfinite().all((1, 2, 3))][:OTHERS]
+    return whole if len(whole) else None
+
+
 def about(generator: Generator) -> dict[str, Any]:
     """What a report says of a generator."""
     told: dict[str, Any] = {"name": generator.name, "resolution": generator.resolution, "prior": generator.prior}
@@ -326,11 +332,11 @@ def _sheet(
     references: Sequence[Reference],
     plan: Descent,
     seed: int,
-    others: Tensor,
+    others: Tensor | None,
     where: Places,
 ) -> dict[Path, bytes]:
     """Depths beside levels of noise; where no noise was asked for, the usual level is shown."""
-    level, device = plan.noise or Descent.noise, others.device
+    level, device = plan.noise or Descent.noise, next(features.parameters()).device
     rows = []
     for layer in SHEET_DEPTHS:
         objective, row = objective_of(features, references, [layer], device, others), []

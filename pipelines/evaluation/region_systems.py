@@ -18,7 +18,7 @@ from ...synth.region_semantics.generator import RIVALS
 from ...synth.region_semantics.objective import PixelObjective
 from ...synth.region_semantics.solver import Descent
 from ..generators import Generator, load_rival
-from ..like import OTHERS, layers_for, objective_of, own_pictures, pictures_of, solved
+from ..like import SAMPLES, layers_for, objective_of, others_of, own_pictures, pictures_of, solved
 from .region_cases import Case
 
 CHOICE = 256
@@ -65,7 +65,7 @@ def systems_of(
         InputError: a network is damaged.
     """
 
-    others = own_pictures(generator, OTHERS, 0, device)
+    others = others_of(own_pictures(generator, SAMPLES, 0, device))
 
     def searched(descent: Descent, pixels: bool = False, others: Tensor | None = others) -> Make:
         def make(case: Case, count: int, seed: int) -> list[Photograph]:

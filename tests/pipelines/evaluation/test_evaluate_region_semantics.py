@@ -83,7 +83,8 @@ def test_figures_are_those_of_the_pictures(found: RegionEvaluation, folder: Path
     assert system.values["elsewhere"][number] == pytest.approx(spread[0], rel=1e-4)
     groups = np.repeat([case.photograph for case in found.cases], 2)
     vectors = measure.vectors([each for those in system.pictures for each in those])
-    photographs = [middle(BankOrigin(Reader(folder / "bank")).read(name), (SIDE, SIDE)) for name in NAMES[:2]]
+    origin = BankOrigin(Reader(folder / "bank"))
+    photographs = [middle(origin.read(name), (SIDE, SIDE)) for name in origin.names("train")]
     assert system.grouped == grouped_kid(measure.vectors(photographs), vectors, groups)
     pixels = [float((to_tensor(each) - to_tensor(image)).square()[:, region].mean()) for each in made]
     assert system.values["pixels"][number] == pytest.approx(np.mean(pixels), rel=1e-4)
