@@ -14,6 +14,7 @@ from time import process_time
 import torch
 from torch import Tensor, nn
 
+from zeuxis.pipelines.like import OTHERS
 from zeuxis.synth.features import Features, FeaturesConfig
 from zeuxis.synth.region_semantics.generator import GeneratorConfig, GeneratorNetwork, Kind, draw
 from zeuxis.synth.region_semantics.objective import FeatureObjective, PixelObjective
@@ -35,7 +36,9 @@ def run(quick: bool, data: Path | None = None) -> list[dict[str, object]]:
         features = Features(FeaturesConfig(1 / 16 if quick else WIDTH, "max", True)).eval().requires_grad_(False)
         reference, region = torch.rand(1, 3, SIDE, SIDE) * 2 - 1, torch.zeros(1, 1, SIDE, SIDE)
         region[..., 16:45, 12:40] = 1
-        by_features = FeatureObjective(features, reference, region, ("conv4_1",))
+        with torch.no_grad():
+            others = generator(draw(config, OTHERS, torch.Generator().manual_seed(0)))
+        by_features = FeatureObjective(features, reference, region, ("conv4_1",), others)
         by_pixels = PixelObjective(reference, region)
 
         def found(objective: nn.Module, compiled: bool = False) -> Solution:

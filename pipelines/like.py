@@ -41,6 +41,8 @@ MOST, MOST_STEPS, MOST_NOISE = 1024, 10_000, 10.0
 """Pictures of a call, steps of a latent, noise."""
 SAMPLES = 144
 """Pictures of the generator's own that a reference is compared with."""
+OTHERS = 16
+"""Of them, those that pictures are to have nothing in common with."""
 STRANGE = 3.5
 """Deviations beyond which a reference is said to be of another domain."""
 SHEET_DEPTHS, SHEET_NOISE, SHEET_COUNT = ("conv3_1", "conv4_1", "conv5_1"), (0.0, 1.0, 2.0), 9
@@ -158,8 +160,9 @@ def like(
         check_places(out, seen[0].name, count, [each for pair in references for each in pair])
     device = next(features.parameters()).device
     laid_out(generator.network, features, device=device)
-    warned, strange = _strange(generator, features, seen, device)
-    objective = objective_of(features, seen, layers, device)
+    samples = own_pictures(generator, SAMPLES, 0, device)
+    warned, strange = _strange(samples, features, seen, device)
+    objective = objective_of(features, seen, layers, device, others_of(samples))
     solution = solved(generator, objective, count, plan, seed, device, compiled, progress)
     images, losses = pictures_of(generator, solution.latents), solution.losses.tolist()
     told = [_told(each, how) for each, how in zip(seen, strange, strict=True)]
@@ -174,7 +177,7 @@ def like(
     if out is None:
         return found
     where = places(out, seen[0].name, len(images))
-    more = _sheet(generator, features, seen, plan, seed, device, where) if with_sheet else {}
+    more = _sheet(generator, features, seen, plan, seed, others_of(samples), where) if with_sheet else {}
     return replace(found, files=_saved(found, where, more))
 
 
@@ -221,11 +224,15 @@ def layers_for(depth: str, features: Features, references: Sequence[Reference]) 
 
 
 def objective_of(
-    features: Features, references: Sequence[Reference], layers: Sequence[str], device: torch.device
+    features: Features,
+    references: Sequence[Reference],
+    layers: Sequence[str],
+    device: torch.device,
+    others: Tensor | None = None,
 ) -> FeatureObjective:
-    """Equation 1 for these references."""
+    """Equation 1 for these references; with others, less what pictures have in common with those."""
     images, regions = zip(*(each.tensors(device) for each in references), strict=True)
-    return FeatureObjective(features, torch.stack(images), torch.stack(regions), layers)
+    return FeatureObjective(features, torch.stack(images), torch.stack(regions), layers, others)
 
 
 def solved(
@@ -266,6 +273,12 @@ def own_pictures(generator: Generator, count: int, seed: int, device: torch.devi
         return torch.cat([generator.network(part) for part in torch.split(latents, 64)])
 
 
+def others_of(samples: Tensor) -> Tensor | None:
+    """`(K, 3, R, R)`: the first `OTHERS` of a generator's own pictures that are numbers; None without any."""
+    whole = samples[samples.isfinite().all((1, 2, 3))][:OTHERS]
+    return whole if len(whole) else None
+
+
 def about(generator: Generator) -> dict[str, Any]:
     """What a report says of a generator."""
     told: dict[str, Any] = {"name": generator.name, "resolution": generator.resolution, "prior": generator.prior}
@@ -277,13 +290,12 @@ def about(generator: Generator) -> dict[str, Any]:
 
 
 def _strange(
-    generator: Generator,
+    samples: Tensor,
     features: Features,
     references: Sequence[Reference],
     device: torch.device,
 ) -> tuple[list[str], list[float]]:
-    """Warnings of references that are cut, or of another domain; and how strange each is."""
-    samples = own_pictures(generator, SAMPLES, 0, device)
+    """Warnings of references that are cut, or of another domain than a generator's pictures; how strange each is."""
     warned, found = [], []
     for each in references:
         found.append(strangeness(features, each.tensors(device)[0], samples))
@@ -320,13 +332,14 @@ def _sheet(
     references: Sequence[Reference],
     plan: Descent,
     seed: int,
-    device: torch.device,
+    others: Tensor | None,
     where: Places,
 ) -> dict[Path, bytes]:
     """Depths beside levels of noise; where no noise was asked for, the usual level is shown."""
-    level, rows = plan.noise or Descent.noise, []
+    level, device = plan.noise or Descent.noise, next(features.parameters()).device
+    rows = []
     for layer in SHEET_DEPTHS:
-        objective, row = objective_of(features, references, [layer], device), []
+        objective, row = objective_of(features, references, [layer], device, others), []
         for times in SHEET_NOISE:
             found = solved(generator, objective, SHEET_COUNT, replace(plan, noise=times * level), seed, device)
             row.append(Cell(layer, times * level, pictures_of(generator, found.latents), found.losses.tolist()))

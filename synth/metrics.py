@@ -52,7 +52,7 @@ def kid(real: Features, made: Features, *, seed: int = 0, rounds: int = 500) -> 
     """
     if min(len(real), len(made)) < 2:
         raise ValueError("at least two pictures on each side")
-    kernel_rr, kernel_mm, kernel_rm = _kernel(real, real), _kernel(made, made), _kernel(real, made)
+    kernel_rr, kernel_mm, kernel_rm = kernel(real, real), kernel(made, made), kernel(real, made)
     random = np.random.default_rng(seed)
     value = _mmd(kernel_rr, kernel_mm, kernel_rm, np.ones(len(real)), np.ones(len(made)))
     drawn = [
@@ -207,15 +207,16 @@ def diversity(variants: Sequence[Features]) -> float:
     return float(np.mean(spread))
 
 
-def _kernel(a: Features, b: Features) -> npt.NDArray[np.float64]:
+def kernel(a: Features, b: Features) -> npt.NDArray[np.float64]:
+    """`(n, m)`: that of KID, of each of `(n, d)` with each of `(m, d)`."""
     products: npt.NDArray[np.float64] = a.astype(np.float64) @ b.astype(np.float64).T
-    kernel: npt.NDArray[np.float64] = (products / a.shape[1] + 1) ** 3
-    return kernel
+    found: npt.NDArray[np.float64] = (products / a.shape[1] + 1) ** 3
+    return found
 
 
 def _gaps(real: Features, made: Features, other: Features) -> npt.NDArray[np.float64]:
     """`(n, n)`, of which the mean off the diagonal is the difference of two unbiased squared MMDs."""
-    (own, cross), (others_own, others_cross) = ((_kernel(x, x), _kernel(real, x)) for x in (made, other))
+    (own, cross), (others_own, others_cross) = ((kernel(x, x), kernel(real, x)) for x in (made, other))
     gaps: npt.NDArray[np.float64] = (own - cross - cross.T) - (others_own - others_cross - others_cross.T)
     return gaps
 

@@ -17,6 +17,7 @@ from ..report_pictures import data_uri
 from ..report_style import PAGE, STYLE
 from .region_cases import KINDS
 from .region_results import ALL, FIGURES, GROUPS, Kept, RegionEvaluation
+from .region_systems import FAST, PLAIN, STILL
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,12 +28,21 @@ MEANINGS = {
     "semantics": "distance to the reference inside the region, in features that no search compared; less is nearer",
     "agreement": "share of the region that the judge reads as it reads the reference",
     "diversity": "mean distance between two pictures of a region, over the whole picture",
+    "elsewhere": "the same outside the region alone",
     "pixels": "iGAN's loss: mean squared difference of the region's pixels, in [-1, 1]",
     "features": "Fast-RSPer's loss, at the automatic depth",
     "KID": "kernel distance of all its pictures to training photographs, times 1,000",
+    "grouped": "KID in which pictures of one photograph are not compared with each other; interval over photographs",
     "s": "seconds for 36 pictures of one region",
 }
-FORMS = {"semantics": ".3f", "agreement": ".1%", "diversity": ".3f", "pixels": ".3f", "features": ".4f"}
+FORMS = {
+    "semantics": ".3f",
+    "agreement": ".1%",
+    "diversity": ".3f",
+    "elsewhere": ".3f",
+    "pixels": ".3f",
+    "features": ".4f",
+}
 HEADS = ("regions", "system", *MEANINGS)
 GAP_HEADS = ("regions", "system", *FIGURES)
 
@@ -44,7 +54,7 @@ def rows(found: RegionEvaluation, groups: Sequence[str] = GROUPS) -> list[list[s
         for each in found.systems:
             cells = [_said(each.figure(name, found.cases, group), FORMS[name]) for name in FIGURES]
             seconds = "" if each.seconds is None else f"{each.seconds:.1f}"
-            last = [_said(each.kid, ".1f"), seconds] if group == ALL else ["", ""]
+            last = [_said(each.kid, ".1f"), _said(each.grouped, ".1f"), seconds] if group == ALL else [""] * 3
             lines.append([group, each.name, *cells, *last])
     return lines
 
@@ -65,17 +75,20 @@ def kids(found: RegionEvaluation) -> list[str]:
     return [f"KID of random pictures, {'; '.join(said)}; of the held-out photographs {_said(found.real, '.1f')}."]
 
 
-def noise(found: RegionEvaluation) -> list[str]:
-    """A sentence on what noise gives, and at what price; none where it was not measured with and without."""
+def parts(found: RegionEvaluation) -> list[str]:
+    """What noise gives, and the part of the loss beside equation 1, and at what price; of what was measured."""
     by = {each.name: each for each in found.systems}
-    on, off = by.get("fast-rsper"), by.get("fast-rsper, no noise")
-    if on is None or off is None:
-        return []
-    diversity, semantics = (on.gap(name, off, found.cases) for name in ("diversity", "semantics"))
-    return [
-        f"Noise changes diversity by {_said(diversity, '+.4f')}, "
-        f"and the distance to the region's meaning by {_said(semantics, '+.4f')}."
-    ]
+    fast, said = by.get(FAST), []
+    for name, what in (
+        (STILL, "Noise changes"), (PLAIN, "That being near to all pictures gains nothing changes")
+    ):  # fmt: skip
+        if fast is not None and name in by:
+            diversity, semantics = (fast.gap(figure, by[name], found.cases) for figure in ("diversity", "semantics"))
+            said.append(
+                f"{what} diversity by {_said(diversity, '+.4f')}, "
+                f"and the distance to the region's meaning by {_said(semantics, '+.4f')}."
+            )
+    return said
 
 
 def said_of(found: RegionEvaluation) -> str:
@@ -91,15 +104,15 @@ def said_of(found: RegionEvaluation) -> str:
 
 def notes(found: RegionEvaluation) -> list[str]:
     """What stands under the tables."""
-    return [said_of(found), *kids(found), *noise(found), *found.left_out]
+    return [said_of(found), *kids(found), *parts(found), *found.left_out]
 
 
 def table_of(found: RegionEvaluation) -> str:
     """The figures as Markdown tables, with what they depend on."""
-    parts = [_markdown(HEADS, rows(found)), *notes(found)]
+    lines = [_markdown(HEADS, rows(found)), *notes(found)]
     if len(found.systems) > 1:
-        parts.append(f"\nLess {found.systems[0].name}, region by region:\n\n" + _markdown(GAP_HEADS, gaps(found)))
-    return "\n".join(parts) + "\n"
+        lines.append(f"\nLess {found.systems[0].name}, region by region:\n\n" + _markdown(GAP_HEADS, gaps(found)))
+    return "\n".join(lines) + "\n"
 
 
 def rendered(found: RegionEvaluation) -> Table:

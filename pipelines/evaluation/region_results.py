@@ -14,7 +14,7 @@ from ...storage.images import Photograph
 from ...synth.metrics import Interval, mean_interval
 from .region_cases import KINDS, SIZES, Case
 
-FIGURES = ("semantics", "agreement", "diversity", "pixels", "features")
+FIGURES = ("semantics", "agreement", "diversity", "elsewhere", "pixels", "features")
 """Of every region, means over its pictures: see `Kept`."""
 GROUPS = ("all", *SIZES, *KINDS)
 """Of regions."""
@@ -29,9 +29,9 @@ class Kept:
         name, said: of it.
         values: of each of `FIGURES`, one number a case. `semantics`: distance to the reference inside the region, in
             features that no loss compared. `agreement`: share of the region that the judge reads as in the reference;
-            NaN without a judge. `diversity`: mean distance between two pictures of a region. `pixels`, `features`: the
-            losses of iGAN and of Fast-RSPer.
-        kid: of all pictures to training photographs, times 1,000.
+            NaN without a judge. `diversity`: mean distance between two pictures of a region; `elsewhere`: the same
+            outside the region alone. `pixels`, `features`: the losses of iGAN and of Fast-RSPer.
+        kid: of all pictures to training photographs, times 1,000; grouped: the same without pairs of one photograph.
         seconds: for `TIMED` pictures of one region; None where nothing is made.
         pictures: of each case.
     """
@@ -40,6 +40,7 @@ class Kept:
     said: str
     values: Mapping[str, npt.NDArray[np.float64]]
     kid: Interval
+    grouped: Interval
     seconds: float | None
     pictures: Sequence[Sequence[Photograph]]
 
@@ -77,7 +78,7 @@ class RegionEvaluation:
         first = self.systems[0]
         rows: dict[str, Any] = {}
         for each in self.systems:
-            rows[each.name] = {"kid": each.kid._asdict()} | {
+            rows[each.name] = {"kid": each.kid._asdict(), "grouped kid": each.grouped._asdict()} | {
                 group: {name: _told(each.figure(name, self.cases, group)) for name in FIGURES} for group in GROUPS
             }
         gaps = {

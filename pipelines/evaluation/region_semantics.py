@@ -27,6 +27,7 @@ from ...synth.metrics import Features as Vectors
 from ...synth.metrics import Interval, kid
 from ...synth.region_semantics.generator import GENERATORS
 from ...synth.region_semantics.solver import Descent
+from ...synth.roi_gan.regions import Region
 from ..generators import NETWORK, Generator, load_generator
 from ..inpainting.sliders import Parser
 from ..like import about as said_of_generator
@@ -37,6 +38,7 @@ from ..training.photographs import BankOrigin
 from ..written import EVALUATION, check_files, write_evaluation
 from .inpaint_measures import Measure
 from .region_cases import SIZES, Case, cases_of
+from .region_kid import grouped_kid
 from .region_report import build_report, table_of
 from .region_results import FIGURES, Kept, RegionEvaluation
 from .region_systems import SAID, System, objective_for, seed_of, systems_of
@@ -124,18 +126,19 @@ class _Ruler:
         return {
             "semantics": float(np.mean(self.measure.distances(made, [image] * len(made), [region] * len(made)))),
             "agreement": agreement,
-            "diversity": self._spread(batch),
+            "diversity": self._spread(batch, np.ones_like(region)),
+            "elsewhere": self._spread(batch, ~region),
             "pixels": float(losses[0].mean()),
             "features": float(losses[1].mean()),
         }
 
-    def _spread(self, batch: Tensor) -> float:
-        """Mean distance of two pictures of a batch, over the whole picture."""
+    def _spread(self, batch: Tensor, where: Region) -> float:
+        """Mean distance of two pictures of a batch, over a part of the picture."""
         first, second = np.triu_indices(len(batch), 1)
-        whole = torch.ones(len(first), 1, *batch.shape[-2:], device=self.device)
+        mask = torch.from_numpy(where).float().to(self.device).expand(len(first), 1, -1, -1)
         with torch.no_grad():
             layers = self.measure.layers(batch)
-            apart = masked_distance([each[first] for each in layers], [each[second] for each in layers], whole)
+            apart = masked_distance([each[first] for each in layers], [each[second] for each in layers], mask)
         return float(apart.mean())
 
 
@@ -150,7 +153,9 @@ def _measured(system: System, cases: Sequence[Case], ruler: _Ruler, pictures: in
     system.make(cases[0], TIMED, seed_of(seed, 0))
     seconds = perf_counter() - start
     vectors = ruler.measure.vectors([each for those in made for each in those])
-    return Kept(system.name, SAID[system.name], values, kid(ruler.training, vectors), seconds, made)
+    groups = [case.photograph for case, those in zip(cases, made, strict=True) for _ in those]
+    both = kid(ruler.training, vectors), grouped_kid(ruler.training, vectors, groups)
+    return Kept(system.name, SAID[system.name], values, *both, seconds, made)
 
 
 def _training(reader: Reader, side: int, measure: Measure) -> Vectors:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...storage.images import Photograph
 from ...synth.checkpoint import SUFFIX
@@ -18,13 +18,19 @@ from ...synth.region_semantics.generator import RIVALS
 from ...synth.region_semantics.objective import PixelObjective
 from ...synth.region_semantics.solver import Descent
 from ..generators import Generator, load_rival
-from ..like import layers_for, objective_of, own_pictures, pictures_of, solved
+from ..like import SAMPLES, layers_for, objective_of, others_of, own_pictures, pictures_of, solved
 from .region_cases import Case
 
+CHOICE = 256
+"""Random pictures that some are chosen of."""
 FAST, STILL, IGAN, FREE = "fast-rsper", "fast-rsper, no noise", "igan", "unconditional"
+ALIKE, PLAIN, CHOSEN = "fast-rsper, one start", "fast-rsper, equation 1", "chosen"
 SAID = {
     FAST: "latents by features of the region, with noise in the gradients",
     STILL: "the same without noise: other starts alone make pictures differ",
+    ALIKE: "the same from one start: noise alone makes pictures differ, without it they are the same",
+    PLAIN: "the same by equation 1 alone: being near to all pictures counts as being near to the region",
+    CHOSEN: f"the best by equation 1 of {CHOICE} random pictures: what a condition costs, without any search",
     IGAN: "the same search by pixels of the region, without noise (Zhu et al. 2016)",
     "ladder-vae": "the region's part of a ladder VAE's latents kept (Soenderby et al. 2016)",
     "pixel-vae": "the same, its pixels drawn one after the other (Gulrajani et al. 2017)",
@@ -59,9 +65,11 @@ def systems_of(
         InputError: a network is damaged.
     """
 
-    def searched(descent: Descent, pixels: bool = False) -> Make:
+    others = others_of(own_pictures(generator, SAMPLES, 0, device))
+
+    def searched(descent: Descent, pixels: bool = False, others: Tensor | None = others) -> Make:
         def make(case: Case, count: int, seed: int) -> list[Photograph]:
-            objective = objective_for(case, features, device, pixels=pixels)
+            objective = objective_for(case, features, device, others, pixels=pixels)
             return pictures_of(generator, solved(generator, objective, count, descent, seed, device).latents)
 
         return make
@@ -69,10 +77,22 @@ def systems_of(
     def free(case: Case, count: int, seed: int) -> list[Photograph]:
         return [to_image(each) for each in own_pictures(generator, count, seed, device)]
 
+    def chosen(case: Case, count: int, seed: int) -> list[Photograph]:
+        made, objective = (
+            own_pictures(generator, max(CHOICE, count), seed, device),
+            objective_for(case, features, device),
+        )
+        with torch.no_grad():
+            losses = torch.cat([objective(part) for part in torch.split(made, 64)])
+        return [to_image(made[each]) for each in losses.argsort(stable=True)[:count].tolist()]
+
     still = replace(plan, noise=0.0)
     found = [
         System(FAST, searched(plan)),
         System(STILL, searched(still)),
+        System(ALIKE, searched(replace(plan, alike=True))),
+        System(PLAIN, searched(plan, others=None)),
+        System(CHOSEN, chosen),
         System(IGAN, searched(still, pixels=True)),
     ]
     left_out = []
@@ -93,13 +113,15 @@ def systems_of(
     return [each for each in found if not wanted or each.name in wanted], left_out
 
 
-def objective_for(case: Case, features: Features, device: torch.device, *, pixels: bool = False) -> nn.Module:
-    """What is minimised for a region: by features of the automatic depth, or by pixels."""
+def objective_for(
+    case: Case, features: Features, device: torch.device, others: Tensor | None = None, *, pixels: bool = False
+) -> nn.Module:
+    """What is minimised for a region: by features of the automatic depth, equation 1 without others; or by pixels."""
     if pixels:
         image, region = case.reference.tensors(device)
         return PixelObjective(image[None], region[None])
     references = [case.reference]
-    return objective_of(features, references, layers_for("auto", features, references), device)
+    return objective_of(features, references, layers_for("auto", features, references), device, others)
 
 
 def _preserving(network: nn.Module, device: torch.device) -> Make:

@@ -80,6 +80,7 @@ class GeneratorTask:
         self.features, self.name = features.name, f"{NETWORK}-{config.kind}"
         self.resolution, self.noise, self._uniform = config.resolution, noise, uniform
         own, others, self.subject = trained_and_validated(reader, models, options, self.resolution, progress)
+        self._optimisers: dict[str, Optimizer] = {}
         self.samples = PictureItems(own, self.resolution, self._drawn, views, options.seed)
         self.held_out = PictureItems(others, self.resolution, self._drawn, 1, VALIDATION_SEED, each=True)
 
@@ -119,6 +120,20 @@ class GeneratorTask:
         """`(n, 3, R, R)` pictures of `(n, L)` random numbers."""
         found: Tensor = net(z)
         return found
+
+    def _stepping(self, modules: nn.ModuleDict, kind: str) -> dict[str, Optimizer]:
+        """Adam for generator and critic, whose rates `_slow_down` sets."""
+        self._optimisers = {
+            name: Adam(modules[name].parameters(), self.options.lr or 0.0, BETAS[kind]) for name in ("net", "critic")
+        }
+        return self._optimisers
+
+    def _slow_down(self, step: int) -> None:
+        """Sets the rate of a step: on a straight line from that of the options to 0 after the last step."""
+        rate = (self.options.lr or 0.0) * max(0.0, 1 - step / (self.options.steps or 1))
+        for each in self._optimisers.values():
+            for group in each.param_groups:
+                group["lr"] = rate
 
     def _made(self, net: nn.Module, n: int) -> Any:
         """Pictures in batches, of the same random numbers each time."""
@@ -166,17 +181,15 @@ class WganTask(GeneratorTask):
         return nn.ModuleDict({"net": GeneratorNetwork(self.net_config), "critic": self._critic})
 
     def optimisers(self, modules: nn.ModuleDict) -> dict[str, Optimizer]:
-        """Adam without a momentum for both."""
-        return {
-            name: Adam(modules[name].parameters(), self.options.lr or 0.0, BETAS["wgan-gp"])
-            for name in ("net", "critic")
-        }
+        """Adam without a momentum for both, at a falling rate."""
+        return self._stepping(modules, "wgan-gp")
 
     def losses(self, modules: nn.ModuleDict, batch: Batch, step: int) -> Losses:
         """The generator's; then the critic's, several times, each with photographs and latents of its own.
 
         The parts of the critic are means over its steps.
         """
+        self._slow_down(step)
         net, critic, images, z = modules["net"], modules["critic"], batch["images"], batch["z"]
         fake = net(z[:, 0]).float()
         fooled = -critic(self._shown(fake, fake)[1]).float().mean()
@@ -223,13 +236,12 @@ class BeganTask(GeneratorTask):
         )  # fmt: skip
 
     def optimisers(self, modules: nn.ModuleDict) -> dict[str, Optimizer]:
-        """Adam for both."""
-        return {
-            name: Adam(modules[name].parameters(), self.options.lr or 0.0, BETAS["began"]) for name in ("net", "critic")
-        }
+        """Adam for both, at a falling rate."""
+        return self._stepping(modules, "began")
 
     def losses(self, modules: nn.ModuleDict, batch: Batch, step: int) -> Losses:
         """The generator's, then the auto-encoder's on the same pictures; the control follows both."""
+        self._slow_down(step)
         net, critic, real = modules["net"], modules["critic"], batch["images"][:, 0]
         balance = cast(Balance, modules["balance"])
         real, fake = self._shown(real, net(batch["z"][:, 0]).float())

@@ -45,7 +45,8 @@ class Paths:
 def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
     """What decides the losses of a training, JSON-able: other ones are another training.
 
-    How many steps are taken, how often is logged and validated, and what prepares the batches do not.
+    How many steps are taken, how often is logged and validated, and what prepares the batches do not; but generators,
+    whose rate falls to the last step, learn faster again where more steps are asked for.
     """
     subject = task.subject
     settings = {

@@ -39,6 +39,7 @@ class Descent:
         noise: at the first step, see above; the paper says that there is noise, not how much.
         noisy: share of the steps.
         tries: random latents that each one begins at the best of.
+        alike: all begin where the first one does, so that noise alone makes them differ.
         spare: so many times the pictures wanted are solved in addition, and the best of all are kept.
         patience, tolerance: a latent whose loss has not fallen by that share in so many steps without noise is done.
         together: latents that are solved at once, at most.
@@ -51,7 +52,8 @@ class Descent:
     memory: float = 0.99
     noise: float = 0.5
     noisy: float = 0.7
-    tries: int = 2
+    tries: int = 8
+    alike: bool = False
     spare: float = 0.5
     patience: int = 8
     tolerance: float = 2e-3
@@ -192,7 +194,8 @@ class _Flock:
     def _starts(self) -> Tensor:
         """`(n, Z)`: of a few random latents each, the one with the least loss."""
         plan = self.descent
-        tries = torch.stack([draw(self.prior, plan.tries, random, self.latent) for random in self.randoms], 1)
+        randoms = [random_of(self.seed, 0) for _ in self.numbers] if plan.alike else self.randoms
+        tries = torch.stack([draw(self.prior, plan.tries, random, self.latent) for random in randoms], 1)
         tries = tries.to(self.device)
         if plan.tries == 1:
             return tries[0]

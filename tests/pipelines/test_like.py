@@ -188,7 +188,7 @@ def test_dropped_latents_are_told_and_none_left_is_refused(ask: Callable[..., Li
             made: torch.Tensor = generator.network(z)
             return torch.where((z[:, 0] > self.share)[:, None, None, None], torch.nan, made)
 
-    found = ask(generator=replace(generator, network=Torn(-0.5)), count=6)
+    found = ask(generator=replace(generator, network=Torn(-1.2)), count=6)
     assert found.report.dropped
     assert any("latents were dropped, their loss became no number" in each for each in found.report.warnings)
     assert set(found.report.numbers).isdisjoint(found.report.dropped)

@@ -89,6 +89,39 @@ def test_the_objective_is_equation_1():
         assert float(found[number]) == pytest.approx(total, rel=1e-4)
 
 
+def test_what_pictures_have_in_common_with_others_gains_nothing():
+    """Of equation 1 alone: with each of the others as the reference, for pictures and for the references."""
+    network, inside = features(), regions()
+    references, images, others = (torch.rand(n, 3, SIDE, SIDE) * 2 - 1 for n in (2, 3, 4))
+    layers = ("conv3_1", "conv4_1")
+    found = FeatureObjective(network, references, inside, layers, others, 0.6)(images)
+    expected = FeatureObjective(network, references, inside, layers)(images)
+    for reference, region in zip(references, inside, strict=True):
+        for other in others:
+            near = FeatureObjective(network, other[None], region[None], layers)
+            expected = expected - 0.6 / 4 * (near(images) - near(reference[None]))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert torch.equal(
+        FeatureObjective(network, references, inside, layers, others, 0.0)(images),
+        FeatureObjective(network, references, inside, layers)(images),
+    )
+
+
+def test_no_picture_gains_by_being_strange():
+    """Pictures that are driven away from all others end no lower than the reference, where the loss is 0."""
+    network, inside = features(), regions()[:1]
+    reference, others = torch.rand(1, 3, SIDE, SIDE) * 2 - 1, torch.rand(4, 3, SIDE, SIDE) * 0.2
+    one = FeatureObjective(network, reference, inside, ("conv3_1",))
+    less = FeatureObjective(network, reference, inside, ("conv3_1",), others, 0.8)
+    image = (torch.rand(2, 3, SIDE, SIDE) * 2 - 1).requires_grad_()
+    for _ in range(30):
+        loss = less(image)
+        assert (loss >= 0.2 * one(image) - 1e-6).all()
+        (gradient,) = torch.autograd.grad(loss.sum(), image)
+        image = (image - 0.3 * gradient.sign()).detach().requires_grad_()
+    assert float(less(reference)) == pytest.approx(0, abs=1e-6)
+
+
 def test_pixels_are_compared_inside_the_regions():
     inside, references = regions(), torch.rand(2, 3, SIDE, SIDE)
     images = torch.rand(2, 3, SIDE, SIDE)

@@ -143,6 +143,17 @@ def test_noise_makes_latents_differ_and_falls_to_nothing():
         assert (latent - own[number]).norm() > 1
 
 
+def test_from_one_start_noise_alone_makes_latents_differ():
+    alike = replace(PLAN, steps=6, alike=True, tries=3)
+    still, noisy = (solved(replace(alike, noise=level)).latents for level in (0.0, 2.0))
+    torch.testing.assert_close(still, still[:1].expand_as(still), rtol=1e-3, atol=1e-4)
+    first, second = torch.triu_indices(4, 4, 1)
+    assert ((noisy[first] - noisy[second]).norm(dim=1) > 0.5).all()
+    apart = solved(replace(alike, noise=0.0, alike=False))
+    (own,) = (latent for number, latent in zip(apart.numbers, apart.latents, strict=True) if number == 0)
+    torch.testing.assert_close(still[0], own, rtol=1e-3, atol=1e-4)
+
+
 def test_a_latent_whose_loss_is_no_number_is_dropped_alone():
     """The first number of some latents passes 0.3 on its way to 0.5."""
     calm = replace(PLAN, noise=0.0, tries=1, rate=0.05)

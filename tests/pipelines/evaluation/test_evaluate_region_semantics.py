@@ -14,16 +14,19 @@ from tests.pipelines.region_models import NAMES, SIDE, save_region_models
 from tests.pipelines.tiny_models import make_bank
 from zeuxis.pipelines.evaluation.inpaint_measures import Measure
 from zeuxis.pipelines.evaluation.region_cases import KINDS, SIZES, cases_of, region_in
+from zeuxis.pipelines.evaluation.region_kid import grouped_kid
 from zeuxis.pipelines.evaluation.region_report import HEADS, notes, rendered, rows, table_of
 from zeuxis.pipelines.evaluation.region_results import ALL, FIGURES, GROUPS, RegionEvaluation
 from zeuxis.pipelines.evaluation.region_semantics import evaluate_region_semantics
-from zeuxis.pipelines.evaluation.region_systems import FAST, FREE, IGAN, STILL
+from zeuxis.pipelines.evaluation.region_systems import ALIKE, CHOSEN, FAST, FREE, IGAN, PLAIN, STILL
+from zeuxis.pipelines.training.completion import middle
+from zeuxis.pipelines.training.photographs import BankOrigin
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.encoding import to_tensor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SYSTEMS = [FAST, STILL, IGAN, "ladder-vae", FREE]
+SYSTEMS = [FAST, STILL, ALIKE, PLAIN, CHOSEN, IGAN, "ladder-vae", FREE]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def found(folder: Path) -> RegionEvaluation:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("zeuxis.pipelines.evaluation.region_semantics.TIMED", 2)
+        patch.setattr("zeuxis.pipelines.evaluation.region_systems.CHOICE", 16)
         return evaluate_region_semantics(folder / "bank", folder / "models", folder / "out", pictures=2, steps=4)
 
 
@@ -57,11 +61,16 @@ def test_every_system_is_measured_on_every_region(found: RegionEvaluation):
     by = {each.name: each for each in found.systems}
     assert by[FAST].gap("features", by[FREE], found.cases).high < 0, "a search finds what chance does not"
     assert by[IGAN].gap("pixels", by[FREE], found.cases).high < 0
+    assert by[PLAIN].gap("features", by[FREE], found.cases).high < 0
+    assert by[CHOSEN].gap("features", by[FREE], found.cases).high < 0
+    assert by[ALIKE].gap("diversity", by[FAST], found.cases).high < 0, "they begin at one place"
+    assert by[PLAIN].gap("features", by[FAST], found.cases).value != 0
 
 
 def test_figures_are_those_of_the_pictures(found: RegionEvaluation, folder: Path):
     """Written anew, for one region of one system."""
     number, system = 4, found.systems[0]
+    by = {each.name: each for each in found.systems}
     case, made = found.cases[number], system.pictures[number]
     region, image = case.reference.region, case.reference.image
     measure = Measure(folder / "models", torch.device("cpu"))
@@ -70,10 +79,17 @@ def test_figures_are_those_of_the_pictures(found: RegionEvaluation, folder: Path
     whole = [np.ones_like(region)]
     spread = measure.distances(made[:1], made[1:], whole)
     assert system.values["diversity"][number] == pytest.approx(spread[0], rel=1e-4)
+    spread = measure.distances(made[:1], made[1:], [~region])
+    assert system.values["elsewhere"][number] == pytest.approx(spread[0], rel=1e-4)
+    groups = np.repeat([case.photograph for case in found.cases], 2)
+    vectors = measure.vectors([each for those in system.pictures for each in those])
+    origin = BankOrigin(Reader(folder / "bank"))
+    photographs = [middle(origin.read(name), (SIDE, SIDE)) for name in origin.names("train")]
+    assert system.grouped == grouped_kid(measure.vectors(photographs), vectors, groups)
     pixels = [float((to_tensor(each) - to_tensor(image)).square()[:, region].mean()) for each in made]
     assert system.values["pixels"][number] == pytest.approx(np.mean(pixels), rel=1e-4)
-    gap = found.systems[2].gap("pixels", system, found.cases)
-    by_photograph = (found.systems[2].values["pixels"] - system.values["pixels"]).reshape(-1, len(SIZES)).mean(1)
+    gap = by[IGAN].gap("pixels", system, found.cases)
+    by_photograph = (by[IGAN].values["pixels"] - system.values["pixels"]).reshape(-1, len(SIZES)).mean(1)
     assert gap.value == pytest.approx(by_photograph.mean())
 
 
@@ -111,13 +127,17 @@ def test_what_is_written_agrees_and_is_the_same_again(found: RegionEvaluation, f
     told = json.loads((folder / "out" / "evaluation.json").read_text())
     assert list(told["systems"]) == SYSTEMS
     assert list(told[f"less {FAST}"]) == SYSTEMS[1:]
-    assert told["systems"][IGAN][ALL]["pixels"]["value"] == found.systems[2].figure("pixels", found.cases).value
+    assert (
+        told["systems"][IGAN][ALL]["pixels"]["value"]
+        == found.systems[SYSTEMS.index(IGAN)].figure("pixels", found.cases).value
+    )
     page = (folder / "out" / "report.html").read_text()
     assert page.count("data:image/") == 6 * (1 + len(SYSTEMS) * 3)
     assert "http" not in page.replace("http-equiv", "")
     table = (folder / "out" / "table.md").read_text()
     assert table == table_of(found)
     assert "Noise changes diversity by" in table
+    assert "gains nothing changes diversity by" in table
     assert all(len(row) == len(HEADS) for row in rows(found))
     assert rendered(found).row_count == 3 * len(SYSTEMS)
     with pytest.MonkeyPatch.context() as patch:

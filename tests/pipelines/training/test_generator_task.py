@@ -192,6 +192,18 @@ def test_the_critic_takes_its_steps_on_photographs_and_latents_of_its_own(bank, 
     assert default.critic_steps == default.extra(modules)["critic_steps"] == 5
 
 
+@pytest.mark.parametrize("kind", ["began", "wgan-gp"])
+def test_rates_fall_on_a_straight_line_to_nothing(bank, features, tmp_path, kind):
+    task = task_of(bank, tmp_path, features, kind=kind)
+    modules, batch = task.modules(), batch_of(task)
+    optimisers = task.optimisers(modules)
+    assert set(optimisers) == {"net", "critic"}
+    for step, rate in ((0, 2e-3), (5, 1e-3), (9, 2e-4), (12, 0.0)):
+        next(iter(task.losses(modules, batch, step)))
+        found = [group["lr"] for each in optimisers.values() for group in each.param_groups]
+        assert found == pytest.approx([rate, rate]), "of the 10 steps of the options"
+
+
 def test_began_weighs_made_pictures_by_its_control(bank, features, tmp_path):
     task = task_of(bank, tmp_path, features, kind="began")
     modules, batch = task.modules(), batch_of(task)
