@@ -24,7 +24,7 @@ from ..synth.canvas import as_json, encoded
 from ..synth.encoding import to_image
 from ..synth.features import Features
 from ..synth.region_semantics.depth import UnknownDepth, layers_of, longer_side
-from ..synth.region_semantics.objective import FeatureObjective
+from ..synth.region_semantics.objective import APART, FeatureObjective
 from ..synth.region_semantics.solver import Descent, Solution, solve
 from ..synth.region_semantics.strangeness import strangeness
 from .generators import Generator
@@ -58,7 +58,7 @@ class LikeReport:
         depth: as asked; layers: compared; field: pixels that a unit of the first sees.
         side: of the largest region's box, the longer one.
         references: name, share of the picture, square that was seen, share of the region cut off, strangeness.
-        count, seed, steps, noise: as resolved; tried: latents solved; dropped: those whose loss was no number.
+        count, seed, steps, noise, apart: as resolved; tried: latents solved; dropped: those whose loss was no number.
         losses, numbers, taken: of each picture, the best first: loss, which latent of the seed, steps.
         backend: of the steps; seconds: of the descent; warming: of compiling before it.
         warnings: a sentence each.
@@ -75,6 +75,7 @@ class LikeReport:
     seed: int
     steps: int
     noise: float
+    apart: float
     tried: int
     dropped: Sequence[int]
     losses: Sequence[float]
@@ -128,6 +129,7 @@ def like(
     depth: str = "auto",
     noise: float | None = None,
     steps: int | None = None,
+    apart: float | None = None,
     compiled: bool = False,
     descent: Descent = USUAL,
     retriever: Retriever | None = None,
@@ -144,13 +146,15 @@ def like(
         count: pictures wanted; some more are solved, and the best are kept. seed: of all draws.
         depth: `auto`, by the size of the largest region; a layer; or two, of a sum, `conv3_1..conv4_1`.
         noise, steps: those of `Descent` by default; descent: the rest of it; compiled: compile the steps first.
+        apart: what being far from other pictures counts for, from 0, which is equation 1, to below 1; default 0.8, see
+            `FeatureObjective`.
         retriever: of the bank, for segments, and sources as images; look_up: to look each picture up there.
         out: a folder for all of it, made where there is none; with_sheet: also depths beside noise; progress: of steps.
 
     Raises:
         InputError: one of the arguments cannot be used, found before anything is written; or no latent was left.
     """
-    plan = checked(count, seed, noise, steps, descent)
+    plan, apart = checked(count, seed, noise, steps, descent), checked_apart(apart)
     if not references:
         raise InputError(sentence("references", expected="a picture and a region of it, or several", found="none"))
     reader = None if retriever is None else retriever.reader
@@ -162,14 +166,15 @@ def like(
     laid_out(generator.network, features, device=device)
     samples = own_pictures(generator, SAMPLES, 0, device)
     warned, strange = _strange(samples, features, seen, device)
-    objective = objective_of(features, seen, layers, device, others_of(samples))
+    others = others_of(samples)
+    objective = objective_of(features, seen, layers, device, others, apart)
     solution = solved(generator, objective, count, plan, seed, device, compiled, progress)
     images, losses = pictures_of(generator, solution.latents), solution.losses.tolist()
     told = [_told(each, how) for each, how in zip(seen, strange, strict=True)]
     report = LikeReport(
         about(generator), features.name, depth, layers, features.fields()[layers[0]],
-        max(longer_side(each.region) for each in seen), told, count, seed, plan.steps, plan.noise, solution.tried,
-        solution.dropped, losses, solution.numbers, solution.steps, solution.backend, solution.seconds,
+        max(longer_side(each.region) for each in seen), told, count, seed, plan.steps, plan.noise, objective.apart,
+        solution.tried, solution.dropped, losses, solution.numbers, solution.steps, solution.backend, solution.seconds,
         solution.warming, (*warned, *_said(solution, count)),
     )  # fmt: skip
     there = [*map(look_up, images)] if look_up else []
@@ -177,7 +182,7 @@ def like(
     if out is None:
         return found
     where = places(out, seen[0].name, len(images))
-    more = _sheet(generator, features, seen, plan, seed, others_of(samples), where) if with_sheet else {}
+    more = _sheet(generator, features, seen, plan, seed, others, apart, where) if with_sheet else {}
     return replace(found, files=_saved(found, where, more))
 
 
@@ -203,10 +208,26 @@ def checked(count: int, seed: int, noise: float | None, steps: int | None, desce
         if not (whole and least <= value <= most):
             expected = f"a whole number from {least} to {most:,}"
             raise InputError(sentence(name, expected=expected, found=repr(value)))
-    real = isinstance(plan.noise, int | float | np.number) and not isinstance(plan.noise, bool)
-    if not (real and math.isfinite(plan.noise) and 0 <= plan.noise <= MOST_NOISE):
+    if not (_real(plan.noise) and 0 <= plan.noise <= MOST_NOISE):
         raise InputError(sentence("noise", expected=f"a number from 0 to {MOST_NOISE:g}", found=repr(plan.noise)))
     return plan
+
+
+def checked_apart(apart: float | None) -> float:
+    """The weight of being far from other pictures.
+
+    Raises:
+        InputError: it is no number from 0 to below 1.
+    """
+    if apart is None:
+        return APART
+    if not (_real(apart) and 0 <= apart < 1):
+        raise InputError(sentence("apart", expected="a number from 0 to below 1", found=repr(apart)))
+    return apart
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def layers_for(depth: str, features: Features, references: Sequence[Reference]) -> tuple[str, ...]:
@@ -229,10 +250,11 @@ def objective_of(
     layers: Sequence[str],
     device: torch.device,
     others: Tensor | None = None,
+    apart: float = APART,
 ) -> FeatureObjective:
     """Equation 1 for these references; with others, less what pictures have in common with those."""
     images, regions = zip(*(each.tensors(device) for each in references), strict=True)
-    return FeatureObjective(features, torch.stack(images), torch.stack(regions), layers, others)
+    return FeatureObjective(features, torch.stack(images), torch.stack(regions), layers, others, apart)
 
 
 def solved(
@@ -333,13 +355,14 @@ def _sheet(
     plan: Descent,
     seed: int,
     others: Tensor | None,
+    apart: float,
     where: Places,
 ) -> dict[Path, bytes]:
     """Depths beside levels of noise; where no noise was asked for, the usual level is shown."""
     level, device = plan.noise or Descent.noise, next(features.parameters()).device
     rows = []
     for layer in SHEET_DEPTHS:
-        objective, row = objective_of(features, references, [layer], device, others), []
+        objective, row = objective_of(features, references, [layer], device, others, apart), []
         for times in SHEET_NOISE:
             found = solved(generator, objective, SHEET_COUNT, replace(plan, noise=times * level), seed, device)
             row.append(Cell(layer, times * level, pictures_of(generator, found.latents), found.losses.tolist()))

@@ -90,7 +90,8 @@ class Generator:
             count: pictures; seed: of all draws.
             others: more references, each an image and a region, whose losses are added.
             look_up: also parse each picture with the judge of the folder, and retrieve from the bank for that layout.
-            settings: `depth`, `noise`, `steps`, `compiled`, `with_sheet`, `out`; see `zeuxis.pipelines.like.like`.
+            settings: `depth`, `noise`, `steps`, `apart`, `compiled`, `with_sheet`, `out`; see
+                `zeuxis.pipelines.like.like`.
 
         Raises:
             InputError: one of the arguments cannot be used, found before anything is written.

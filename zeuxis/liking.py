@@ -33,6 +33,9 @@ def like(
     ] = "auto",
     noise: Annotated[float | None, typer.Option(help="In the gradients: more is more diverse.")] = None,
     steps: Annotated[int | None, typer.Option(help="Of the search, at most.")] = None,
+    apart: Annotated[
+        float | None, typer.Option(help="Weight of being far from other pictures, below 1; 0 is the paper's loss.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds, equal pictures.")] = 0,
     features: Annotated[str | None, typer.Option(metavar="bank|vgg19|FILE", help="Network that compares.")] = None,
     bank: BankOption = None,
@@ -49,12 +52,13 @@ def like(
     """
     from .bank import Bank
     from .generators import Generator
-    from .pipelines.like import checked
+    from .pipelines.like import checked, checked_apart
     from .synth.region_semantics.solver import Descent
 
     if models is None and generator is None:
         raise InputError(sentence("--models", "none was named", fix="give a folder of networks, or --generator"))
     checked(count, seed, noise, steps, Descent())
+    checked_apart(apart)
     others = [_pair(each) for each in also or []]
     named = generator is not None and models is not None and not Path(generator).exists()
     path = models if named or generator is None else Path(generator)
@@ -67,7 +71,7 @@ def like(
     with progress_bar("steps") as progress:
         found = opened.like(
             image, region, count, seed, others=others, look_up=look_up, depth=depth, noise=noise, steps=steps,
-            compiled=compiled, with_sheet=sheet, out=out, progress=progress,
+            apart=apart, compiled=compiled, with_sheet=sheet, out=out, progress=progress,
         )  # fmt: skip
     report = found.report
     first, last = report.layers[0], report.layers[-1]

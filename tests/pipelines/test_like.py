@@ -18,13 +18,13 @@ from tests.pipelines.region_models import NAMES, SIDE, save_region_models
 from tests.pipelines.tiny_models import make_bank
 from zeuxis.index.retriever import Retriever
 from zeuxis.pipelines.generators import load_generator
-from zeuxis.pipelines.like import Liked, like
+from zeuxis.pipelines.like import Liked, like, objective_of
 from zeuxis.pipelines.liking.lookup import LookUp
 from zeuxis.pipelines.liking.references import reference_of, square_around
 from zeuxis.pipelines.liking.sheets import mean_of
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
-from zeuxis.synth.encoding import to_image
+from zeuxis.synth.encoding import to_image, to_tensor
 from zeuxis.synth.features import load_features
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -98,6 +98,17 @@ def test_equal_seeds_give_equal_bytes(ask: Callable[..., Liked], tmp_path: Path)
     assert told["references"][0]["square"] == [0, 8, 48, 56]
     assert told["seconds"] > 0
     assert not np.array_equal(ask(seed=6).images[0], found.images[0])
+
+
+def test_the_papers_own_loss_is_sought_with_apart_0(ask: Callable[..., Liked], folder: Path):
+    found = ask(apart=0, depth="conv2_1")
+    features = load_features(None, folder / "models", "max")
+    seen = reference_of(picture(), BOX, SIDE)
+    own = objective_of(features, [seen], ["conv2_1"], torch.device("cpu"))
+    made = torch.stack([to_tensor(each) for each in found.images])
+    assert own(made).tolist() == pytest.approx(list(found.losses), rel=0.1)  # of pictures rounded to 8 bits
+    assert found.report.apart == 0
+    assert ask(depth="conv2_1").report.apart == 0.8
 
 
 def test_the_square_moves_only_as_far_as_the_region_needs():
@@ -212,6 +223,7 @@ def test_dropped_latents_are_told_and_none_left_is_refused(ask: Callable[..., Li
         ({"count": 0}, "count: expected a whole number from 1 to 1,024, found 0"),
         ({"steps": 0}, "steps: expected a whole number from 1 to 10,000, found 0"),
         ({"noise": -1.0}, "noise: expected a number from 0 to 10, found -1.0"),
+        ({"apart": 1.0}, "apart: expected a number from 0 to below 1, found 1.0"),
         ({"noise": float("nan")}, "noise: expected a number from 0 to 10, found nan"),
         ({"seed": -1}, "seed: expected a whole number from 0"),
         ({"depth": "conv9"}, "depth: no layer 'conv9', expected auto, one of conv1_1, .*conv5_4, or two"),
