@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = (
-    *("rebuild", "nightly", "retrieval", "equality", "scale", "candidates", "device"),
+    *("extraction", "rebuild", "nightly", "retrieval", "equality", "scale", "candidates", "device"),
     *("reads", "collages", "canvases", "coherence", "codecs", "key_patches", "driver", "learned", "painting"),
     *("compiled", "recomposition", "synthesize", "augmentation", "key_patch_training", "region_semantics"),
 )
