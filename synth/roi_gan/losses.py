@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..features import Features
+from ..layers import averaged
 from .discriminator import Reading
 
 Penalty = Literal["inside", "outside", "r1"]
@@ -24,6 +25,10 @@ FAINTEST = 1e-6
 NARROWEST, WIDEST = -2.0, 6.0
 """Bounds of the logarithmic variances that the head may say. Likelihoods of sliders read well must not outweigh the
 others: with a bound of -6 the first two or three to be read took all there was to be gained."""
+
+
+SMALLEST = 1 / 16
+"""Share of the picture that a region counts as in `of_region`, at least: the features of a few pixels tell little."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class LossWeights:
     matching: float = 1.0
     variation: float = 0.5
     style: float = 1.0
-    information: float = 1.0
+    information: float = 1.5
     penalty: float = 5.0
     centring: float = 1e-4
 
@@ -82,7 +87,13 @@ def feature_matching(real: Sequence[Tensor], fake: Sequence[Tensor], *, first_al
     return torch.stack(each).sum()
 
 
-def perceptual(features: Features, image: Tensor, target: Tensor, layers: Mapping[str, float] = LAYERS) -> Tensor:
+def perceptual(
+    features: Features,
+    image: Tensor,
+    target: Tensor,
+    layers: Mapping[str, float] = LAYERS,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Mean absolute differences of features, weighted by layer (one of the two sums of equation 3.12).
 
     Each layer's is relative to the mean activation of the target there, so that the weights mean the same with any
@@ -92,6 +103,7 @@ def perceptual(features: Features, image: Tensor, target: Tensor, layers: Mappin
         features: frozen; image: `(k N, 3, H, W)` in [-1, 1], k pictures for each target, one after the other; target:
             `(N, 3, H, W)`.
         layers: name to weight.
+        weights: `(k N, 1, H, W)`, what pixels count for, by default 1; those of a layer's cell are averaged.
 
     Returns:
         the sum over the k of the means over N.
@@ -102,9 +114,21 @@ def perceptual(features: Features, image: Tensor, target: Tensor, layers: Mappin
     total = image.new_zeros(())
     for name, weight in layers.items():
         real = wanted[name].float()
-        apart = functional.l1_loss(found[name].float(), real.repeat(times, 1, 1, 1))
+        each = (found[name].float() - real.repeat(times, 1, 1, 1)).abs()
+        if weights is not None:
+            each = each * averaged(weights, (each.shape[-2], each.shape[-1]))
+        apart = each.mean()
         total = total + weight * times * apart / real.mean().clamp(min=FAINTEST)
     return total
+
+
+def of_region(region: Tensor) -> Tensor:
+    """What pixels count for in the mean over a region, each picture's by itself, where the mean over all is taken.
+
+    Args:
+        region: `(N, 1, H, W)` of 0 and 1.
+    """
+    return region / region.mean((1, 2, 3), keepdim=True).clamp(min=SMALLEST)
 
 
 def centring(real: Tensor) -> Tensor:
