@@ -26,8 +26,8 @@ JOINED = 1024
 class GlcicConfig:
     """How a completion network is built: the `resolution` of its pictures, and the `width` of its channels.
 
-    `blend`: over how many sides of the picture the correction of the region's border fades, 0 for none. The paper blends
-    what a trained network makes (section 3.5); here it is part of the network, and trained with.
+    `blend`: over how many sides of the picture the correction of the region's border fades, 0 for none. The paper
+    blends what a trained network makes (section 3.5); here it is part of the network, and trained with.
     """
 
     resolution: int = 64
@@ -58,7 +58,7 @@ class GlcicNetwork(nn.Module):
         )  # fmt: skip
 
     def forward(self, image: Tensor, region: Tensor, z: Tensor, sliders: Tensor) -> Tensor:
-        """`(N, 3, H, W)` in [-1, 1] and `(N, 1, H, W)` of 0 and 1 to the raw picture `(N, 3, H, W)` in [-1, 1], corrected."""
+        """`(N, 3, H, W)` in [-1, 1] and `(N, 1, H, W)` of 0 and 1 to the raw picture `(N, 3, H, W)` in [-1, 1]."""
         raw: Tensor = self.layers(torch.cat([image * (1 - region), region], 1))
         if self.config.blend:
             raw = corrected(image, region, raw, self.config.blend * self.config.resolution)

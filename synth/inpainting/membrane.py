@@ -8,7 +8,7 @@ blend what they complete in the same way, section 3.5):
 
 Neighbours are the four of a pixel that lie in the picture. The last term lets u fade over a length, so that the middle
 of a large region keeps the colours it was given; without it u is harmonic. The equations are solved by a fixed number
-of multigrid steps, convolutions all of them but for the name: a gradient passes, and a network with them is exported.
+of multigrid steps, which are sums of neighbours and means: a gradient passes, and networks with them are exported.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def corrected(image: Tensor, region: Tensor, raw: Tensor, length: float) -> Tens
     Returns:
         `(N, 3, H, W)` float32 in [-1, 1].
     """
-    raw = raw.float()
-    apart = (image.float() - raw) * (1 - region)
-    return torch.where(region > 0.5, (raw + membrane(apart, region.float(), length)).clamp(-1, 1), raw)
+    image, region, raw = (each if each.dtype == torch.float32 else each.float() for each in (image, region, raw))
+    apart = (image - raw) * (1 - region)
+    return torch.where(region > 0.5, (raw + membrane(apart, region, length)).clamp(-1, 1), raw)
 
 
 def membrane(values: Tensor, region: Tensor, length: float = math.inf) -> Tensor:
@@ -98,7 +98,7 @@ class _Grid:
 
     def __init__(self, region: Tensor, fade: float) -> None:
         self.region, self.fade, self.size = region, fade, (region.shape[-2], region.shape[-1])
-        self.diagonal = _around(torch.ones_like(region[:1])) + fade
+        self.diagonal = _around(torch.ones(1, 1, *self.size, device=region.device)) + fade
         self.share = region / self.diagonal.clamp(min=1e-12)
 
     def coarser(self) -> _Grid:
@@ -110,29 +110,32 @@ class _Grid:
         rest = _around(found) - self.diagonal * found
         return rest if right is None else rest + right
 
-    def swept(self, found: Tensor, right: Tensor | None) -> Tensor:
-        """After a sweep of each of `STEPS`."""
+    def swept(self, found: Tensor | None, right: Tensor | None) -> Tensor:
+        """After a sweep of each of `STEPS`; None is 0, and one of the two is given."""
         for step in STEPS:
-            found = found + step * self.share * self.left(found, right)
+            if found is None:
+                found = step * self.share * right
+            else:
+                found = found + step * self.share * self.left(found, right)
+        assert found is not None
         return found
 
 
-def _cycle(grids: list[_Grid], level: int, found: Tensor, right: Tensor | None) -> Tensor:
+def _cycle(grids: list[_Grid], level: int, found: Tensor | None, right: Tensor | None) -> Tensor:
     """Sweeps, what is left corrected on the coarser grids, where it is 0 outside, and sweeps."""
     grid = grids[level]
     found = grid.swept(found, right)
     if level + 2 < len(grids):  # the last grid is one cell, which lies outside
         left = 4 * _halved(grid.region * grid.left(found, right))
-        apart = _cycle(grids, level + 1, torch.zeros_like(left), left)
+        apart = _cycle(grids, level + 1, None, left)
         found = found + grid.region * _doubled(apart, grid.size)
     return grid.swept(found, right)
 
 
 def _around(values: Tensor) -> Tensor:
     """The sum of the four neighbours of each pixel; there are none beyond the border."""
-    padded = functional.pad(values, (1, 1, 1, 1))
-    rows = padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1]
-    return rows + padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
+    tall, wide = functional.pad(values, (0, 0, 1, 1)), functional.pad(values, (1, 1))
+    return tall[..., :-2, :] + tall[..., 2:, :] + wide[..., :-2] + wide[..., 2:]
 
 
 def _halved(values: Tensor) -> Tensor:
@@ -142,4 +145,5 @@ def _halved(values: Tensor) -> Tensor:
 
 def _doubled(values: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear, each cell in the middle of its four."""
-    return functional.interpolate(values, scale_factor=2.0, mode="bilinear")[..., : size[0], : size[1]]
+    found = functional.interpolate(values, scale_factor=2.0, mode="bilinear")
+    return found if (found.shape[-2], found.shape[-1]) == size else found[..., : size[0], : size[1]]

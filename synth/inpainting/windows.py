@@ -108,8 +108,8 @@ def fill_by_windows(image: Photograph, region: Mask, how: Plan, fill: Fills, ble
 def _joined(picture: Photograph, left_over: Mask, box: Box, made: Photograph, length: float) -> Photograph:
     """What was made in a window, corrected to the picture around the hole, a pixel beyond the window included.
 
-    Where that pixel is yet to be filled it is part of the hole; where it is known, what was made there is what stands at
-    the edge of the window.
+    Where that pixel is yet to be filled it is part of the hole; where it is known, what was made there is what stands
+    at the edge of the window.
     """
     top, left, bottom, right = box
     rows, cols = left_over.shape

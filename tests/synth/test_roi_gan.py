@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional
 from zeuxis.storage.errors import InputError
 from zeuxis.synth.features import Features, FeaturesConfig
 from zeuxis.synth.glcic import GlcicConfig, GlcicDiscriminator, GlcicNetwork, windows
+from zeuxis.synth.inpainting.membrane import corrected
 from zeuxis.synth.layers import n_parameters
 from zeuxis.synth.losses import hinge_discriminator
 from zeuxis.synth.roi_gan import losses
@@ -261,6 +263,26 @@ def test_what_is_inside_the_region_is_not_seen_and_what_is_outside_is_not_touche
     outside = (region == 0).expand_as(image)
     assert torch.equal(done[outside], image[outside])
     assert torch.equal(done[~outside], raw[~outside])
+
+
+def test_a_correction_is_part_of_the_network_and_none_by_default():
+    plain = RoiGenerator(SMALL).eval()
+    joined = RoiGenerator(replace(SMALL, blend=1 / 8)).eval()
+    joined.load_state_dict(plain.state_dict())
+    image, region, z, sliders = given(SMALL)
+    with torch.no_grad():
+        raw, found = plain(image, region, z, sliders), joined(image, region, z, sliders)
+        assert torch.equal(found, corrected(image, region, raw, 64 / 8))
+        assert torch.equal(found, joined(image, region, z, sliders, styled=True)[0])
+        assert not torch.allclose(found, raw, atol=1e-2)
+        assert torch.equal(joined(image * (1 - region) - region, region, z, sliders), found), "the inside is not seen"
+        rival, other = (GlcicNetwork(GlcicConfig(64, 1 / 16, blend)).eval() for blend in (0.0, 1 / 4))
+        other.load_state_dict(rival.state_dict())
+        raw = rival(image, region, z, sliders)
+        assert torch.equal(other(image, region, z, sliders), corrected(image, region, raw, 64 / 4))
+    assert (RoiConfig().blend, GlcicConfig().blend) == (0, 0)
+    with pytest.raises(ValueError, match="expected 0 or a length"):
+        RoiConfig(blend=-1.0)
 
 
 @pytest.mark.parametrize("what", ["z", "sliders", "categories"])

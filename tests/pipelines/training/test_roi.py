@@ -31,7 +31,7 @@ from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import Card, load_card, load_checkpoint, save_checkpoint
 from zeuxis.synth.features import LAYERS, Features, FeaturesConfig
 from zeuxis.synth.roi_gan.generator import completed
-from zeuxis.synth.roi_gan.losses import LossWeights, gradient_penalty
+from zeuxis.synth.roi_gan.losses import LossWeights, gradient_penalty, of_region, perceptual
 
 OPTIONS = TrainOptions(preset="tiny", size=(64, 64), lr=2e-3, batch=2, devices="cpu", steps=10, sliders=2)
 QUICK = {"preset": "tiny", "batch": 1, "devices": "cpu", "validate_every": 3, "log_every": 1, "sliders": 2}
@@ -187,18 +187,23 @@ def test_every_variant_takes_steps_and_learns_a_batch(bank, tmp_path, variant):
 def test_the_total_is_the_thesis_sum_and_the_penalty_comes_every_fourth_step(bank, tmp_path):
     task = task_of(bank, tmp_path)
     modules, batch = task.modules(), batch_of(task)
-    weights = LossWeights()
+    weights, steps = LossWeights(), task.options.steps
     raw = modules["net"](batch["image"], batch["region"], batch["z"], batch["sliders"])
     done = completed(batch["image"], batch["region"], raw)
-    apart = sum(float((each - batch["image"]).abs().mean().detach()) for each in (raw, done))
+    share = batch["region"].mean((1, 2, 3), keepdim=True)
+    assert share.min() > 1 / 16
+    inside = (done - batch["image"]).abs().mean((1, 2, 3)) / share[:, 0, 0, 0]
+    apart = float((raw - batch["image"]).abs().mean().detach() + inside.mean().detach())
     for step in (0, 1, 4):
         (_, total, parts), (_, judged, found) = task.losses(modules, batch, step)
         assert set(parts) == {"fooled", "matching", "perceptual", "pixel", "variation", "style", "information"}
-        wanted = sum(getattr(weights, name, 1.0) * float(each.detach()) for name, each in parts.items())
+        told = 1.5 * max(1.0, 3 - 2 * step / (0.6 * steps))  # the sliders' likelihood counts for less and less
+        counts = {**asdict(weights), "information": told}
+        wanted = sum(counts.get(name, 1.0) * float(each.detach()) for name, each in parts.items())
         assert float(total.detach()) == pytest.approx(wanted, rel=1e-5)
         assert float(parts["pixel"].detach()) == pytest.approx(apart, rel=1e-5)
         assert ("penalty" in found) == (step % 4 == 0)
-        rest = float(judged.detach()) - float(found["hinge"].detach()) - float(found["kept"].detach())
+        rest = float(judged.detach()) - float(found["hinge"].detach()) - told * float(found["kept"].detach())
         if "penalty" in found:
             assert rest == pytest.approx(4 * 5 * float(found["penalty"].detach()), abs=1e-2)
         else:
@@ -207,6 +212,35 @@ def test_the_total_is_the_thesis_sum_and_the_penalty_comes_every_fourth_step(ban
     (_, _, parts), (_, _, found) = task.losses(task.modules(), batch_of(task), 1)
     assert set(parts) == {"fooled", "matching", "perceptual", "variation", "style", "information"}
     assert set(found) == {"hinge", "penalty"}
+    assert task._told(1) == task.weights.information == 1
+    assert task.net_config.blend == 0
+    assert [task_of(bank, tmp_path, variant=name).net_config.blend for name in (None, "glcic")] == [1 / 8] * 2
+    assert task_of(bank, tmp_path, blend=0.0).net_config.blend == 0
+
+
+def test_sliders_count_for_more_at_first(bank, tmp_path):
+    told = [task_of(bank, tmp_path, steps=100)._told(step) for step in (0, 30, 60, 100)]
+    assert told == pytest.approx([4.5, 3.0, 1.5, 1.5])
+
+
+def test_regions_count_alike_whatever_their_size():
+    region = torch.zeros(2, 1, 32, 32)
+    region[0, :, :8], region[1, :, :16, 4:] = 1, 1
+    counted = of_region(region)
+    assert counted.mean((1, 2, 3)).tolist() == pytest.approx([1, 1])
+    region[0] = 0
+    region[0, :, 3, 3] = 1
+    assert float(of_region(region)[0].sum()) == pytest.approx(16), "a pixel as a sixteenth of the picture"
+    features = untrained()
+    image, target = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    flat = perceptual(features, image, target)
+    assert float(perceptual(features, image, target, weights=torch.ones(2, 1, 32, 32))) == pytest.approx(float(flat))
+    assert float(perceptual(features, image, target, weights=torch.zeros(2, 1, 32, 32))) == 0
+    left = torch.zeros(2, 1, 32, 32)
+    left[..., :16] = 2
+    halves = [float(perceptual(features, image, target, weights=each)) for each in (left, 2 - left)]
+    assert np.mean(halves) == pytest.approx(float(flat), rel=1e-4)
+    assert halves[0] != pytest.approx(halves[1], rel=1e-3)
 
 
 def test_the_head_learns_with_the_generator_and_the_discriminator_without(bank, tmp_path):
@@ -432,6 +466,9 @@ def test_a_labelled_folder_is_read_as_it_is(photos):
         ({"penalty": "both"}, "--penalty: expected one of inside, outside, r1"),
         ({"sliders": -1}, "sliders: expected a whole number of at least 0"),
         ({"sliders": 1000}, "--sliders: expected at most 256"),
+        ({"blend": -1.0}, "--blend: expected 0 or a length of 0.001 to 16 sides of the picture, found -1.0"),
+        ({"variant": "published", "blend": 0.1}, "--blend: expected without --variant published"),
+        ({"what": "crn", "blend": 0.1}, "--blend: expected with roi, found with crn"),
         ({"spectral": True, "equalised": True}, "--equalised: expected no --spectral-norm"),
         ({"variant": "published", "regions": "mixed"}, "--regions: expected without --variant published"),
         ({"variant": "published", "spectral": True}, "--spectral-norm: expected without --variant published"),
