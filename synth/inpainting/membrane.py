@@ -114,6 +114,7 @@ class _Grid:
         """After a sweep of each of `STEPS`; None is 0, and one of the two is given."""
         for step in STEPS:
             if found is None:
+                assert right is not None
                 found = step * self.share * right
             else:
                 found = found + step * self.share * self.left(found, right)

@@ -44,7 +44,7 @@ class LossWeights:
     matching: float = 1.0
     variation: float = 0.5
     style: float = 1.0
-    information: float = 1.5
+    information: float = 2.0
     penalty: float = 5.0
     centring: float = 1e-4
 
