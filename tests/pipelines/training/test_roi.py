@@ -191,8 +191,7 @@ def test_the_total_is_the_thesis_sum_and_the_penalty_comes_every_fourth_step(ban
     raw = modules["net"](batch["image"], batch["region"], batch["z"], batch["sliders"])
     done = completed(batch["image"], batch["region"], raw)
     share = batch["region"].mean((1, 2, 3), keepdim=True)
-    assert share.min() > 1 / 16
-    inside = (done - batch["image"]).abs().mean((1, 2, 3)) / share[:, 0, 0, 0]
+    inside = (done - batch["image"]).abs().mean((1, 2, 3)) / share[:, 0, 0, 0].clamp(min=1 / 16)
     apart = float((raw - batch["image"]).abs().mean().detach() + inside.mean().detach())
     for step in (0, 1, 4):
         (_, total, parts), (_, judged, found) = task.losses(modules, batch, step)
