@@ -119,7 +119,6 @@ class RoiTask(CompletionTask):
         judged, wanted = discriminator(fake, where), discriminator(real.detach(), where)
         two = torch.cat([raw, done])
         whole = self.published  # the code blackens the outside and takes the mean over all pixels
-        # the raw picture counts everywhere, the completed one inside: over all of it, that would be a fifth
         counted = None if whole else torch.cat([torch.ones_like(region), of_region(region)])
         parts = {
             "fooled": hinge_generator(judged.scores.float()),

@@ -191,7 +191,7 @@ def test_the_total_is_the_thesis_sum_and_the_penalty_comes_every_fourth_step(ban
     raw = modules["net"](batch["image"], batch["region"], batch["z"], batch["sliders"])
     done = completed(batch["image"], batch["region"], raw)
     share = batch["region"].mean((1, 2, 3), keepdim=True)
-    inside = (done - batch["image"]).abs().mean((1, 2, 3)) / share[:, 0, 0, 0].clamp(min=1 / 16)
+    inside = (done - batch["image"]).abs().mean((1, 2, 3)) * (0.25 / share[:, 0, 0, 0].clamp(min=1 / 64)).sqrt()
     apart = float((raw - batch["image"]).abs().mean().detach() + inside.mean().detach())
     for step in (0, 1, 4):
         (_, total, parts), (_, judged, found) = task.losses(modules, batch, step)
@@ -215,14 +215,15 @@ def test_the_total_is_the_thesis_sum_and_the_penalty_comes_every_fourth_step(ban
     assert task_of(bank, tmp_path, blend=0.0).net_config.blend == 0
 
 
-def test_regions_count_alike_whatever_their_size():
+def test_pixels_of_small_regions_count_for_more():
     region = torch.zeros(2, 1, 32, 32)
-    region[0, :, :8], region[1, :, :16, 4:] = 1, 1
+    region[0, :, :8], region[1, :, :8, :8] = 1, 1
     counted = of_region(region)
-    assert counted.mean((1, 2, 3)).tolist() == pytest.approx([1, 1])
+    assert torch.equal(counted[0], region[0]), "a quarter as it is"
+    torch.testing.assert_close(counted[1], 2 * region[1])
     region[0] = 0
     region[0, :, 3, 3] = 1
-    assert float(of_region(region)[0].sum()) == pytest.approx(16), "a pixel as a sixteenth of the picture"
+    assert float(of_region(region)[0].sum()) == pytest.approx(4), "a pixel as if it were a 64th of the picture"
     features = untrained()
     image, target = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
     flat = perceptual(features, image, target)
