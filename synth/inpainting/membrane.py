@@ -53,8 +53,7 @@ def corrected(image: Tensor, region: Tensor, raw: Tensor, length: float) -> Tens
         `(N, 3, H, W)` float32 in [-1, 1].
     """
     image, region, raw = (each if each.dtype == torch.float32 else each.float() for each in (image, region, raw))
-    apart = (image - raw) * (1 - region)
-    return torch.where(region > 0.5, (raw + membrane(apart, region, length)).clamp(-1, 1), raw)
+    return torch.where(region > 0.5, (raw + membrane(image - raw, region, length)).clamp(-1, 1), raw)
 
 
 def membrane(values: Tensor, region: Tensor, length: float = math.inf) -> Tensor:
@@ -75,7 +74,7 @@ def membrane(values: Tensor, region: Tensor, length: float = math.inf) -> Tensor
         grids.append(grids[-1].coarser())
     beside = torch.where(_around(region) > 0, 1 - region, 0.0)
     weight, sums = beside, values * beside
-    known = [values * (1 - region)]
+    known = [values]
     for _ in grids[1:]:
         weight, sums = _halved(weight), _halved(sums)
         known.append(sums / weight.clamp(min=1e-12))

@@ -141,6 +141,11 @@ def test_gradients_are_those_of_the_exact_solution():
     assert float(values.grad[0, 1, row, col]) == pytest.approx(wanted, abs=0.05)
     assert abs(wanted) > 0.3
     assert not values.grad[:, :, 10, 40].any(), "inside"
+    raw = torch.zeros_like(values).requires_grad_(True)
+    corrected(torch.zeros_like(values), as_tensor(region), raw, 6.0)[0, 1].mul(as_tensor(region)[0, 0]).sum().backward()
+    assert raw.grad is not None
+    assert float(raw.grad[0, 1, row, col]) == pytest.approx(-wanted, abs=0.05)
+    assert float(raw.grad[0, 1, 10, 40]) == 1, "inside it is added to"
 
 
 @pytest.mark.parametrize("blend", [-0.1, 1e-4, 17.0, math.nan, math.inf])
