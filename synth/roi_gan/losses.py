@@ -36,8 +36,9 @@ least: the features of a few pixels tell little."""
 class LossWeights:
     """What each term counts for beside the hinge loss (equations 3.18 and 3.19; of two the released code).
 
-    The thesis has -0.5 for `style` and `information`, of bounds that are to rise; the code as it runs has 1. Both have
-    given up `pixel`, differences of colours, which features of a bank say less of than those of VGG-19.
+    The thesis has -0.5 for `style` and `information`, of bounds that are to rise; the code as it runs has 1, with which
+    few sliders were read. Both have given up `pixel`, differences of colours, which features of a bank say less of than
+    those of VGG-19.
     """
 
     perceptual: float = 5.0

@@ -149,14 +149,17 @@ def test_a_scaled_window_is_corrected_at_the_size_of_the_picture(folder: Path):
     assert np.abs(joined[middle].astype(int) - alone[middle]).max() <= 8, "far from the border nothing changes"
 
 
-def test_networks_of_before_the_correction_are_what_they_were(folder: Path, tmp_path: Path):
-    plain = replace(ROI, blend=0.0)
+@pytest.mark.parametrize("before", [True, False])
+def test_a_window_holds_what_its_network_makes_and_networks_of_before_have_no_correction(
+    folder: Path, tmp_path: Path, before: bool
+):
     card, tensors = load_checkpoint(folder / "models" / "roi.safetensors", "roi")
-    config = {name: value for name, value in card.config.items() if name not in ("blend", "beside")}
+    left_out = ("blend", "beside") if before else ()
+    config = {name: value for name, value in card.config.items() if name not in left_out}
     save_checkpoint(tmp_path / "roi.safetensors", tensors, replace(card, config=config))
-    filler = FromNetwork(tmp_path, "roi")
-    assert filler.network.config == plain
-    network = RoiGenerator(plain).eval()
+    filler, wanted = FromNetwork(tmp_path, "roi"), replace(ROI, blend=0.0) if before else ROI
+    assert filler.network.config == wanted
+    network = RoiGenerator(wanted).eval()
     network.load_state_dict(tensors)
     region = np.zeros((ROWS, COLS), bool)
     region[20:44, 30:62] = True
