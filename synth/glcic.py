@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .inpainting.membrane import check_blend, corrected
 from .layers import LEAK, ConvBlock, blocks, channels
 
 WIDE = 256
@@ -23,10 +24,18 @@ JOINED = 1024
 
 @dataclass(frozen=True)
 class GlcicConfig:
-    """How a completion network is built: the `resolution` of its pictures, and the `width` of its channels."""
+    """How a completion network is built: the `resolution` of its pictures, and the `width` of its channels.
+
+    `blend`: over how many sides of the picture the correction of the region's border fades, 0 for none. The paper
+    blends what a trained network makes (section 3.5); here it is part of the network, and trained with.
+    """
 
     resolution: int = 64
     width: float = 1.0
+    blend: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_blend(self.blend)
 
 
 class GlcicNetwork(nn.Module):
@@ -51,6 +60,8 @@ class GlcicNetwork(nn.Module):
     def forward(self, image: Tensor, region: Tensor, z: Tensor, sliders: Tensor) -> Tensor:
         """`(N, 3, H, W)` in [-1, 1] and `(N, 1, H, W)` of 0 and 1 to the raw picture `(N, 3, H, W)` in [-1, 1]."""
         raw: Tensor = self.layers(torch.cat([image * (1 - region), region], 1))
+        if self.config.blend:
+            raw = corrected(image, region, raw, self.config.blend * self.config.resolution)
         return raw
 
 

@@ -91,6 +91,10 @@ def train(
     fourier: Annotated[bool, typer.Option("--fourier", help="A Fourier block in roi.")] = False,
     spectral: Annotated[bool, typer.Option("--spectral-norm", help="Of every layer of roi.")] = False,
     equalised: Annotated[bool, typer.Option("--equalised", help="An equalised learning rate of roi's layers.")] = False,
+    blend: Annotated[
+        float | None,
+        typer.Option(metavar="SIDES", help="How far roi corrects its border inwards.", show_default="0.125"),
+    ] = None,
     augment: Annotated[
         bool,
         typer.Option("--augment", help="Few photographs: change them to judge; roi, key-patches, generator."),
@@ -131,8 +135,8 @@ def train(
         accumulate=accumulate, workers=workers, validate_every=validate_every, features=features, variant=variant,
         adversarial=adversarial, images=images, checkpointing=checkpointing, start=start,
         calibrate_after=calibrate_after, dataset=dataset, sliders=sliders, categories=categories, regions=regions,
-        penalty=penalty, fourier=fourier, spectral=spectral, equalised=equalised, augment=augment, objects=objects,
-        parts=_whole("--parts", parts, "-"), patches=patches, norm=norm, objective=objective,
+        penalty=penalty, fourier=fourier, spectral=spectral, equalised=equalised, blend=blend, augment=augment,
+        objects=objects, parts=_whole("--parts", parts, "-"), patches=patches, norm=norm, objective=objective,
         ratio=_both("--ratio", ratio), kind=kind, critic_steps=critic_steps, second=second,
     )  # fmt: skip
     named = bank or (None if dataset else os.environ.get("ZEUXIS_BANK"))

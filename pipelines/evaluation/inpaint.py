@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from ...synth.inpainting.liveness import dead_parameters
 from ...synth.inpainting.nearest import nearest_place
 from ...synth.inpainting.patch_field import patches_that_touch
 from ...synth.inpainting.seam import seam
-from ...synth.metrics import Features, kid, mean_interval
+from ...synth.metrics import Features, kid, kid_gap, mean_interval
 from ...synth.roi_gan.regions import Kind, Region, sample_region
 from ..inpainting.methods import BANK, NETWORKS, Draw, FromNetwork, FromPicture, Method, pasted, training_sources
 from ..inpainting.sliders import Parser, effect_of, mean_effect, sheet, sweep
@@ -35,7 +35,7 @@ from ..training.photographs import BankOrigin, shortened
 from ..written import EVALUATION, check_files, write_evaluation
 from .inpaint_measures import Measure, around, slider_correlations
 from .inpaint_report import build_report, table_of
-from .inpaint_results import Anatomy, Filled, FilledSystem, InpaintEvaluation
+from .inpaint_results import Anatomy, Filled, FilledSystem, Gap, InpaintEvaluation
 
 REAL = "photographs"
 KINDS: tuple[Kind, ...] = ("ellipse", "rectangle", "level-set")
@@ -99,10 +99,10 @@ def evaluate_inpaint(
     steps = Steps(progress, len(chosen) * len(KINDS) * len(held.photographs))
     judge = Parser(folder, device) if measure.independent else None
     truth = {kind: measure.vectors(held.around(kind, held.photographs)) for kind in KINDS}
-    measured = [_real(held, truth)]
+    measured, first = [_real(held, truth)], dict[Kind, _Seen]()
     for name, filler in chosen.items():
         anatomy = _anatomy(folder, filler, held, judge, seed) if isinstance(filler, FromNetwork) else None
-        measured.append(_measured(name, filler, held, truth, measure, seed, steps, anatomy))
+        measured.append(_measured(name, filler, held, truth, measure, seed, steps, anatomy, first))
     drawn = next((each for each in found.values() if each.sliders), None)
     about = _about(reader, folder, held, measure, seed, side)
     result = InpaintEvaluation(
@@ -125,6 +125,13 @@ class _HeldOut:
     def around(self, kind: Kind, pictures: Sequence[Photograph]) -> list[Photograph]:
         """What surrounds the regions of pictures, with them."""
         return [around(*each) for each in zip(pictures, self.regions[kind], strict=True)]
+
+
+class _Seen(NamedTuple):
+    """What was measured of each picture of a system: features of what surrounds its region, distance inside."""
+
+    vectors: Features
+    distances: list[float]
 
 
 class _Nearest:
@@ -204,13 +211,15 @@ def _measured(
     seed: int,
     steps: Callable[[str], None],
     anatomy: Anatomy | None,
+    first: dict[Kind, _Seen],
 ) -> FilledSystem:
-    """A system on every kind of region.
+    """A system on every kind of region; what was seen of the first one is kept in `first`.
 
     What it made of one half of the photographs is compared with the other half: outside its region a filled picture is
     its own photograph, which would draw the two distributions together.
     """
     figures: dict[Kind, Filled] = {}
+    gaps: dict[Kind, Gap] = {}
     pictures: dict[Kind, list[Photograph]] = {}
     for kind in KINDS:
         made, seconds = [], []
@@ -221,14 +230,23 @@ def _measured(
             steps(name)
         regions = held.regions[kind]
         pictures[kind] = made
+        seen = _Seen(measure.vectors(held.around(kind, made)), measure.distances(made, held.photographs, regions))
+        if kind in first:
+            gaps[kind] = _gap(truth[kind], seen, first[kind])
+        first.setdefault(kind, seen)
         figures[kind] = Filled(
-            kid(truth[kind][::2], measure.vectors(held.around(kind, made))[1::2]),
-            mean_interval(measure.distances(made, held.photographs, regions)),
+            kid(truth[kind][::2], seen.vectors[1::2]),
+            mean_interval(seen.distances),
             mean_interval([seam(*each) for each in zip(made, regions, strict=True)]),
             _diversity(filler, held, kind, measure, seed) if filler.varies else None,
             1 / float(np.median(seconds)),
         )
-    return FilledSystem(name, SAID[name], figures, pictures, anatomy)
+    return FilledSystem(name, SAID[name], figures, pictures, anatomy, gaps)
+
+
+def _gap(truth: Features, seen: _Seen, first: _Seen) -> Gap:
+    apart = (np.array(seen.distances) - np.array(first.distances)).tolist()
+    return Gap(mean_interval(apart), kid_gap(truth, [seen.vectors], [first.vectors]))
 
 
 def _diversity(filler: Method, held: _HeldOut, kind: Kind, measure: Measure, seed: int) -> Any:

@@ -29,6 +29,7 @@ COLUMNS = (
     ("/s", "pictures a second, one after the other"),
 )
 """Head and meaning; all but the last with 95 % intervals over photographs."""
+GAP_HEADS = ("region", "system", "KID", "distance")
 FORMS = (".1f", ".3f", ".1f", ".3f")
 
 
@@ -43,6 +44,24 @@ def cells_of(system: FilledSystem, kind: Kind) -> list[str]:
 def rows(found: InpaintEvaluation) -> list[list[str]]:
     """Under `heads`: every system on every kind of region."""
     return [[kind, each.name, *cells_of(each, kind)] for kind in found.regions for each in found.systems]
+
+
+def gap_rows(found: InpaintEvaluation) -> list[list[str]]:
+    """Under `GAP_HEADS`: how much worse each system is than the first, on every kind of region."""
+    systems = [each for each in found.systems if each.gaps]
+    return [
+        [kind, each.name, _said(each.gaps[kind].kid, ".1f"), _said(each.gaps[kind].distance, ".3f")]
+        for kind in found.regions
+        for each in systems
+    ]
+
+
+def gaps_said(found: InpaintEvaluation) -> str:
+    """What the gaps are."""
+    return (
+        f"How much larger than those of {found.systems[1].name} KID and distance are on the same photographs, whatever "
+        "is hard about them; it is better where the interval is above 0:"
+    )
 
 
 def heads() -> list[str]:
@@ -82,6 +101,8 @@ def said_of(found: InpaintEvaluation) -> str:
 def table_of(found: InpaintEvaluation) -> str:
     """The figures as Markdown tables, with what they depend on."""
     parts = [markdown(heads(), rows(found)), said_of(found), *networks(found), *found.left_out]
+    if gaps := gap_rows(found):
+        parts.append(f"\n{gaps_said(found)}\n\n" + markdown(GAP_HEADS, gaps))
     for each in found.systems:
         if each.anatomy is not None and each.anatomy.effects:
             said = f"Sliders of {each.name}, from -1 to 1 inside the region:"
@@ -111,6 +132,7 @@ def build_report(found: InpaintEvaluation) -> str:
         *(tag("div", tag("h3", kind), _table(found, kind), cls="card", style="overflow-x: auto") for kind in kinds),
         tag("p", *(f"{head}: {said}. " for head, said in COLUMNS), cls="note"),
         *(tag("p", said, cls="note") for said in (*networks(found), *found.left_out)),
+        *_gaps(found),
         tag("h2", "Picture by picture"),
         *(_photograph(found, kinds[i % len(kinds)], number) for i, number in enumerate(chosen)),
         *_sliders(found),
@@ -123,6 +145,15 @@ def build_report(found: InpaintEvaluation) -> str:
 def _table(found: InpaintEvaluation, kind: Kind) -> Html:
     head = tag("tr", tag("th", "system"), *(tag("th", each) for each, _ in COLUMNS))
     return tag("table", head, *(_row(each, kind) for each in found.systems))
+
+
+def _gaps(found: InpaintEvaluation) -> list[Html]:
+    """A table of the gaps, where there are several systems."""
+    if not (lines := gap_rows(found)):
+        return []
+    head = tag("tr", *(tag("th", word) for word in GAP_HEADS))
+    table = tag("table", head, *(tag("tr", *map(_td, line)) for line in lines))
+    return [tag("div", tag("p", gaps_said(found)), table, cls="card", style="overflow-x: auto")]
 
 
 def _row(system: FilledSystem, kind: Kind) -> Html:

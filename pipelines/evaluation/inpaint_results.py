@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +48,32 @@ class Anatomy:
     effects: Sequence[Effect]
 
 
+@dataclass(frozen=True)
+class Gap:
+    """How much worse a system is than the first one on the same photographs, with 95 % intervals over those.
+
+    Attributes:
+        distance: mean of the differences of the distances; kid: difference of the KIDs, see `metrics.kid_gap`. Both are
+            above 0 where the first one is better.
+    """
+
+    distance: Interval
+    kid: Interval
+
+
 @dataclass(frozen=True, eq=False)
 class FilledSystem:
-    """A system: its figures and its pictures by kind of region, and the anatomy of its network."""
+    """A system: its figures, pictures and gaps to the first system by kind of region, the anatomy of its network.
+
+    The photographs and the first system itself have no gaps.
+    """
 
     name: str
     said: str
     figures: Mapping[Kind, Filled]
     pictures: Mapping[Kind, Sequence[Photograph]]
     anatomy: Anatomy | None = None
+    gaps: Mapping[Kind, Gap] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +104,11 @@ class InpaintEvaluation:
             figures = {kind: asdict(found) for kind, found in each.figures.items()}
             for found in figures.values():
                 del found["rate"]
-            rows[each.name] = {"figures": figures, "anatomy": None if each.anatomy is None else _told(each.anatomy)}
+            rows[each.name] = {
+                "figures": figures,
+                "gaps": {kind: asdict(gap) for kind, gap in each.gaps.items()},
+                "anatomy": None if each.anatomy is None else _told(each.anatomy),
+            }
         return {"about": dict(self.about), "systems": rows, "left_out": list(self.left_out)}
 
 

@@ -20,6 +20,7 @@ from ...synth.encoding import to_image, to_tensor
 from ...synth.inpainting.fills import FILLS
 from ...synth.inpainting.nearest import nearest_place, surroundings
 from ...synth.inpainting.windows import fill_by_windows, plan
+from ...synth.roi_gan.generator import completed
 from ...synth.roi_gan.regions import Region
 from ..models import built, ready
 
@@ -126,7 +127,9 @@ class FromNetwork:
         """See `Method`."""
         how = plan(region, self.card.size)
         given = self.drawn(draw)
-        return fill_by_windows(image, region, how, lambda window, hole: self._filled(window, hole, given)), str(how)
+        blend = float(self.card.config.get("blend", 0.0))
+        filled = fill_by_windows(image, region, how, lambda window, hole: self._filled(window, hole, given), blend)
+        return filled, str(how)
 
     def drawn(self, draw: Draw) -> tuple[torch.Tensor, ...]:
         """`(1, Z)` noise and `(1, K)` sliders of a draw; a network that looks at neither gets none."""
@@ -146,7 +149,7 @@ class FromNetwork:
         image = to_tensor(window)[None].to(self.device)
         region = torch.from_numpy(hole)[None, None].float().to(self.device)
         with torch.inference_mode():
-            return to_image(self.network(image, region, *given)[0])
+            return to_image(completed(image, region, self.network(image, region, *given))[0])
 
 
 class FromBank:

@@ -18,6 +18,7 @@ from ...storage.errors import sentence
 from ...storage.images import Photograph
 from ...synth.encoding import to_image, to_tensor
 from ...synth.features import LAYERS, Features
+from ...synth.inpainting.membrane import BLEND
 from ...synth.roi_gan.generator import RESOLUTIONS, completed
 from ...synth.roi_gan.regions import Kind, sample_region
 from ..progress import Progress
@@ -215,6 +216,11 @@ class CompletionTask:
     def config(self) -> dict[str, Any]:
         """Of the network."""
         return asdict(self.net_config)  # type: ignore[attr-defined]
+
+
+def blend_of(options: TrainOptions) -> float:
+    """How far a network corrects its border inwards, in sides of the picture, where it is not the released code."""
+    return BLEND if options.blend is None else options.blend
 
 
 def masked_distance(features: Features, image: Tensor, real: Tensor, region: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from ...synth.glcic import GlcicConfig, GlcicDiscriminator, GlcicNetwork
 from ...synth.losses import gan_discriminator, gan_generator
 from ...synth.roi_gan.generator import completed
 from ..progress import Progress
-from .completion import CompletionTask, Drawn
+from .completion import CompletionTask, Drawn, blend_of
 from .options import TrainOptions
 from .photographs import Origin
 from .task import Batch, Losses
@@ -36,7 +36,7 @@ class GlcicTask(CompletionTask):
     ) -> None:
         regions: Any = options.regions or "mixed"
         super().__init__(origin, models, options, Drawn(regions), features, progress)
-        self.net_config = GlcicConfig(self.resolution, options.width)
+        self.net_config = GlcicConfig(self.resolution, options.width, blend_of(options))
 
     def modules(self) -> nn.ModuleDict:
         """The network and its discriminator."""

@@ -104,7 +104,7 @@ class TrainOptions:
         dataset: `kind:path` of photographs that RoI-GAN, key patches and generators are trained on, not a bank's.
         sliders: continuous ones of RoI-GAN, None for 10; categories: categorical ones of 10 choices, None for none.
         regions: what it draws, one of `roi_gan.regions.KINDS`; penalty: of the slope of its discriminator's scores.
-        fourier, spectral, equalised: see `RoiConfig`.
+        fourier, spectral, equalised: see `RoiConfig`; blend: as well, also of its rival, None for `membrane.BLEND`.
         augment: the discriminator of RoI-GAN, key patches or a generator sees changed pictures (DiffAugment).
         objects: of key patches and generators: name of a class whose segments' surroundings are the pictures; None
             for whole photographs.
@@ -143,6 +143,7 @@ class TrainOptions:
     fourier: bool = False
     spectral: bool = False
     equalised: bool = False
+    blend: float | None = None
     augment: bool = False
     objects: str | None = None
     parts: int | tuple[int, int] | None = None

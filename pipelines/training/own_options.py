@@ -20,7 +20,7 @@ VARIANTS = {
 ALL_VARIANTS = tuple(dict.fromkeys(each for those in VARIANTS.values() for each in those))
 ADVERSARIAL_LR = 2e-4
 """Learning rate of the variants `gan` and `pix2pix` (Radford et al. 2016, Isola et al. 2017)."""
-_OF_ROI = ("sliders", "categories", "regions", "penalty", "fourier", "spectral", "equalised")
+_OF_ROI = ("sliders", "categories", "regions", "penalty", "fourier", "spectral", "equalised", "blend")
 _OF_KEY_PATCHES = ("parts", "patches", "norm", "objective", "ratio")
 FROM_PHOTOGRAPHS = ("roi", "key-patches", "generator")
 """Networks that learn from photographs alone, of a bank or of a data set."""
@@ -91,6 +91,7 @@ def _check_rival(options: TrainOptions) -> None:
 
 def _check_roi(options: TrainOptions) -> None:
     """Refuses options of RoI-GAN that cannot be, or not together."""
+    from ...synth.inpainting.membrane import check_blend
     from ...synth.roi_gan.regions import KINDS
 
     for name, least in (("sliders", 0), ("categories", 0)):
@@ -101,11 +102,16 @@ def _check_roi(options: TrainOptions) -> None:
                 raise InputError(sentence(f"--{name}", expected=f"at most {MOST_SLIDERS}", found=str(value)))
     _one_of(options, "regions", KINDS)
     _one_of(options, "penalty", PENALTIES)
+    if options.blend is not None:
+        try:
+            check_blend(options.blend)
+        except ValueError as error:
+            raise InputError(sentence("--blend", str(error))) from error
     if options.spectral and options.equalised:
         expected = "no --spectral-norm, which leaves nothing of it"
         raise InputError(sentence("--equalised", expected=expected, found="both", fix="leave one out"))
     fixed = {
-        "published": ("categories", "regions", "penalty", "fourier", "spectral", "equalised", "augment"),
+        "published": ("categories", "regions", "penalty", "fourier", "spectral", "equalised", "augment", "blend"),
         "glcic": ("sliders", "categories", "penalty", "fourier", "spectral", "equalised", "augment"),
     }.get(options.variant or "", ())
     for name in fixed:

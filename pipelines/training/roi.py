@@ -23,13 +23,14 @@ from ...synth.roi_gan.losses import (
     centring,
     feature_matching,
     gradient_penalty,
+    of_region,
     perceptual,
     slider_loss,
     style_loss,
     total_variation,
 )
 from ..progress import Progress, silent
-from .completion import CompletionTask, Drawn, correlations
+from .completion import CompletionTask, Drawn, blend_of, correlations
 from .glcic import NETWORK as GLCIC
 from .glcic import GlcicTask
 from .options import TrainOptions, devices_of, square_side
@@ -77,9 +78,10 @@ class RoiTask(CompletionTask):
         own = {} if options.sliders is None else {"sliders": options.sliders}
         self.net_config = RoiConfig(
             square_side(options, RESOLUTIONS), options.width, categories=categories, published=self.published,
-            fourier=options.fourier, spectral=options.spectral, equalised=options.equalised, **own,
+            fourier=options.fourier, spectral=options.spectral, equalised=options.equalised,
+            blend=0.0 if self.published else blend_of(options), beside=not self.published, **own,
         )  # fmt: skip
-        self.weights = weights or (LossWeights(pixel=0.0) if self.published else LossWeights())
+        self.weights = weights or (LossWeights(pixel=0.0, information=1.0) if self.published else LossWeights())
         self.penalty: Any = "outside" if self.published else options.penalty or "inside"
         self.every = 1 if self.published else PENALTY_EVERY
         config = self.net_config
@@ -117,17 +119,19 @@ class RoiTask(CompletionTask):
         judged, wanted = discriminator(fake, where), discriminator(real.detach(), where)
         two = torch.cat([raw, done])
         whole = self.published  # the code blackens the outside and takes the mean over all pixels
+        counted = None if whole else torch.cat([torch.ones_like(region), of_region(region)])
         parts = {
             "fooled": hinge_generator(judged.scores.float()),
             "matching": feature_matching(wanted.features, judged.features, first_alone=self.published),
-            "perceptual": perceptual(self._features, two, image),
+            "perceptual": perceptual(self._features, two, image, weights=counted),
             "variation": total_variation(done * region, torch.ones_like(region))
             if whole
             else total_variation(done, region),
             "style": style_loss(mean, logvar),
         }
         if weights.pixel:
-            parts["pixel"] = 2 * (two - image.repeat(2, 1, 1, 1)).abs().mean()  # of raw and of completed pictures
+            apart = (two - image.repeat(2, 1, 1, 1)).abs()
+            parts["pixel"] = 2 * (apart if counted is None else apart * counted).mean()
         if "head" in modules:
             parts["information"] = slider_loss(self._read(modules, done, region, judged), batch["sliders"])
         yield "net", torch.stack([getattr(weights, name, 1.0) * each for name, each in parts.items()]).sum(), parts

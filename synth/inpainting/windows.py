@@ -7,11 +7,14 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 
 from ...storage.codec import Mask
 from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
 from ...storage.layouts import Box
+from ..encoding import to_image, to_tensor
+from .membrane import corrected
 
 SHARE = 0.75
 """Of a window's side that a region takes up at most, so that enough of its surroundings is seen."""
@@ -77,11 +80,14 @@ def plan(region: Mask, size: tuple[int, int]) -> Plan:
     return Plan(_tiles(region, _window(size, factor, region), size), factor, size)
 
 
-def fill_by_windows(image: Photograph, region: Mask, how: Plan, fill: Fills) -> Photograph:
+def fill_by_windows(image: Photograph, region: Mask, how: Plan, fill: Fills, blend: float = 0.0) -> Photograph:
     """The picture with its region filled window by window; outside the region every pixel stays.
 
     Args:
         image: `(H, W, 3)` uint8 RGB; region: `(H, W)` bool; how: of `plan` for this region.
+        blend: what a window was filled with is corrected at the border of the region in the picture itself, over so
+            many sides of the window (see `membrane.corrected`): scaled pictures never meet it by themselves, nor does a
+            tile what was filled beyond its edge; 0 for never.
     """
     filled, left_over = image.copy(), region.copy()
     for top, left, bottom, right in how.boxes:
@@ -91,9 +97,35 @@ def fill_by_windows(image: Photograph, region: Mask, how: Plan, fill: Fills) -> 
         window = filled[top:bottom, left:right]
         made = fill(_shrunk(window, how.size), _covered(hole, how.size))
         enlarged = cv2.resize(made, window.shape[1::-1], interpolation=cv2.INTER_CUBIC) if how.factor != 1 else made
+        if blend:
+            box = (top, left, bottom, right)
+            enlarged = _joined(filled, left_over, box, enlarged, blend * min(enlarged.shape[:2]))
         window[hole] = enlarged[hole]
         hole[:] = False
     return filled
+
+
+def _joined(picture: Photograph, left_over: Mask, box: Box, made: Photograph, length: float) -> Photograph:
+    """What was made in a window, corrected to the picture around the hole, a pixel beyond the window included.
+
+    Where that pixel is yet to be filled it is part of the hole; where it is known, what was made there is what stands
+    at the edge of the window.
+    """
+    top, left, bottom, right = box
+    rows, cols = left_over.shape
+    margins = ((min(1, top), min(1, rows - bottom)), (min(1, left), min(1, cols - right)))
+    at = _at((top - margins[0][0], left - margins[1][0], bottom + margins[0][1], right + margins[1][1]))
+    photograph, hole = picture[at], left_over[at]
+    wider: Photograph = np.pad(made, (*margins, (0, 0)), mode="edge")
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    beside = (cv2.dilate(hole.astype(np.uint8), cross) > 0) & ~hole
+    if np.array_equal(photograph[beside], wider[beside]):
+        return made
+    with torch.inference_mode():
+        inside = torch.from_numpy(hole)[None, None].float()
+        joined = to_image(corrected(to_tensor(photograph)[None], inside, to_tensor(wider)[None], length)[0])
+    (above, _), (before, _) = margins
+    return joined[above : above + bottom - top, before : before + right - left]
 
 
 def _window(size: tuple[int, int], factor: float, region: Mask) -> tuple[int, int]:

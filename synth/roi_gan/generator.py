@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..inpainting.membrane import check_blend, corrected
 from ..layers import LEAK, channels
 from .blocks import HIDDEN, MULTIPLE, FourierBlock, GatedConvolution, UpsampleBlock, wrap_of
 
@@ -51,6 +52,10 @@ class RoiConfig:
             layers by the batch, and the encoder sees the region as white pixels alone.
         fourier: a Fourier block behind the second upsample block.
         spectral: spectral normalisation of every layer; equalised: an equalised learning rate (equation 3.20).
+        blend: over how many sides of the picture the correction of the region's border fades, 0 for none (see
+            `membrane.corrected`); neither thesis nor code has one.
+        beside: the head that reads the sliders sees what lies around the region as well (see `SliderHead`); the
+            generator is the same.
     """
 
     resolution: int = 64
@@ -62,6 +67,8 @@ class RoiConfig:
     fourier: bool = False
     spectral: bool = False
     equalised: bool = False
+    blend: float = 0.0
+    beside: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "categories", tuple(self.categories))
@@ -69,6 +76,7 @@ class RoiConfig:
             raise ValueError(f"resolution {self.resolution} instead of one of {', '.join(map(str, RESOLUTIONS))}")
         if self.noise < 1 or self.sliders < 0 or any(choices < 2 for choices in self.categories):
             raise ValueError("noise of at least 1, sliders of at least 0, and 2 choices or more a category")
+        check_blend(self.blend)
 
     @property
     def n_sliders(self) -> int:
@@ -133,7 +141,8 @@ class RoiGenerator(nn.Module):
     def forward(
         self, image: Tensor, region: Tensor, z: Tensor, sliders: Tensor, *, styled: bool = False
     ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
-        """The raw picture; `completed` puts the image's own pixels around the region.
+        """The raw picture, its region corrected where the configuration says so; `completed` puts the image's own
+        pixels around the region.
 
         Args:
             image: `(N, 3, H, W)` in [-1, 1], at the configuration's resolution; nothing inside the region is seen.
@@ -156,6 +165,8 @@ class RoiGenerator(nn.Module):
                 x = self.fourier(x)
         raw = self.to_image(x)
         raw = (functional.instance_norm(raw) if self.config.published else raw).tanh()
+        if self.config.blend:
+            raw = corrected(image, region, raw, self.config.blend * self.config.resolution)
         return (raw, mean, logvar) if styled else raw
 
     def _encoded(self, image: Tensor, region: Tensor) -> list[Tensor]:

@@ -211,6 +211,9 @@ CASES = {
     ),
     "roi": roi(0.7),
     "roi-published": roi(0.7, published=True),
+    "roi-corrected": replace(
+        roi(0.8, blend=1 / 8), loss=lambda found, n, _: functional.l1_loss(found, images(n, SQUARE))
+    ),
     "roi-discriminator": Case(
         lambda _, width: RoiDiscriminator(RoiConfig(64, width)),
         lambda n, size: roi_inputs(n, size)[:2],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional
 from zeuxis.storage.errors import InputError
 from zeuxis.synth.features import Features, FeaturesConfig
 from zeuxis.synth.glcic import GlcicConfig, GlcicDiscriminator, GlcicNetwork, windows
+from zeuxis.synth.inpainting.membrane import corrected
 from zeuxis.synth.layers import n_parameters
 from zeuxis.synth.losses import hinge_discriminator
 from zeuxis.synth.roi_gan import losses
@@ -263,6 +265,26 @@ def test_what_is_inside_the_region_is_not_seen_and_what_is_outside_is_not_touche
     assert torch.equal(done[~outside], raw[~outside])
 
 
+def test_a_correction_is_part_of_the_network_and_none_by_default():
+    plain = RoiGenerator(SMALL).eval()
+    joined = RoiGenerator(replace(SMALL, blend=1 / 8)).eval()
+    joined.load_state_dict(plain.state_dict())
+    image, region, z, sliders = given(SMALL)
+    with torch.no_grad():
+        raw, found = plain(image, region, z, sliders), joined(image, region, z, sliders)
+        assert torch.equal(found, corrected(image, region, raw, 64 / 8))
+        assert torch.equal(found, joined(image, region, z, sliders, styled=True)[0])
+        assert not torch.allclose(found, raw, atol=1e-2)
+        assert torch.equal(joined(image * (1 - region) - region, region, z, sliders), found), "the inside is not seen"
+        rival, other = (GlcicNetwork(GlcicConfig(64, 1 / 16, blend)).eval() for blend in (0.0, 1 / 4))
+        other.load_state_dict(rival.state_dict())
+        raw = rival(image, region, z, sliders)
+        assert torch.equal(other(image, region, z, sliders), corrected(image, region, raw, 64 / 4))
+    assert (RoiConfig().blend, GlcicConfig().blend) == (0, 0)
+    with pytest.raises(ValueError, match="expected 0 or a length"):
+        RoiConfig(blend=-1.0)
+
+
 @pytest.mark.parametrize("what", ["z", "sliders", "categories"])
 def test_noise_and_sliders_change_the_picture(what):
     config = RoiConfig(64, 1 / 8, noise=6, sliders=3, categories=(4,) if what == "categories" else ())
@@ -334,6 +356,13 @@ def test_the_head_reads_means_over_the_region_and_the_published_one_the_last_cel
     share = functional.adaptive_avg_pool2d(region, 8)
     torch.testing.assert_close(seen[0][:, 3:7], (features[0] * share).sum((2, 3)) / share.sum((2, 3)))
     assert seen[0].shape == (2, 3 + 4 + 8)
+    beside = SliderHead(RoiConfig(64, 1 / 8, sliders=2, beside=True), (4, 8))
+    beside.layers.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    beside(image, region, features)
+    assert torch.equal(seen[1][:, :15], seen[0])
+    around = (image * (1 - region)).sum((2, 3)) / (1 - region).sum((2, 3))
+    torch.testing.assert_close(seen[1][:, 15:18], around)
+    assert seen[1].shape == (2, 2 * (3 + 4 + 8))
     published = SliderHead(RoiConfig(64, 1 / 8, sliders=2, published=True), (4, 8))
     reading = published(image, region, features)
     assert torch.equal(published(-image, 1 - region, [-features[0], features[1]]).mean, reading.mean)

@@ -16,7 +16,7 @@ from tests.pipelines.inpainting.tiny_roi import ROI, SIDE, SLIDERS, save_fillers
 from tests.pipelines.tiny_models import make_bank
 from zeuxis.pipelines.evaluation.inpaint import KINDS, LEAST, MOST, REAL, SAID, evaluate_inpaint
 from zeuxis.pipelines.evaluation.inpaint_measures import Measure, around, slider_correlations
-from zeuxis.pipelines.evaluation.inpaint_report import rendered, table_of
+from zeuxis.pipelines.evaluation.inpaint_report import gap_rows, rendered, table_of
 from zeuxis.pipelines.evaluation.inpaint_results import InpaintEvaluation
 from zeuxis.pipelines.inpainting.methods import VARYING, FromNetwork
 from zeuxis.pipelines.training.resume import Marks, save_state
@@ -140,6 +140,21 @@ def test_figures_are_those_of_the_pictures(found: InpaintEvaluation, folder: Pat
     assert measure.distances(truth, truth, regions) == [0] * len(truth)
 
 
+def test_gaps_are_to_the_first_system_on_the_same_photographs(found: InpaintEvaluation):
+    real, first, *others = found.systems
+    assert (real.gaps, first.gaps) == ({}, {})
+    for kind in KINDS:
+        ours = first.figures[kind].distance.value
+        for each in others:
+            gap = each.gaps[kind]
+            assert gap.distance.value == pytest.approx(each.figures[kind].distance.value - ours)
+            assert gap.distance.low <= gap.distance.value <= gap.distance.high
+            assert gap.kid.low <= gap.kid.high
+    rows = gap_rows(found)
+    assert [row[:2] for row in rows] == [[kind, each.name] for kind in KINDS for each in others]
+    assert f"{others[0].gaps[KINDS[0]].distance.value:.3f}" in rows[0][3]
+
+
 def test_what_is_written_agrees_and_is_the_same_again(found: InpaintEvaluation, folder: Path, tmp_path: Path):
     told = json.loads((folder / "out" / "evaluation.json").read_text())
     assert list(told["systems"]) == [REAL, *SAID]
@@ -152,6 +167,9 @@ def test_what_is_written_agrees_and_is_the_same_again(found: InpaintEvaluation, 
     assert table == table_of(found)
     assert all(f"| {name} " in table for name in SAID)
     assert "without a part in the picture" in table
+    assert "How much larger than those of roi KID and distance are" in table
+    assert "How much larger than those of roi KID and distance are" in page
+    assert set(told["systems"]["telea"]["gaps"]) == set(KINDS)
     assert rendered(found).row_count == len(KINDS) * len(found.systems)
     models = Path(shutil.copytree(folder / "models", tmp_path / "models"))
     larger = GlcicNetwork(GlcicConfig(2 * SIDE, 1 / 16))

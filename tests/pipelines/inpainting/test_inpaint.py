@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import Photos
-from tests.pipelines.inpainting.tiny_roi import SIDE, SLIDERS, save_fillers
+from tests.pipelines.inpainting.tiny_roi import ROI, SIDE, SLIDERS, save_fillers
 from tests.pipelines.tiny_models import make_bank
 from zeuxis.index.retriever import Retriever
 from zeuxis.pipelines.inpaint import Inpainted, inpaint
@@ -23,6 +24,10 @@ from zeuxis.pipelines.inpainting.sliders import effect_of, mean_effect, rows_of
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.storage.records import hex_id
+from zeuxis.synth.checkpoint import load_checkpoint, save_checkpoint
+from zeuxis.synth.encoding import to_image, to_tensor
+from zeuxis.synth.inpainting.seam import seam
+from zeuxis.synth.roi_gan.generator import RoiGenerator
 
 ROWS, COLS = 80, 110
 BOX = (20, 30, 44, 62)
@@ -126,6 +131,45 @@ def test_the_network_gets_what_it_was_trained_with(folder: Path, monkeypatch: py
     np.testing.assert_allclose(shown[0].numpy(), window.transpose(2, 0, 1) / 127.5 - 1, atol=1e-6)
     np.testing.assert_array_equal(inside[0, 0].numpy(), region[13:77, :64])
     assert (made[region] == round(1.2 * 127.5)).all()
+
+
+def test_a_scaled_window_is_corrected_at_the_size_of_the_picture(folder: Path):
+    y, x = np.mgrid[:200, :260]
+    image = np.stack([60 + y / 2, 40 + x / 2, 90 + 20 * ((x + y) % 2)], 2).astype(np.uint8)
+    region = np.zeros((200, 260), bool)
+    region[40:170, 60:190] = True
+    filler = FromNetwork(folder / "models", "roi")
+    joined, how = filler(image, region, Draw())
+    assert "scaled" in how
+    np.testing.assert_array_equal(joined[~region], image[~region])
+    filler.card = replace(filler.card, config={**filler.card.config, "blend": 0.0})
+    alone, _ = filler(image, region, Draw())
+    assert seam(joined, region) < 0.8 * seam(alone, region)
+    middle = np.s_[100:110, 120:130]
+    assert np.abs(joined[middle].astype(int) - alone[middle]).max() <= 8, "far from the border nothing changes"
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_window_holds_what_its_network_makes_and_networks_of_before_have_no_correction(
+    folder: Path, tmp_path: Path, before: bool
+):
+    card, tensors = load_checkpoint(folder / "models" / "roi.safetensors", "roi")
+    left_out = ("blend", "beside") if before else ()
+    config = {name: value for name, value in card.config.items() if name not in left_out}
+    save_checkpoint(tmp_path / "roi.safetensors", tensors, replace(card, config=config))
+    filler, wanted = FromNetwork(tmp_path, "roi"), replace(ROI, blend=0.0) if before else ROI
+    assert filler.network.config == wanted
+    network = RoiGenerator(wanted).eval()
+    network.load_state_dict(tensors)
+    region = np.zeros((ROWS, COLS), bool)
+    region[20:44, 30:62] = True
+    window = picture()[:64, 14:78]
+    with torch.no_grad():
+        raw = network(
+            to_tensor(window)[None], torch.from_numpy(region[:64, 14:78])[None, None].float(), *filler.drawn(Draw())
+        )
+    made, _ = filler(picture(), region, Draw())
+    np.testing.assert_array_equal(made[region], to_image(raw[0])[region[:64, 14:78]])
 
 
 def test_a_mask_a_box_and_their_files_name_the_same_region(fill: Callable, tmp_path: Path):

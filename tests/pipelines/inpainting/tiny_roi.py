@@ -15,7 +15,7 @@ from zeuxis.synth.judge import JudgeConfig, JudgeNetwork
 from zeuxis.synth.roi_gan.generator import RoiConfig, RoiGenerator
 
 SIDE, SLIDERS = 64, 3
-ROI = RoiConfig(SIDE, 1 / 16, noise=4, sliders=SLIDERS, categories=(2,))
+ROI = RoiConfig(SIDE, 1 / 16, noise=4, sliders=SLIDERS, categories=(2,), blend=1 / 8)
 PUBLISHED = RoiConfig(SIDE, 1 / 16, noise=4, sliders=SLIDERS, published=True)
 
 

@@ -31,7 +31,7 @@ from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import Card, load_card, load_checkpoint, save_checkpoint
 from zeuxis.synth.features import LAYERS, Features, FeaturesConfig
 from zeuxis.synth.roi_gan.generator import completed
-from zeuxis.synth.roi_gan.losses import LossWeights, gradient_penalty
+from zeuxis.synth.roi_gan.losses import LossWeights, gradient_penalty, of_region, perceptual
 
 OPTIONS = TrainOptions(preset="tiny", size=(64, 64), lr=2e-3, batch=2, devices="cpu", steps=10, sliders=2)
 QUICK = {"preset": "tiny", "batch": 1, "devices": "cpu", "validate_every": 3, "log_every": 1, "sliders": 2}
@@ -190,7 +190,9 @@ def test_the_total_is_the_thesis_sum_and_the_penalty_comes_every_fourth_step(ban
     weights = LossWeights()
     raw = modules["net"](batch["image"], batch["region"], batch["z"], batch["sliders"])
     done = completed(batch["image"], batch["region"], raw)
-    apart = sum(float((each - batch["image"]).abs().mean().detach()) for each in (raw, done))
+    share = batch["region"].mean((1, 2, 3), keepdim=True)
+    inside = (done - batch["image"]).abs().mean((1, 2, 3)) * (0.25 / share[:, 0, 0, 0].clamp(min=1 / 64)).sqrt()
+    apart = float((raw - batch["image"]).abs().mean().detach() + inside.mean().detach())
     for step in (0, 1, 4):
         (_, total, parts), (_, judged, found) = task.losses(modules, batch, step)
         assert set(parts) == {"fooled", "matching", "perceptual", "pixel", "variation", "style", "information"}
@@ -198,7 +200,7 @@ def test_the_total_is_the_thesis_sum_and_the_penalty_comes_every_fourth_step(ban
         assert float(total.detach()) == pytest.approx(wanted, rel=1e-5)
         assert float(parts["pixel"].detach()) == pytest.approx(apart, rel=1e-5)
         assert ("penalty" in found) == (step % 4 == 0)
-        rest = float(judged.detach()) - float(found["hinge"].detach()) - float(found["kept"].detach())
+        rest = float(judged.detach()) - float(found["hinge"].detach()) - 2 * float(found["kept"].detach())
         if "penalty" in found:
             assert rest == pytest.approx(4 * 5 * float(found["penalty"].detach()), abs=1e-2)
         else:
@@ -207,6 +209,31 @@ def test_the_total_is_the_thesis_sum_and_the_penalty_comes_every_fourth_step(ban
     (_, _, parts), (_, _, found) = task.losses(task.modules(), batch_of(task), 1)
     assert set(parts) == {"fooled", "matching", "perceptual", "variation", "style", "information"}
     assert set(found) == {"hinge", "penalty"}
+    assert task.weights.information == 1
+    assert task.net_config.blend == 0
+    assert [task_of(bank, tmp_path, variant=name).net_config.blend for name in (None, "glcic")] == [1 / 8] * 2
+    assert task_of(bank, tmp_path, blend=0.0).net_config.blend == 0
+
+
+def test_pixels_of_small_regions_count_for_more():
+    region = torch.zeros(2, 1, 32, 32)
+    region[0, :, :8], region[1, :, :8, :8] = 1, 1
+    counted = of_region(region)
+    assert torch.equal(counted[0], region[0]), "a quarter as it is"
+    torch.testing.assert_close(counted[1], 2 * region[1])
+    region[0] = 0
+    region[0, :, 3, 3] = 1
+    assert float(of_region(region)[0].sum()) == pytest.approx(4), "a pixel as if it were a 64th of the picture"
+    features = untrained()
+    image, target = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    flat = perceptual(features, image, target)
+    assert float(perceptual(features, image, target, weights=torch.ones(2, 1, 32, 32))) == pytest.approx(float(flat))
+    assert float(perceptual(features, image, target, weights=torch.zeros(2, 1, 32, 32))) == 0
+    left = torch.zeros(2, 1, 32, 32)
+    left[..., :16] = 2
+    halves = [float(perceptual(features, image, target, weights=each)) for each in (left, 2 - left)]
+    assert np.mean(halves) == pytest.approx(float(flat), rel=1e-4)
+    assert halves[0] != pytest.approx(halves[1], rel=1e-3)
 
 
 def test_the_head_learns_with_the_generator_and_the_discriminator_without(bank, tmp_path):
@@ -432,6 +459,9 @@ def test_a_labelled_folder_is_read_as_it_is(photos):
         ({"penalty": "both"}, "--penalty: expected one of inside, outside, r1"),
         ({"sliders": -1}, "sliders: expected a whole number of at least 0"),
         ({"sliders": 1000}, "--sliders: expected at most 256"),
+        ({"blend": -1.0}, "--blend: expected 0 or a length of 0.001 to 16 sides of the picture, found -1.0"),
+        ({"variant": "published", "blend": 0.1}, "--blend: expected without --variant published"),
+        ({"what": "crn", "blend": 0.1}, "--blend: expected with roi, found with crn"),
         ({"spectral": True, "equalised": True}, "--equalised: expected no --spectral-norm"),
         ({"variant": "published", "regions": "mixed"}, "--regions: expected without --variant published"),
         ({"variant": "published", "spectral": True}, "--spectral-norm: expected without --variant published"),

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from zeuxis.storage.errors import InputError
+from zeuxis.synth.encoding import to_image, to_tensor
+from zeuxis.synth.inpainting.membrane import corrected
+from zeuxis.synth.inpainting.seam import seam
 from zeuxis.synth.inpainting.windows import SHARE, Plan, fill_by_windows, plan
 
 SIZE = (32, 32)
@@ -93,6 +97,70 @@ def test_pixels_that_a_scaled_region_reaches_into_are_inside():
     how = plan(mask, SIZE)
     assert how.factor == pytest.approx(70 / 24), "so that pixels lie across the border"
     fill_by_windows(image, mask, how, dark)
+
+
+def flat(window: np.ndarray, hole: np.ndarray, level: float = 100, length: float = SIZE[0] / 8) -> np.ndarray:
+    """A network that makes one level of everything, and corrects the border as far as it sees it."""
+    shown, inside = to_tensor(window)[None], torch.from_numpy(hole)[None, None].float()
+    made = corrected(shown, inside, torch.full_like(shown, level / 127.5 - 1), length)
+    return to_image(torch.where(inside > 0, made, shown)[0])
+
+
+def sloped(size: tuple[int, int]) -> np.ndarray:
+    """A picture that rises evenly in both directions, and has no seam anywhere."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    return np.stack([50 + y, 50 + x, 40 + (x + y) / 2], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "boxes", "said"),
+    [
+        ((120, 150), [(22, 30, 97, 90)], "scaled"),
+        ((50, 180), [(12, 10, 38, 170)], "windows, tiled"),
+        ((60, 90), [(20, 30, 40, 50)], "at the network's resolution"),
+        ((60, 90), [(0, 0, 18, 90), (40, 0, 60, 10)], "tiled"),
+    ],
+)
+def test_what_windows_are_filled_with_goes_on_where_the_picture_ends(size: tuple[int, int], boxes: list, said: str):
+    image, mask = sloped(size), region(size, *boxes)
+    given = np.where(mask[..., None], 255, image).astype(np.uint8)
+
+    how = plan(mask, SIZE)
+    assert said in str(how)
+    alone, joined = (fill_by_windows(given, mask, how, flat, blend) for blend in (0.0, 1 / 8))
+    np.testing.assert_array_equal(joined[~mask], image[~mask])
+    assert seam(joined, mask) < 6
+    assert seam(joined, mask) <= seam(alone, mask)
+    assert np.array_equal(joined, alone) == (said == "at the network's resolution")
+    blind = np.where(mask[..., None], 0, image).astype(np.uint8)
+    np.testing.assert_array_equal(fill_by_windows(blind, mask, how, flat, 1 / 8), joined)
+
+
+def test_tiles_meet_what_was_filled_beyond_their_edges():
+    image, mask = np.full((32, 64, 3), 120, np.uint8), region((32, 64), (8, 10, 24, 54))
+    how = Plan(((0, 0, 32, 32), (0, 32, 32, 64)), 1.0, SIZE)
+
+    def filled_side_by_side(blend: float) -> np.ndarray:
+        levels = iter((60, 180))
+        return fill_by_windows(image, mask, how, lambda *given: flat(*given, next(levels), 4), blend).astype(int)
+
+    alone, joined = (filled_side_by_side(blend) for blend in (0.0, 1 / 8))
+    assert np.abs(np.diff(alone, axis=1))[14:18, 31].min() > 60
+    assert np.abs(np.diff(joined, axis=1))[14:18].max() < 35, "a fourth of the difference, as far as it fades a pixel"
+    np.testing.assert_array_equal(joined[:, :32], alone[:, :32])
+
+
+def test_what_already_meets_its_surroundings_stays():
+    image, mask = sloped((60, 90)), region((60, 90), (20, 30, 40, 50))
+    how = plan(mask, SIZE)
+    random = np.random.default_rng(0)
+
+    def noisy(window: np.ndarray, hole: np.ndarray) -> np.ndarray:
+        return np.where(hole[..., None], random.integers(0, 256, window.shape), window).astype(np.uint8)
+
+    made = fill_by_windows(image, mask, how, noisy, 1 / 8)
+    random = np.random.default_rng(0)
+    np.testing.assert_array_equal(made, fill_by_windows(image, mask, how, noisy))
 
 
 def test_what_cannot_be_filled_is_refused():
