@@ -48,6 +48,9 @@ PENALTY_EVERY = 4
 """Steps between two gradient penalties, which count for as many (as StyleGAN2 does); the released code has none."""
 NOISE = 0.05
 """Deviation of the noise that the released code adds to what its discriminator sees."""
+TOLD_FIRST, SETTLED = 3.0, 0.6
+"""How many times the weight of the sliders' likelihood is that of the end in the beginning, and the share of the steps
+over which it falls: a slider that nobody reads has little to gain, one that is read keeps what it has."""
 READ_WELL = 0.8
 """Correlation from which a slider counts as recovered."""
 REDRAWN = 4
@@ -79,7 +82,7 @@ class RoiTask(CompletionTask):
         self.net_config = RoiConfig(
             square_side(options, RESOLUTIONS), options.width, categories=categories, published=self.published,
             fourier=options.fourier, spectral=options.spectral, equalised=options.equalised,
-            blend=0.0 if self.published else blend_of(options), beside=not self.published, **own,
+            blend=0.0 if self.published else blend_of(options), **own,
         )  # fmt: skip
         self.weights = weights or (LossWeights(pixel=0.0, information=1.0) if self.published else LossWeights())
         self.penalty: Any = "outside" if self.published else options.penalty or "inside"
@@ -119,6 +122,7 @@ class RoiTask(CompletionTask):
         judged, wanted = discriminator(fake, where), discriminator(real.detach(), where)
         two = torch.cat([raw, done])
         whole = self.published  # the code blackens the outside and takes the mean over all pixels
+        # the raw picture counts everywhere, the completed one inside: over all of it, that would be a fifth
         counted = None if whole else torch.cat([torch.ones_like(region), of_region(region)])
         parts = {
             "fooled": hinge_generator(judged.scores.float()),
@@ -134,7 +138,8 @@ class RoiTask(CompletionTask):
             parts["pixel"] = 2 * (apart if counted is None else apart * counted).mean()
         if "head" in modules:
             parts["information"] = slider_loss(self._read(modules, done, region, judged), batch["sliders"])
-        yield "net", torch.stack([getattr(weights, name, 1.0) * each for name, each in parts.items()]).sum(), parts
+        counts = {**asdict(weights), "fooled": 1.0, "information": self._told(step)}
+        yield "net", torch.stack([counts[name] * each for name, each in parts.items()]).sum(), parts
 
         scores, judged = wanted.scores.float(), discriminator(fake.detach(), where)
         parts = {"hinge": hinge_discriminator(scores, judged.scores.float())}
@@ -142,7 +147,7 @@ class RoiTask(CompletionTask):
         if "head" in modules and not self.published and not self.options.augment:
             # the trunk learns to keep what the head reads (InfoGAN); in the released code it is for judging alone
             parts["kept"] = slider_loss(modules["head"](fake.detach(), where, judged.features), batch["sliders"])
-            total = total + weights.information * parts["kept"]
+            total = total + self._told(step) * parts["kept"]
         if step % self.every == 0:
             parts["penalty"] = self._slope(real, fake.detach(), where)
             total = total + self.every * weights.penalty * parts["penalty"]
@@ -183,6 +188,13 @@ class RoiTask(CompletionTask):
             "penalty_every": self.every,
             "discriminator_lr": self._judging_lr,
         }
+
+    def _told(self, step: int) -> float:
+        """What the sliders' likelihood counts for: more at first, so that they are told apart before all else is."""
+        if self.published:
+            return self.weights.information
+        left = max(0.0, 1 - step / (SETTLED * (self.options.steps or 1)))
+        return self.weights.information * (1 + (TOLD_FIRST - 1) * left)
 
     @property
     def _judging_lr(self) -> float:

@@ -90,9 +90,7 @@ class SliderHead(nn.Module):
 
     It reads the means over the region of the pixels and of all activations of the trunk, by dense layers: of those
     sliders can be told from far fewer pictures than of the trunk's 7x7 cells, which the thesis, and `published` here,
-    has two 4x4 convolutions for. With `beside` it reads the means outside the region too: what a slider did to a
-    picture is told from what the picture is of by what lies around, and a smaller change can be read. The head belongs
-    to the discriminator by what it sees, and learns with the generator.
+    has two 4x4 convolutions for. The head belongs to the discriminator by what it sees, and learns with the generator.
 
     Args:
         levels: channels of the trunk's activations, finest first.
@@ -107,22 +105,20 @@ class SliderHead(nn.Module):
             first = [nn.Conv2d(levels[-1], hidden, 4), nn.BatchNorm2d(hidden)]
             self.layers = nn.Sequential(*first, nn.LeakyReLU(LEAK), nn.Conv2d(hidden, out, 4), nn.Flatten())
         else:
-            means = (3 + sum(levels)) * (2 if config.beside else 1)
-            self.layers = nn.Sequential(nn.Linear(means, READ), nn.LeakyReLU(LEAK), nn.Linear(READ, out))
+            self.layers = nn.Sequential(nn.Linear(3 + sum(levels), READ), nn.LeakyReLU(LEAK), nn.Linear(READ, out))
 
     def forward(self, image: Tensor, region: Tensor, features: Sequence[Tensor]) -> Reading:
         """Of completed pictures, `(N, 3, H, W)`, their region, and the trunk's activations of both."""
         if self.config.published:
             found = self.layers(features[-1])
         else:
-            places = (region, 1 - region) if self.config.beside else (region,)
-            found = self.layers(torch.cat([_mean(each, at) for at in places for each in (image, *features)], 1))
+            found = self.layers(torch.cat([_mean_inside(each, region) for each in (image, *features)], 1))
         k = self.config.sliders
         logits = found[:, 2 * k :].split(list(self.config.categories), 1) if self.config.categories else ()
         return Reading(found[:, :k], found[:, k : 2 * k], tuple(logits))
 
 
-def _mean(features: Tensor, region: Tensor) -> Tensor:
+def _mean_inside(features: Tensor, region: Tensor) -> Tensor:
     """`(N, C)`: the mean over the region, each cell weighted by its share of it."""
     share = functional.adaptive_avg_pool2d(region, (features.shape[-2], features.shape[-1]))
     return (features * share).sum((2, 3)) / share.sum((2, 3)).clamp(min=1e-6)

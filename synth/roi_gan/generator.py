@@ -54,8 +54,6 @@ class RoiConfig:
         spectral: spectral normalisation of every layer; equalised: an equalised learning rate (equation 3.20).
         blend: over how many sides of the picture the correction of the region's border fades, 0 for none (see
             `membrane.corrected`); neither thesis nor code has one.
-        beside: the head that reads the sliders sees what lies around the region as well (see `SliderHead`); the
-            generator is the same.
     """
 
     resolution: int = 64
@@ -68,7 +66,6 @@ class RoiConfig:
     spectral: bool = False
     equalised: bool = False
     blend: float = 0.0
-    beside: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "categories", tuple(self.categories))

@@ -27,9 +27,8 @@ NARROWEST, WIDEST = -2.0, 6.0
 others: with a bound of -6 the first two or three to be read took all there was to be gained."""
 
 
-USUAL, SMALLEST = 1 / 4, 1 / 64
-"""Share of the picture of a region whose pixels count as they are in `of_region`, and the share that any counts as, at
-least: the features of a few pixels tell little."""
+SMALLEST = 1 / 16
+"""Share of the picture that a region counts as in `of_region`, at least: the features of a few pixels tell little."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class LossWeights:
     matching: float = 1.0
     variation: float = 0.5
     style: float = 1.0
-    information: float = 2.0
+    information: float = 1.5
     penalty: float = 5.0
     centring: float = 1e-4
 
@@ -125,15 +124,12 @@ def perceptual(
 
 
 def of_region(region: Tensor) -> Tensor:
-    """What pixels count for where the mean over all is taken: 0 outside, and inside the more the smaller the region.
-
-    The weight of a pixel falls with the root of the region's share, half-way between a mean over the whole picture, in
-    which small regions are lost, and one over each region, with which pictures came out blurred.
+    """What pixels count for in the mean over a region, each picture's by itself, where the mean over all is taken.
 
     Args:
         region: `(N, 1, H, W)` of 0 and 1.
     """
-    return region * (USUAL / region.mean((1, 2, 3), keepdim=True).clamp(min=SMALLEST)).sqrt()
+    return region / region.mean((1, 2, 3), keepdim=True).clamp(min=SMALLEST)
 
 
 def centring(real: Tensor) -> Tensor:

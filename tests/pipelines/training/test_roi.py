@@ -187,20 +187,22 @@ def test_every_variant_takes_steps_and_learns_a_batch(bank, tmp_path, variant):
 def test_the_total_is_the_thesis_sum_and_the_penalty_comes_every_fourth_step(bank, tmp_path):
     task = task_of(bank, tmp_path)
     modules, batch = task.modules(), batch_of(task)
-    weights = LossWeights()
+    weights, steps = LossWeights(), task.options.steps
     raw = modules["net"](batch["image"], batch["region"], batch["z"], batch["sliders"])
     done = completed(batch["image"], batch["region"], raw)
     share = batch["region"].mean((1, 2, 3), keepdim=True)
-    inside = (done - batch["image"]).abs().mean((1, 2, 3)) * (0.25 / share[:, 0, 0, 0].clamp(min=1 / 64)).sqrt()
+    inside = (done - batch["image"]).abs().mean((1, 2, 3)) / share[:, 0, 0, 0].clamp(min=1 / 16)
     apart = float((raw - batch["image"]).abs().mean().detach() + inside.mean().detach())
     for step in (0, 1, 4):
         (_, total, parts), (_, judged, found) = task.losses(modules, batch, step)
         assert set(parts) == {"fooled", "matching", "perceptual", "pixel", "variation", "style", "information"}
-        wanted = sum(getattr(weights, name, 1.0) * float(each.detach()) for name, each in parts.items())
+        told = 1.5 * max(1.0, 3 - 2 * step / (0.6 * steps))  # the sliders' likelihood counts for less and less
+        counts = {**asdict(weights), "information": told}
+        wanted = sum(counts.get(name, 1.0) * float(each.detach()) for name, each in parts.items())
         assert float(total.detach()) == pytest.approx(wanted, rel=1e-5)
         assert float(parts["pixel"].detach()) == pytest.approx(apart, rel=1e-5)
         assert ("penalty" in found) == (step % 4 == 0)
-        rest = float(judged.detach()) - float(found["hinge"].detach()) - 2 * float(found["kept"].detach())
+        rest = float(judged.detach()) - float(found["hinge"].detach()) - told * float(found["kept"].detach())
         if "penalty" in found:
             assert rest == pytest.approx(4 * 5 * float(found["penalty"].detach()), abs=1e-2)
         else:
@@ -209,21 +211,25 @@ def test_the_total_is_the_thesis_sum_and_the_penalty_comes_every_fourth_step(ban
     (_, _, parts), (_, _, found) = task.losses(task.modules(), batch_of(task), 1)
     assert set(parts) == {"fooled", "matching", "perceptual", "variation", "style", "information"}
     assert set(found) == {"hinge", "penalty"}
-    assert task.weights.information == 1
+    assert task._told(1) == task.weights.information == 1
     assert task.net_config.blend == 0
     assert [task_of(bank, tmp_path, variant=name).net_config.blend for name in (None, "glcic")] == [1 / 8] * 2
     assert task_of(bank, tmp_path, blend=0.0).net_config.blend == 0
 
 
-def test_pixels_of_small_regions_count_for_more():
+def test_sliders_count_for_more_at_first(bank, tmp_path):
+    told = [task_of(bank, tmp_path, steps=100)._told(step) for step in (0, 30, 60, 100)]
+    assert told == pytest.approx([4.5, 3.0, 1.5, 1.5])
+
+
+def test_regions_count_alike_whatever_their_size():
     region = torch.zeros(2, 1, 32, 32)
-    region[0, :, :8], region[1, :, :8, :8] = 1, 1
+    region[0, :, :8], region[1, :, :16, 4:] = 1, 1
     counted = of_region(region)
-    assert torch.equal(counted[0], region[0]), "a quarter as it is"
-    torch.testing.assert_close(counted[1], 2 * region[1])
+    assert counted.mean((1, 2, 3)).tolist() == pytest.approx([1, 1])
     region[0] = 0
     region[0, :, 3, 3] = 1
-    assert float(of_region(region)[0].sum()) == pytest.approx(4), "a pixel as if it were a 64th of the picture"
+    assert float(of_region(region)[0].sum()) == pytest.approx(16), "a pixel as a sixteenth of the picture"
     features = untrained()
     image, target = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
     flat = perceptual(features, image, target)
