@@ -155,6 +155,7 @@ def like(
         InputError: one of the arguments cannot be used, found before anything is written; or no latent was left.
     """
     plan, apart = checked(count, seed, noise, steps, descent), checked_apart(apart)
+    count, seed = int(count), int(seed)
     if not references:
         raise InputError(sentence("references", expected="a picture and a region of it, or several", found="none"))
     reader = None if retriever is None else retriever.reader
@@ -210,7 +211,7 @@ def checked(count: int, seed: int, noise: float | None, steps: int | None, desce
             raise InputError(sentence(name, expected=expected, found=repr(value)))
     if not (_real(plan.noise) and 0 <= plan.noise <= MOST_NOISE):
         raise InputError(sentence("noise", expected=f"a number from 0 to {MOST_NOISE:g}", found=repr(plan.noise)))
-    return plan
+    return replace(plan, noise=float(plan.noise), steps=int(plan.steps))
 
 
 def checked_apart(apart: float | None) -> float:
@@ -223,11 +224,12 @@ def checked_apart(apart: float | None) -> float:
         return APART
     if not (_real(apart) and 0 <= apart < 1):
         raise InputError(sentence("apart", expected="a number from 0 to below 1", found=repr(apart)))
-    return apart
+    return float(apart)
 
 
 def _real(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return real and math.isfinite(value)
 
 
 def layers_for(depth: str, features: Features, references: Sequence[Reference]) -> tuple[str, ...]:

@@ -123,12 +123,18 @@ class FromNetwork:
         """The continuous ones."""
         return int(self.card.config["sliders"]) if self.varies else 0
 
+    @property
+    def _blend(self) -> float:
+        """What the network was trained with, 0 where it was before there was a correction."""
+        return float(self.card.config.get("blend", 0.0))
+
     def __call__(self, image: Photograph, region: Region, draw: Draw) -> tuple[Photograph, str]:
         """See `Method`."""
         how = plan(region, self.card.size)
         given = self.drawn(draw)
-        blend = float(self.card.config.get("blend", 0.0))
-        filled = fill_by_windows(image, region, how, lambda window, hole: self._filled(window, hole, given), blend)
+        filled = fill_by_windows(
+            image, region, how, lambda window, hole: self._filled(window, hole, given), self._blend
+        )
         return filled, str(how)
 
     def drawn(self, draw: Draw) -> tuple[torch.Tensor, ...]:
@@ -149,7 +155,8 @@ class FromNetwork:
         image = to_tensor(window)[None].to(self.device)
         region = torch.from_numpy(hole)[None, None].float().to(self.device)
         with torch.inference_mode():
-            return to_image(completed(image, region, self.network(image, region, *given))[0])
+            raw = self.network(image, region, *given)
+            return to_image((completed(image, region, raw) if self._blend else raw)[0])
 
 
 class FromBank:

@@ -59,6 +59,7 @@ class GeneratorTask:
     """
 
     network = NETWORK
+    revision: int | None = None
     figure, smaller_is_better = "kid", True
     n_made, rows = N_VALIDATION, ROWS
     """Pictures that figures are of, and rows of them in the picture of samples."""
@@ -165,6 +166,8 @@ class GeneratorTask:
 class WganTask(GeneratorTask):
     """WGAN-GP (Gulrajani et al. 2017): several steps of the critic on other photographs for one of the generator."""
 
+    revision = 1
+
     def __init__(
         self, reader: Reader | None, models: Path, options: TrainOptions, features: Features, progress: Progress
     ) -> None:
@@ -218,6 +221,8 @@ class WganTask(GeneratorTask):
 
 class BeganTask(GeneratorTask):
     """BEGAN (Berthelot et al. 2017): the critic is an auto-encoder, and a control keeps the two in balance."""
+
+    revision = 1
 
     def __init__(
         self, reader: Reader | None, models: Path, options: TrainOptions, features: Features, progress: Progress

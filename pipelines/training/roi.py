@@ -76,6 +76,7 @@ class RoiTask(CompletionTask):
         progress: Progress = silent,
     ) -> None:
         self.published = options.variant == "published"
+        self.revision = None if self.published else 1
         self.name = f"{NETWORK}-published" if self.published else NETWORK
         categories = PUBLISHED_CATEGORIES if self.published else (CHOICES,) * (options.categories or 0)
         own = {} if options.sliders is None else {"sliders": options.sliders}

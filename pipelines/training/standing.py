@@ -58,7 +58,8 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
         "devices": devices_of(options)[1],
         **{name: getattr(options, name) for name in _OPTIONS},
         **{name: getattr(options, name) or None for name in _CHOICES},
-        "config": task.config(),
+        "config": {name: value for name, value in task.config().items() if _LATER.get(name, ...) != value},
+        "revision": getattr(task, "revision", None),
         "from": _beginning(options.start),
     }
     held: dict[str, Any] = json.loads(json.dumps(settings))
@@ -71,6 +72,9 @@ _CHOICES = (
     "regions", "penalty", "augment", "objects", "parts", "patches", "objective", "ratio", "critic_steps"
 )  # fmt: skip
 """None where they were not made, as in trainings of before there were any."""
+
+_LATER = {"blend": 0.0}
+"""Of a network's configuration, what it lacked once, and the value that means the same."""
 
 
 def _beginning(path: str | None) -> str | None:

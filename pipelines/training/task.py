@@ -70,6 +70,8 @@ class Task(Protocol):
         subject: what it is trained on.
         features: name of the feature network of its loss, such as `vgg19` or `bank:1/8`; empty where there is none.
         figure: which figure of `validate` decides what is kept; smaller_is_better: whether it is an error.
+        revision: an attribute that a task need not have: a whole number, raised where the same options would take other
+            steps than before, so that a training which began with those does not go on with these.
     """
 
     @property

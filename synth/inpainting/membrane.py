@@ -23,7 +23,8 @@ BLEND = 1 / 8
 """Length over which the correction fades, in sides of the picture, that networks are trained with."""
 CYCLES = 2
 """On the finest grid; coarser ones, from which it starts, have one. More of them come nearer to the exact solution: of
-levels of 0..255 two are a fifth away on average, where the difference is noise of 13 levels upon a smooth one."""
+levels of 0..255 two are a fifth away on average, where the difference is noise of 13 levels upon a smooth one; three
+where the region is full of single pixels that do not belong to it."""
 STEPS = (0.56, 1.4)
 """Of the damped Jacobi sweeps before and after each correction: Chebyshev's two for the upper half of the spectrum."""
 

@@ -145,6 +145,9 @@ def test_a_scaled_window_is_corrected_at_the_size_of_the_picture(folder: Path):
     filler.card = replace(filler.card, config={**filler.card.config, "blend": 0.0})
     alone, _ = filler(image, region, Draw())
     assert seam(joined, region) < 0.8 * seam(alone, region)
+    filler.network = lambda image, *_: torch.full_like(image, 0.2)  # type: ignore[assignment]
+    raw, _ = filler(image, region, Draw())
+    assert (raw[region] == round(1.2 * 127.5)).all(), "of a network of before all that it made is scaled, as it was"
     middle = np.s_[100:110, 120:130]
     assert np.abs(joined[middle].astype(int) - alone[middle]).max() <= 8, "far from the border nothing changes"
 

@@ -7,6 +7,7 @@ import os
 import signal
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,9 @@ from zeuxis.pipelines.training.glcic import GlcicTask
 from zeuxis.pipelines.training.options import TrainOptions, resolved
 from zeuxis.pipelines.training.photographs import BankOrigin, DatasetOrigin, Photographs, shortened
 from zeuxis.pipelines.training.photographs import trained_and_held_out as dealt
+from zeuxis.pipelines.training.resume import refuse_other_settings
 from zeuxis.pipelines.training.roi import RoiTask
+from zeuxis.pipelines.training.standing import settings_of
 from zeuxis.storage.errors import DatasetError, InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import Card, load_card, load_checkpoint, save_checkpoint
@@ -413,6 +416,20 @@ def test_a_resumed_training_takes_the_steps_of_one_that_was_not_interrupted(bank
     for other, said in (({"augment": False}, "augment true, found augment null"), ({"regions": "ellipse"}, "regions")):
         with pytest.raises(InputError, match=said):
             zeuxis.train("roi", bank, tmp_path / "parts", steps=5, **options | other)
+
+
+def test_only_what_takes_the_steps_it_took_before_goes_on_with_a_training_of_before(bank, tmp_path):
+    def before(options: TrainOptions) -> dict[str, Any]:
+        found = settings_of(task_of(bank, tmp_path, **options), OPTIONS)
+        return {name: value for name, value in found.items() if name != "revision"} | {
+            "config": {name: value for name, value in found["config"].items() if name != "blend"}
+        }
+
+    for same in ({"variant": "published"}, {"variant": "glcic", "blend": 0.0}):
+        refuse_other_settings(tmp_path, before(same), settings_of(task_of(bank, tmp_path, **same), OPTIONS))
+    for other, said in (({"blend": 0.0}, "revision"), ({"variant": "glcic"}, "config")):
+        with pytest.raises(InputError, match=said):
+            refuse_other_settings(tmp_path, before(other), settings_of(task_of(bank, tmp_path, **other), OPTIONS))
 
 
 def test_a_folder_of_photographs_needs_no_bank_and_no_labels(plain, features, tmp_path):
