@@ -36,6 +36,10 @@ def test_rebuild(table):
     assert rows["rebuild, nothing changed"] < rows["rebuild without key patches"]
     assert rows["rebuild without key patches, peak memory of a worker"] > 1
     assert rows["segments"] > 50
+
+
+def test_extraction_is_measured_beside_its_floor(table):
+    rows = {row["what"]: float(row["value"]) for row in table("extraction")}
     floor = ("reading", "decoding", "encoding crops", "writing")
     assert 0 < sum(rows[f"{part}, an image"] for part in floor) < rows["extraction, an image"]
     assert 1 < rows["extraction over its floor, processor time"] < 10
