@@ -32,6 +32,8 @@ from ..inpainting.sliders import Parser, effect_of, mean_effect, sheet, sweep
 from ..progress import Progress, Steps, silent
 from ..training.completion import middle
 from ..training.photographs import BankOrigin, shortened
+from ..training.resume import load_marks
+from ..training.standing import Paths
 from ..written import EVALUATION, check_files, write_evaluation
 from .inpaint_measures import Measure, around, slider_correlations
 from .inpaint_report import build_report, table_of
@@ -292,7 +294,9 @@ def _anatomy(folder: Path, filler: FromNetwork, held: _HeldOut, judge: Parser | 
     inside = torch.from_numpy(regions[0])[None, None].float().to(filler.device)
     dead = dead_parameters(filler.network, (image, inside, *filler.drawn(Draw(seed, 0))))
     held_numbers = sum(each.numel() for each in filler.network.parameters())
-    return Anatomy(held_numbers, dead, None if found is None else found.tolist(), effects)
+    marks = None if found is None else load_marks(Paths(folder, filler.name).resume)
+    steps = None if marks is None else (filler.card.step, marks.step)
+    return Anatomy(held_numbers, dead, None if found is None else found.tolist(), effects, steps)
 
 
 def _sheet(filler: FromNetwork, held: _HeldOut, seed: int) -> Photograph:

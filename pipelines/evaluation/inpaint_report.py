@@ -82,6 +82,9 @@ def networks(found: InpaintEvaluation) -> list[str]:
             mean = float(np.mean(anatomy.correlations))
             listed = ", ".join(f"{value:.2f}" for value in anatomy.correlations)
             words += f"; sliders read by its head with a mean correlation of {mean:.2f} ({listed})"
+            if anatomy.steps and len(set(anatomy.steps)) > 1:
+                network, head = anatomy.steps
+                words += f", a network of step {network:,} by a head of step {head:,}, which was made for a later one"
         elif anatomy.effects:
             words += "; its head was not kept, so no correlation of the sliders"
         said.append(words + ".")

@@ -40,12 +40,14 @@ class Anatomy:
         parameters, dead: counts.
         correlations: of each slider, what the training's head reads with what was set; None without that head.
         effects: of each slider, means over pictures.
+        steps: of training, of the network and of the head: the best network is kept, and the last head.
     """
 
     parameters: int
     dead: int
     correlations: Sequence[float] | None
     effects: Sequence[Effect]
+    steps: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

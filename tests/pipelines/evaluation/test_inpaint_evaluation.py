@@ -16,17 +16,18 @@ from tests.pipelines.inpainting.tiny_roi import ROI, SIDE, SLIDERS, save_fillers
 from tests.pipelines.tiny_models import make_bank
 from zeuxis.pipelines.evaluation.inpaint import KINDS, LEAST, MOST, REAL, SAID, evaluate_inpaint
 from zeuxis.pipelines.evaluation.inpaint_measures import Measure, around, slider_correlations
-from zeuxis.pipelines.evaluation.inpaint_report import gap_rows, rendered, table_of
+from zeuxis.pipelines.evaluation.inpaint_report import gap_rows, networks, rendered, table_of
 from zeuxis.pipelines.evaluation.inpaint_results import InpaintEvaluation
 from zeuxis.pipelines.inpainting.methods import VARYING, FromNetwork
 from zeuxis.pipelines.training.resume import Marks, save_state
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
-from zeuxis.synth.checkpoint import Card, save_checkpoint
+from zeuxis.synth.checkpoint import Card, load_card, save_checkpoint
 from zeuxis.synth.features import ParsingConfig, ParsingNetwork
 from zeuxis.synth.glcic import GlcicConfig, GlcicNetwork
 from zeuxis.synth.roi_gan.discriminator import RoiDiscriminator, SliderHead
 
+HEAD_STEP = 77
 NAMES = ["train/a", "train/b", "test/u", "test/v", "test/w", "test/x"]
 
 
@@ -54,7 +55,7 @@ def save_head(models: Path) -> None:
     parts = {"discriminator": discriminator, "head": SliderHead(ROI, discriminator.levels)}
     tensors = {f"modules.{name}.{key}": each for name, part in parts.items() for key, each in part.state_dict().items()}
     (models / "resume").mkdir()
-    save_state(models / "resume" / "roi.safetensors", tensors, Marks({}))
+    save_state(models / "resume" / "roi.safetensors", tensors, Marks({}, step=HEAD_STEP))
 
 
 def test_every_way_is_measured_on_every_kind_of_region(found: InpaintEvaluation):
@@ -77,7 +78,7 @@ def test_every_way_is_measured_on_every_kind_of_region(found: InpaintEvaluation)
             assert figures.rate > 0
 
 
-def test_networks_are_looked_into(found: InpaintEvaluation):
+def test_networks_are_looked_into(found: InpaintEvaluation, folder: Path):
     anatomy = {each.name: each.anatomy for each in found.systems}
     assert anatomy["telea"] is None
     assert anatomy["roi"].dead == anatomy["glcic"].dead == 0
@@ -86,6 +87,10 @@ def test_networks_are_looked_into(found: InpaintEvaluation):
     assert anatomy["roi-published"].correlations is None, "its head was not kept"
     assert max(map(abs, anatomy["roi"].correlations)) < 0.9, "an untrained head reads nothing"
     assert anatomy["glcic"].effects == []
+    step = load_card(folder / "models" / "roi.safetensors", "roi").step
+    assert anatomy["roi"].steps == (step, HEAD_STEP)
+    (said,) = [each for each in networks(found) if each.startswith("roi:")]
+    assert f", a network of step {step:,} by a head of step {HEAD_STEP}" in said
 
 
 def test_a_head_that_reads_what_was_set_is_found_to(folder: Path, monkeypatch: pytest.MonkeyPatch):
