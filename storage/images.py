@@ -145,8 +145,7 @@ def decode_depth(data: bytes, name: str | Path, metres_per_unit: float = 1.0) ->
     """
     values = depth_values(data, name)
     with np.errstate(invalid="ignore", over="ignore"):
-        depth = values.astype(np.float32)
-        depth *= np.float32(metres_per_unit)
+        depth = values.astype(np.float32) * np.float32(metres_per_unit)
         if values.dtype.kind != "u" or not np.isfinite(depth.max(initial=0)):  # else none is what is taken out
             depth[~(np.isfinite(depth) & (depth > 0))] = 0
     return known_depth(depth, name)

@@ -27,8 +27,6 @@ levels of 0..255 two are a fifth away on average, where the difference is noise 
 where the region is full of single pixels that do not belong to it."""
 STEPS = (0.56, 1.4)
 """Of the damped Jacobi sweeps before and after each correction: Chebyshev's two for the upper half of the spectrum."""
-
-
 FARTHEST = 16.0
 """Sides of the picture that the correction may fade over: beyond, it does not fade."""
 
