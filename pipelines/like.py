@@ -171,13 +171,7 @@ def like(
     objective = objective_of(features, seen, layers, device, others, apart)
     solution = solved(generator, objective, count, plan, seed, device, compiled, progress)
     images, losses = pictures_of(generator, solution.latents), solution.losses.tolist()
-    told = [_told(each, how) for each, how in zip(seen, strange, strict=True)]
-    report = LikeReport(
-        about(generator), features.name, depth, layers, features.fields()[layers[0]],
-        max(longer_side(each.region) for each in seen), told, count, seed, plan.steps, plan.noise, objective.apart,
-        solution.tried, solution.dropped, losses, solution.numbers, solution.steps, solution.backend, solution.seconds,
-        solution.warming, (*warned, *_said(solution, count)),
-    )  # fmt: skip
+    report = _report(generator, objective, plan, seed, solution, losses, count, depth, seen, strange, warned)
     there = [*map(look_up, images)] if look_up else []
     found = Liked(images, losses, solution.latents.cpu().numpy(), mean_of(images), seen, report, there)
     if out is None:
@@ -330,6 +324,30 @@ def _strange(
             fix = "it may be of another domain: expect pictures that share little with it"
             warned.append(sentence(each.name, said, fix=fix))
     return warned, found
+
+
+def _report(
+    generator: Generator,
+    objective: FeatureObjective,
+    plan: Descent,
+    seed: int,
+    solution: Solution,
+    losses: Sequence[float],
+    count: int,
+    depth: str,
+    references: Sequence[Reference],
+    strange: Sequence[float],
+    warned: Sequence[str],
+) -> LikeReport:
+    """How pictures were found."""
+    features, layers = objective.features, tuple(objective.layers)
+    told = [_told(each, how) for each, how in zip(references, strange, strict=True)]
+    return LikeReport(
+        about(generator), features.name, depth, layers, features.fields()[layers[0]],
+        max(longer_side(each.region) for each in references), told, count, seed, plan.steps, plan.noise,
+        objective.apart, solution.tried, solution.dropped, losses, solution.numbers, solution.steps, solution.backend,
+        solution.seconds, solution.warming, (*warned, *_said(solution, count)),
+    )  # fmt: skip
 
 
 def _said(solution: Solution, count: int) -> list[str]:

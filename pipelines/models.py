@@ -60,7 +60,7 @@ OTHERS = {
     "glcic": Kind("glcic", "GlcicNetwork", "GlcicConfig"),
     "key-patches": Kind("key_patches.network", "KeyPatchNetwork", "KeyPatchConfig"),
     "generator": Kind("region_semantics.networks", "generator_network", "GeneratorConfig"),
-    "domains": Kind("region_semantics.shared_features", "SharedNetwork", "SharedConfig"),
+    "domains": Kind("region_semantics.shared_features", "SharedNetwork", "FeaturesConfig"),
 }
 """Networks that training alone uses, that complete pictures, or make them of patches or latents; compiled as those."""
 OF_ONE_SIZE = ("roi", "glcic", "key-patches", "generator")

@@ -33,14 +33,7 @@ MAX_PIXELS = 1 << 27
 ENCODED_METRES_PER_UNIT = 1 / 256
 """What one unit of a map that `encode_depth` wrote is worth, metres."""
 
-_INDEX_MODES = {
-    "1": np.uint8,
-    "L": np.uint8,
-    "P": np.uint8,
-    "I;16": np.uint16,
-    "I;16B": np.uint16,
-    "I": np.int32,
-}
+_INDEX_MODES = {"1": np.uint8, "L": np.uint8, "P": np.uint8, "I;16": np.uint16, "I;16B": np.uint16, "I": np.int32}
 _PHOTOGRAPH_MODES = {"1", "L", "P", "RGB", "RGBX", "YCbCr", "LA", "PA", "RGBA"}
 _DEEP_MODES = {"I", "F", "I;16", "I;16B", "I;16L"}
 _LOSSY_FORMATS = {"JPEG", "MPO"}

@@ -72,15 +72,9 @@ def labels_to_layout(
     narrow = labels.dtype in (np.uint8, np.uint16)  # holds nothing else
     low, high = (0, 0) if narrow else (int(labels.min(initial=0)), int(labels.max(initial=0)))
     if low < 0 or high > VOID:
-        raise SourceError(
-            "unknown-id",
-            sentence(
-                name,
-                expected=f"class ids in 0..{VOID}",
-                found=f"ids from {low} to {high}",
-                fix="save class indices, not other numbers",
-            ),
-        )
+        fix = "save class indices, not other numbers"
+        said = sentence(name, expected=f"class ids in 0..{VOID}", found=f"ids from {low} to {high}", fix=fix)
+        raise SourceError("unknown-id", said)
     indices = np.ascontiguousarray(labels if narrow else labels.astype(np.uint16))
     counts = np.zeros(np.iinfo(indices.dtype).max + 1, np.int64)
     layout: Layout = look_up_counted(_voided(void), indices, counts)
@@ -89,15 +83,8 @@ def labels_to_layout(
     if strange.size:
         listed = ", ".join(f"{id} ({counts[id]} pixels)" for id in strange[:5])
         more = f" and {strange.size - 5} more" if strange.size > 5 else ""
-        raise SourceError(
-            "unknown-id",
-            sentence(
-                name,
-                expected="only ids of the class list",
-                found=f"unknown ids {listed}{more}",
-                fix="add them to the class list or correct the label map",
-            ),
-        )
+        found, fix = f"unknown ids {listed}{more}", "add them to the class list or correct the label map"
+        raise SourceError("unknown-id", sentence(name, expected="only ids of the class list", found=found, fix=fix))
     return layout
 
 

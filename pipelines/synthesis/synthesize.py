@@ -120,11 +120,9 @@ def synthesize(
     if given.assemble:
         check_assembling(networks, given)
     plan, said = make_plan(reader, networks, Layouts(reader, given, paths), given)
-    for each in said:
-        teller(each)
     _check_folder(folder)
     session = Session(reader, networks, given, plan, paths, teller)
-    for each in session.warnings():
+    for each in (*said, *session.warnings()):
         teller(each)
     with _disk_of(folder):
         make_folder(folder)

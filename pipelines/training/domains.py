@@ -17,8 +17,9 @@ from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
 from ...storage.reader import Reader
 from ...synth.encoding import to_image, to_tensor
+from ...synth.features import FeaturesConfig
 from ...synth.region_semantics.generator import RESOLUTIONS
-from ...synth.region_semantics.shared_features import DEEPEST, NETWORK, SharedConfig, SharedNetwork
+from ...synth.region_semantics.shared_features import DEEPEST, NETWORK, SharedNetwork
 from ..progress import Progress
 from .generator_pictures import LARGER, VALIDATION_SEED, window
 from .options import TrainOptions, square_side
@@ -67,7 +68,7 @@ class DomainsTask:
 
     def __init__(self, readers: tuple[Reader, Reader], models: Path, options: TrainOptions, progress: Progress) -> None:
         self.options, self.resolution = options, square_side(options, RESOLUTIONS)
-        self.net_config = SharedConfig(options.width)
+        self.net_config = FeaturesConfig(options.width, normalise=True)
         first, second = (_photographs(reader, models, self.resolution, progress) for reader in readers)
         self.samples = SharedItems((first[0], second[0]), self.resolution, options.seed)
         self.held_out = (first[1], second[1])

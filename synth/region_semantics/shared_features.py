@@ -5,7 +5,6 @@ An auto-encoder takes photographs of both, without labels; its encoder has the s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from ...storage.errors import InputError, sentence
 from ..checkpoint import load_checkpoint
-from ..features import CHANNELS, Features, FeaturesConfig, Pooling, fraction
+from ..features import CHANNELS, Features, FeaturesConfig, fraction
 from ..layers import channels
 from .blocks import UpBlock, initialised
 from .generator import last_scaled, to_picture
@@ -24,28 +23,10 @@ DEEPEST = "conv5_4"
 """What the decoder is given: a sixteenth of the picture's side."""
 
 
-@dataclass(frozen=True)
-class SharedConfig:
-    """How the auto-encoder is built.
-
-    Attributes:
-        width, pooling, normalise: of its encoder, see `FeaturesConfig`.
-    """
-
-    width: float = 1.0
-    pooling: Pooling = "average"
-    normalise: bool = True
-
-    @property
-    def features(self) -> FeaturesConfig:
-        """Of the encoder alone."""
-        return FeaturesConfig(self.width, self.pooling, self.normalise)
-
-
 class SharedNetwork(nn.Module):
-    """An encoder and a decoder that know nothing of which domain a picture is of."""
+    """An encoder, built as `config` says, and a decoder that know nothing of which domain a picture is of."""
 
-    def __init__(self, config: SharedConfig) -> None:
+    def __init__(self, config: FeaturesConfig) -> None:
         super().__init__()
         self.config = config
         deep, *sizes = (channels(full, config.width) for full in CHANNELS[::-1])
@@ -53,7 +34,7 @@ class SharedNetwork(nn.Module):
         self.decoder = nn.Sequential(up, *to_picture(sizes[-1]))
         initialised(self.decoder)
         last_scaled(self.decoder)
-        self.features = Features(config.features)
+        self.features = Features(config)
 
     def forward(self, images: Tensor) -> Tensor:
         """`(N, 3, H, W)` in [-1, 1], sides of multiples of 16, to what is left of them."""
@@ -68,7 +49,7 @@ def load_shared(path: Path) -> Features:
     """
     card, tensors = load_checkpoint(path, NETWORK)
     try:
-        network = SharedNetwork(SharedConfig(**card.config))
+        network = SharedNetwork(FeaturesConfig(**card.config))
         network.load_state_dict(tensors)
     except (TypeError, RuntimeError) as error:
         fix = "train it again: `zeuxis train domains`"

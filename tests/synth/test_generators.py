@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from tests.synth.test_networks import LISTED, named
 from zeuxis.pipelines.examples import made_example
+from zeuxis.synth.features import FeaturesConfig
 from zeuxis.synth.layers import n_parameters
 from zeuxis.synth.region_semantics.balance import Balance
 from zeuxis.synth.region_semantics.blocks import HalvingConvolution
@@ -17,7 +18,7 @@ from zeuxis.synth.region_semantics.generator import GENERATORS, GeneratorConfig,
 from zeuxis.synth.region_semantics.ladder_vae import BOUND, Gaussian, LadderVae, divergence, joined, laplace
 from zeuxis.synth.region_semantics.networks import RIVALS, generator_network
 from zeuxis.synth.region_semantics.pixel_vae import LEVELS, PixelVae, brightness, levels_of
-from zeuxis.synth.region_semantics.shared_features import SharedConfig, SharedNetwork
+from zeuxis.synth.region_semantics.shared_features import SharedNetwork
 from zeuxis.synth.roi_gan.losses import gradient_penalty
 
 WIDTH, SIDE = 1 / 16, 32
@@ -325,7 +326,7 @@ KINDS = [*GENERATORS, "ladder-vae", "pixel-vae", "domains"]  # the pass of a VAE
 
 def network_of(kind: str) -> tuple[str, nn.Module, dict[str, object]]:
     if kind == "domains":
-        return "domains", scattered(SharedNetwork(SharedConfig(WIDTH))), {}
+        return "domains", scattered(SharedNetwork(FeaturesConfig(WIDTH, normalise=True))), {}
     config = config_of(kind)
     return "generator", scattered(generator_network(config)), {"kind": kind, "resolution": SIDE, "width": WIDTH}
 
