@@ -30,6 +30,8 @@ APART = 0.5
 """Intersection over union above which the weaker of two windows is the same one, for one patch."""
 OVERLAP = 0.3
 """Intersection over union that the windows of two patches may have, as those of key patches."""
+LARGEST = 4
+"""Sides of the picture that a patch is averaged to, at most, before it is compared with every window."""
 FLAT = 1.0
 """Standard deviation, levels of 0..255, below which pixels have no pattern to compare."""
 
@@ -68,7 +70,7 @@ def place_patches(
     contrasts = _contrasts(mask, shapes)
     scored = [
         [_likeness(image, patch, shape) + contrast for shape, contrast in zip(shapes, contrasts, strict=True)]
-        for patch in patches
+        for patch in (_no_larger(each, LARGEST * image.shape[0], LARGEST * image.shape[1]) for each in patches)
     ]
     boxes = np.array(list(dict.fromkeys(box for each in scored for box in _best(each, shapes))), np.int64)
     scores = np.array([[_at(each, shapes, box) for box in boxes.tolist()] for each in scored])
@@ -94,6 +96,15 @@ def _shapes(rows: int, cols: int) -> list[tuple[int, int]]:
             height, width = round(rows * (area * shape) ** 0.5), round(cols * (area / shape) ** 0.5)
             found.append((min(max(height, 2), rows), min(max(width, 2), cols)))
     return list(dict.fromkeys(found))
+
+
+def _no_larger(patch: Photograph, rows: int, cols: int) -> Photograph:
+    """A patch, or its averages where a side has more pixels than that."""
+    height, width = min(patch.shape[0], rows), min(patch.shape[1], cols)
+    if patch.shape[:2] == (height, width):
+        return patch
+    found: Photograph = cv2.resize(patch, (width, height), interpolation=cv2.INTER_AREA)
+    return found
 
 
 def _likeness(image: Photograph, patch: Photograph, shape: tuple[int, int]) -> Floats:

@@ -53,6 +53,13 @@ def test_a_patch_without_a_pattern_goes_where_the_mask_is():
     assert box_iou(found.box, BOXES[0]) > 0.6
 
 
+def test_a_large_patch_is_averaged_once():
+    image, mask = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8), np.zeros((32, 32), np.float32)
+    large = cv2.resize(image[4:12, 6:14], (700, 300), interpolation=cv2.INTER_CUBIC)
+    averaged = cv2.resize(large, (128, 128), interpolation=cv2.INTER_AREA)
+    assert place_patches(image, mask, [large]) == place_patches(image, mask, [averaged])
+
+
 def test_two_equal_patches_do_not_share_a_place():
     image, mask, patches = put_together(BOXES)
     image[38:62, 20:38] = cv2.resize(patches[0], (18, 24))
