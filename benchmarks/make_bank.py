@@ -37,7 +37,8 @@ from zeuxis.storage.errors import BankError, DatasetError, InputError, ZeuxisErr
 from zeuxis.storage.layouts import Geometry, sample_to_frame
 from zeuxis.storage.manifest import Manifest, collect_garbage, generations, publish, shard_folder
 from zeuxis.storage.reader import Reader, content_of
-from zeuxis.storage.shard import Shard, ShardEntry, ShardWriter, SourceBundle, finished_shard
+from zeuxis.storage.shard import Shard, ShardEntry, finished_shard
+from zeuxis.storage.shard_writer import ShardWriter, SourceBundle
 
 ZOOM = (1.02, 1.5)
 """A grown source shows a window of a real layout, enlarged by this much."""

@@ -24,7 +24,8 @@ from ..storage.records import (
     SourceRecord,
     stored_columns,
 )
-from ..storage.shard import SourceBundle, blob_key, sealed_files
+from ..storage.shard import blob_key
+from ..storage.shard_writer import SourceBundle, sealed_files
 from .appearance import DESCRIPTOR, describe_all
 from .datasets.base import EncodedSource, Source, SourceRef, group_name
 from .depth import depth_model

@@ -19,7 +19,8 @@ from ..storage import files
 from ..storage.checks import FileEntry
 from ..storage.errors import UnfinishedError, sentence
 from ..storage.manifest import shard_folder
-from ..storage.shard import MARKER, ShardEntry, finished_shard, settle
+from ..storage.shard import MARKER, ShardEntry, finished_shard
+from ..storage.shard_writer import settle
 from .cluster import worker_folder
 from .extraction import ShardJob, extract_shard
 

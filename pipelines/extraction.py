@@ -16,7 +16,8 @@ from ..storage.errors import SourceError, ZeuxisError, sentence
 from ..storage.images import pixel_limit
 from ..storage.manifest import shard_folder
 from ..storage.records import RejectRecord
-from ..storage.shard import Shard, ShardEntry, ShardWriter, finished_shard, read_marker
+from ..storage.shard import Shard, ShardEntry, finished_shard, read_marker
+from ..storage.shard_writer import ShardWriter
 from .cluster import tell
 
 

@@ -24,7 +24,8 @@ from ..storage.parts import PartEntry, is_dead, plan_parts, sound_parts
 from ..storage.reader import Reader, content_of
 from ..storage.records import RejectRecord
 from ..storage.retention import retire
-from ..storage.shard import Shard, ShardEntry, ShardWriter, placed_rows
+from ..storage.shard import Shard, ShardEntry, placed_rows
+from ..storage.shard_writer import ShardWriter
 from ..storage.stamps import read_stamps, write_stamps
 from .accounts import RebuildReport
 from .compaction import compact

@@ -14,7 +14,8 @@ from ..ingest.extract import Extraction, ExtractionSettings, again, with_content
 from ..storage.errors import UnfinishedError, sentence
 from ..storage.manifest import shard_folder
 from ..storage.merging import merge_shards
-from ..storage.shard import Shard, ShardEntry, SourceBundle, blob_key, placed_rows, sealed_files
+from ..storage.shard import Shard, ShardEntry, blob_key, placed_rows
+from ..storage.shard_writer import SourceBundle, sealed_files
 from .cluster import run_tasks
 from .extraction import shard_settings
 from .planning import ALL, FILES, ORDERINGS, PATCHES, Work

@@ -17,7 +17,8 @@ from .codec import check_value
 from .errors import BankError, DamagedBankError, sentence
 from .footprints import rows_by_source, take_source
 from .records import OrderingRecord, PatchRecord, RejectRecord, SegmentRecord, SourceRecord, hex_id
-from .shard import Shard, ShardEntry, ShardWriter, SourceBundle, blob_key
+from .shard import Shard, ShardEntry, blob_key
+from .shard_writer import ShardWriter, SourceBundle
 
 
 def bundles(shard: Shard, gone: Collection[str] = ()) -> Iterator[SourceBundle]:

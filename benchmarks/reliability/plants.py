@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zeuxis.pipelines import publishing
 from zeuxis.storage import files, retention
-from zeuxis.storage.shard import ShardWriter
+from zeuxis.storage.shard_writer import ShardWriter
 
 
 def overwriting() -> None:

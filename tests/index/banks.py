@@ -27,7 +27,8 @@ from zeuxis.storage.layouts import Geometry, areas_and_boxes, context_boxes
 from zeuxis.storage.manifest import DatasetEntry, Manifest, shard_folder
 from zeuxis.storage.parts import PartEntry
 from zeuxis.storage.reader import Reader
-from zeuxis.storage.shard import ShardEntry, ShardWriter
+from zeuxis.storage.shard import ShardEntry
+from zeuxis.storage.shard_writer import ShardWriter
 
 CLASSES = ClassTable(SemanticClass(id, f"class {id}", (id, 0, 0)) for id in (*range(14), 300))
 IDS = {entry.id: entry.id for entry in CLASSES}

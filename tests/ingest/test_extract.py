@@ -16,7 +16,8 @@ from zeuxis.storage.codec import decode_mask, decode_pixels, encode_segment, uns
 from zeuxis.storage.layouts import Geometry
 from zeuxis.storage.manifest import DatasetEntry
 from zeuxis.storage.records import Rows, SegmentRecord
-from zeuxis.storage.shard import SourceBundle, blob_key
+from zeuxis.storage.shard import blob_key
+from zeuxis.storage.shard_writer import SourceBundle
 
 SETTINGS = ExtractionSettings(Geometry((24, 32), 16))
 WIDE = ExtractionSettings(Geometry((96, 128), 64))

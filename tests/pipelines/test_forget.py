@@ -39,7 +39,8 @@ from zeuxis.storage.manifest import (
 from zeuxis.storage.parts import part_folder
 from zeuxis.storage.reader import Reader, content_of
 from zeuxis.storage.records import RejectRecord
-from zeuxis.storage.shard import ShardWriter, blob_key
+from zeuxis.storage.shard import blob_key
+from zeuxis.storage.shard_writer import ShardWriter
 from zeuxis.storage.stamps import read_stamps, write_stamps
 
 NAMES = [f"toy/{seed:03d}" for seed in range(5)]

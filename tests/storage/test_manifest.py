@@ -29,7 +29,8 @@ from zeuxis.storage.manifest import (
 )
 from zeuxis.storage.parts import LEAVES, PartEntry, part_folder
 from zeuxis.storage.reader import Reader
-from zeuxis.storage.shard import SCHEMA, ShardWriter, SourceBundle, blob_key
+from zeuxis.storage.shard import SCHEMA, blob_key
+from zeuxis.storage.shard_writer import ShardWriter, SourceBundle
 
 WRITERS = 8
 

@@ -18,7 +18,8 @@ from zeuxis.storage.errors import BankError, DamagedBankError
 from zeuxis.storage.footprints import join_sources, rows_by_source, take_source
 from zeuxis.storage.merging import bundles, live_rejects, merge_shards
 from zeuxis.storage.records import TABLES
-from zeuxis.storage.shard import MARKER, Shard, ShardWriter, SourceBundle
+from zeuxis.storage.shard import MARKER, Shard
+from zeuxis.storage.shard_writer import ShardWriter, SourceBundle
 
 
 def described(seed: int, with_appearance: bool = True, keep: bool = True) -> SourceBundle:

@@ -18,7 +18,8 @@ from zeuxis.storage.errors import BankError, DamagedBankError, FilterError, Inpu
 from zeuxis.storage.manifest import load_current, shard_folder
 from zeuxis.storage.reader import Reader, content_of
 from zeuxis.storage.records import TABLES, schema_of
-from zeuxis.storage.shard import ShardWriter, blob_key
+from zeuxis.storage.shard import blob_key
+from zeuxis.storage.shard_writer import ShardWriter
 
 
 @pytest.fixture(scope="module")

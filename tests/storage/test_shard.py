@@ -18,22 +18,13 @@ import numpy as np
 import pytest
 from toybank import FRAME, make_bank, toy_bundle, toy_source, write_shard
 
-from zeuxis.storage import environments, files, shard
+from zeuxis.storage import environments, files, shard_writer
 from zeuxis.storage.codec import decode_mask, decode_pixels
 from zeuxis.storage.errors import BankError, DamagedBankError
 from zeuxis.storage.manifest import load_current, shard_folder
 from zeuxis.storage.records import TABLES
-from zeuxis.storage.shard import (
-    APPEARANCE,
-    BLOBS,
-    FOOTPRINTS,
-    MARKER,
-    Shard,
-    ShardEntry,
-    ShardWriter,
-    blob_key,
-    finished_shard,
-)
+from zeuxis.storage.shard import APPEARANCE, BLOBS, FOOTPRINTS, MARKER, Shard, ShardEntry, blob_key, finished_shard
+from zeuxis.storage.shard_writer import ShardWriter
 
 FILES = [APPEARANCE, BLOBS, FOOTPRINTS, MARKER, *(f"{name}.parquet" for name in TABLES)]
 
@@ -233,7 +224,7 @@ def test_a_killed_writer_leaves_a_temporary_folder_that_is_no_shard(tmp_path):
 
 
 def test_a_full_store_is_a_bank_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(shard, "_MAP_SIZE", 1 << 15)
+    monkeypatch.setattr(shard_writer, "_MAP_SIZE", 1 << 15)
     with pytest.raises(BankError, match="cannot be written"), ShardWriter(tmp_path, "s", FRAME) as writer:
         writer.add(toy_bundle(0))
     assert list(tmp_path.iterdir()) == []

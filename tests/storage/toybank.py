@@ -20,7 +20,8 @@ from zeuxis.storage.layouts import Geometry
 from zeuxis.storage.manifest import DatasetEntry, Manifest, collect_garbage, load_current, publish, shard_folder
 from zeuxis.storage.reader import Reader, content_of
 from zeuxis.storage.records import RejectRecord
-from zeuxis.storage.shard import ShardEntry, ShardWriter, SourceBundle
+from zeuxis.storage.shard import ShardEntry
+from zeuxis.storage.shard_writer import ShardWriter, SourceBundle
 
 FRAME = (45, 75)
 """Neither side is a multiple of 8."""
