@@ -33,7 +33,8 @@ from ..storage.shard import Shard, ShardEntry
 from ..storage.stamps import StampsEntry, read_stamps, write_stamps
 from .indexing import index_shards
 from .progress import Progress, silent
-from .traces import Held, Patterns, Traces, counted, search_bank, told, trace
+from .trace_patterns import Patterns, Traces
+from .traces import Held, counted, search_bank, told, trace
 
 _COMPARED = 100_000  # names among which the most alike are looked for: more would take long
 

@@ -23,7 +23,8 @@ from toybank import FRAME, make_bank, toy_bundle, toy_manifest, write_shard
 
 from zeuxis.pipelines.forget import forget
 from zeuxis.pipelines.indexing import index_shards
-from zeuxis.pipelines.traces import Patterns, Traces, search_bank, trace
+from zeuxis.pipelines.trace_patterns import Patterns, Traces
+from zeuxis.pipelines.traces import search_bank, trace
 from zeuxis.storage import files
 from zeuxis.storage.errors import BankBusyError, DamagedBankError, InputError, NotABankError
 from zeuxis.storage.manifest import (
@@ -351,7 +352,7 @@ def test_planted_bytes_are_found(bank: Path, searched: Callable[[], list[str]], 
 
 
 def test_bytes_are_found_across_the_windows_of_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("zeuxis.pipelines.traces._WINDOW", 7)
+    monkeypatch.setattr("zeuxis.pipelines.trace_patterns._WINDOW", 7)
     patterns = Patterns(Traces(frozenset(["toy/001"]), frozenset(["ab" * 16]), frozenset([2**62 + 5])), ())
     for before in range(30):
         for planted in (b"toy/001", b"\xab" * 16, (2**62 + 5).to_bytes(8, "big")):
