@@ -60,6 +60,7 @@ class Work:
         bank: its folder; current: the generation it starts from; classes: the table of the one to be.
         datasets, entries, surveys, plans: one a data set of the run.
         retried: names of data sets whose rejects all get another try, since they are decoded otherwise now.
+        reordered: names of those whose depth is read otherwise now, so that other segments may be in front.
         changes: what the settings of the run make necessary to do again, of `ALL`, `PATCHES`, `ORDERINGS`, `FILES`.
         elsewhere: source id to name of what the bank holds of data sets that are not in the run.
         adopted: inputs of finished shards of an interrupted run, which are due no more.
@@ -72,12 +73,17 @@ class Work:
     datasets: list[Dataset] = field(default_factory=list)
     entries: list[DatasetEntry] = field(default_factory=list)
     retried: set[str] = field(default_factory=set)
+    reordered: set[str] = field(default_factory=set)
     surveys: list[Survey] = field(default_factory=list)
     plans: list[Plan] = field(default_factory=list)
     changes: Collection[str] = ()
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     adopted: int = 0
     renewed: bool = False
+
+    def changes_of(self, name: str) -> frozenset[str]:
+        """What of a data set that the bank holds has to be made anew."""
+        return frozenset(self.changes) | ({ORDERINGS} if name in self.reordered else frozenset())
 
     @property
     def forgotten(self) -> Mapping[str, str]:
@@ -111,6 +117,8 @@ def prepare(path: Path, reader: Reader | None, datasets: Sequence[Dataset], rena
         )  # fmt: skip
         if old and old.decoding != decoding:
             work.retried.add(name)
+            if (old.decoding.stereo, old.decoding.depth_origin) != (decoding.stereo, decoding.depth_origin):
+                work.reordered.add(name)
         known = [*(e for e in known if e.name != name), entry]
         work.datasets.append(dataset)
         work.entries.append(entry)
@@ -161,7 +169,7 @@ def plan_all(work: Work, options: RebuildOptions) -> None:
             plan = only_rejects(plan, survey, options.retry)
         elif not options.allow_shrink:
             refuse_losses(survey, known_loss(survey, plan), MAX_VANISHED)
-        if work.changes:
+        if work.changes_of(survey.name):
             plan.due = [
                 replace(due, held="") for due in plan.due
             ]  # what the bank holds of it is not what it shall hold
@@ -278,6 +286,9 @@ def _check_change(work: Work, options: RebuildOptions) -> None:
                 fix="name them all, or leave the settings as they are",
             )
         )  # fmt: skip
+    if work.reordered and (part := "--split" * bool(options.split) or "--retry" * bool(options.retry)):
+        what = f"depth of {' and '.join(sorted(work.reordered))}, which is read otherwise since the last run,"
+        raise InputError(sentence(what, expected="a run over all of its sources", found=part, fix=f"leave out {part}"))
 
 
 def _sizes(work: Work) -> list[tuple[int, int]]:

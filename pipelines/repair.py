@@ -15,7 +15,7 @@ from ..ingest.plan import known_of, make_plan, survey_sources
 from ..storage import files
 from ..storage.checks import damage_of
 from ..storage.deep import damage_inside, damage_of_parts
-from ..storage.errors import DamagedBankError
+from ..storage.errors import DamagedBankError, DatasetError
 from ..storage.installation import check_installation
 from ..storage.manifest import Manifest, load_current, open_generation, shard_folder
 from ..storage.parts import IndexPart, part_folder
@@ -25,7 +25,7 @@ from .events import Events
 from .planning import Work, prepare
 from .progress import Progress, silent
 from .publishing import publish_next
-from .rebuild import extract_all
+from .rebuild import extract_all, make_bank_folder
 from .rebuild_options import RebuildOptions
 
 
@@ -101,6 +101,7 @@ def repair(bank: str | Path, *, progress: Progress = silent, **options: Any) -> 
             rest = Reader(path, _without(manifest, damage))
             work, lost = _plan(rest, _inputs_of(path, [e for e in manifest.shards if e.id in damage.shards]))
         settings = ExtractionSettings.from_json(manifest.settings)
+        make_bank_folder(path)
         with events.stage("extract"):
             extracted = extract_all(work, settings, chosen, events, progress)
         done = publish_next(work, settings, rest, extracted, chosen, events, progress, started)
@@ -159,6 +160,9 @@ def _plan(rest: Reader, held: Mapping[str, set[str]] | None) -> tuple[Work, list
     entries = [entry for entry in rest.manifest.datasets if held is None or entry.name in held]
     opened = [open_dataset(f"{entry.kind}:{entry.root}") for entry in entries]
     work = prepare(rest.path, rest, opened, {})
+    if work.reordered:
+        what = f"{' and '.join(sorted(work.reordered))}: its depth is read otherwise since the last run"
+        raise DatasetError(f"{what} (put its depth.yaml back, repair, then run the rebuild)")
     work.renewed = True
     known = known_of(rest)
     lost: list[str] = []

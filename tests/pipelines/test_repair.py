@@ -118,6 +118,22 @@ def test_a_shard_that_calls_itself_something_else_is_no_matter(bank: Path) -> No
     check_restored(bank, wanted, mend(bank))
 
 
+def test_a_bank_without_its_shards(six: Any, tmp_path: Path) -> None:
+    bank = tmp_path / "own"
+    wanted = content(bank)
+    shutil.rmtree(shard_folder(bank))
+    assert mend(bank).n_restored == 6
+    assert content(bank) == wanted
+    assert is_sound(bank)
+
+
+def test_depth_that_is_read_otherwise_is_for_the_rebuild(six: Any, tmp_path: Path) -> None:
+    flip(shard_folder(tmp_path / "own") / load_current(tmp_path / "own").shards[0].id / BLOBS)
+    (six.root / "depth.yaml").write_text("stereo: {baseline_m: 0.22, focal_px: 2262.5}")
+    with pytest.raises(DatasetError, match="folder: its depth is read otherwise"):
+        mend(tmp_path / "own")
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_all_shards_at_once(bank: Path, way: str) -> None:
     wanted = content(bank)

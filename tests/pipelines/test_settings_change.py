@@ -120,6 +120,29 @@ def test_news_and_changes_of_settings_in_one_night(seven: Any, bank: Path, tmp_p
     assert is_sound(bank)
 
 
+def test_depth_that_is_read_otherwise_orders_anew_in_its_own_data_set(
+    seven: Any, more_photos: Any, bank: Path, tmp_path: Path
+) -> None:
+    more_photos.add("m0")
+    night(seven.spec, bank, shard_size=3, **DEFAULTS)
+    own = {entry.id for entry in load_current(bank).shards}
+    night(more_photos.spec, bank, shard_size=3, **DEFAULTS)
+    others = {entry.id for entry in load_current(bank).shards} - own
+    (seven.root / "depth.yaml").write_text("stereo: {baseline_m: 0.22, focal_px: 2262.5}")
+    with pytest.raises(InputError, match=r"depth of folder, which is read otherwise.*--retry"):
+        night(seven.spec, bank, retry=["failed"])
+    with calls(*WORK) as done:
+        assert counts(night(seven.spec, bank)) == (9, 0, 7, 2)
+    assert (done["orderings"], done["describe_all"]) == (7, 0)
+    assert others & {entry.id for entry in load_current(bank).shards}, "the other data set is left alone"
+    assert is_sound(bank)
+    origins = Reader(bank).table("orderings", columns=["source", "origin"]).to_pylist()
+    assert {row["origin"] for row in origins if row["source"] == "folder/d0"} == {"disparity"}
+    assert not night(seven.spec, bank).published
+    clean([seven.spec, more_photos.spec], tmp_path / "clean", **DEFAULTS)
+    assert content(bank) == content(tmp_path / "clean")
+
+
 def test_a_bank_of_another_extraction_is_made_anew(
     seven: Any, bank: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
