@@ -159,9 +159,9 @@ def _mentioned(shard: Shard, names: Collection[str]) -> set[str]:
 
 
 def _any_word(names: Iterable[str]) -> re.Pattern[str]:
-    """Matches one of some names where it stands by itself."""
+    """Matches one of some names where a sentence names it: before a colon, or before what is to be done."""
     longest_first = sorted(names, key=lambda name: (-len(name), name))
-    return re.compile(rf"(?<!\S)(?:{'|'.join(map(re.escape, longest_first))})(?=[\s;:,]|$)")
+    return re.compile(rf"(?<!\S)(?:{'|'.join(map(re.escape, longest_first))})(?=[;:]|$)")
 
 
 def _has(shard: Shard, key: bytes) -> bool:

@@ -64,7 +64,7 @@ def index_tar(file: BinaryIO, size: int) -> tuple[list[Member], Damage | None]:
         file.seek(offset)
         block = file.read(BLOCK)
         if not block and not extended.known:
-            return members, None  # without the two empty blocks that should end it, but nothing is cut
+            return members, Damage(offset, "it lacks the empty blocks that end one" if offset else "it is empty")
         if len(block) < BLOCK:
             return members, Damage(offset, "it is cut short")
         if not block.strip(b"\0"):
@@ -156,11 +156,11 @@ def _digits(text: bytes, base: int) -> int:
 
 
 def _member(raw: bytes, offset: int, size: int, what: str) -> Member:
+    while raw.startswith(b"./"):
+        raw = raw[2:]
     name, readable = _printable(raw)
-    while name.startswith("./"):
-        name = name[2:]
     fault = None
-    if _UNSAFE.search(name):
+    if _UNSAFE.search(raw.decode("utf-8", "replace")):  # what stands for a byte that is no UTF-8 begins like a path
         fault = "unsafe-name", "a name that leads out of the archive"
     elif what:
         fault = "unsafe-member", what

@@ -274,7 +274,8 @@ class _Maker(NamedTuple):
         return reason, sentence(self._member(key), expected=f"{what} of this name", found=found, fix="add it")
 
     def _member(self, name: str) -> str:
-        return str(self.dataset._place(self.shard.path) / name) if name else str(self.dataset._place(self.shard.path))
+        place = self.dataset._place(self.shard.path)
+        return f"{place}/{name}" if name else str(place)  # a member of an absolute name is still one of this shard
 
 
 @lru_cache(1000)

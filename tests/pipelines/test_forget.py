@@ -208,12 +208,13 @@ def test_the_same_bytes_under_another_name_go_too(bank: Path) -> None:
         writer.reject(RejectRecord("toy/old", "toy", "i", "l", "duplicate", said.replace("twin", "old"), None, "s"))
         writer.reject(RejectRecord("toy/twin", "toy", "i", "l", "duplicate", said, twin.source.source_id, "s"))
         writer.reject(RejectRecord("toy/other", "toy", "i", "l", "duplicate", said.replace("003", "0031"), None, "s"))
+        writer.reject(RejectRecord("toy/wide", "toy", "i", "l", "duplicate", said.replace("003", "003 b"), None, "s"))
         entry = writer.publish()
     current = load_current(bank)
     publish_next(bank, [*current.shards, replace(entry, masked=("toy/twin",))], stamps=current.stamps)
     report = forget(NAMES[3], bank)
     assert report.proved, report.found
-    assert Reader(bank).table("rejects", columns=["source"])["source"].to_pylist() == ["toy/bad", "toy/other"]
+    assert Reader(bank).table("rejects", columns=["source"])["source"].to_pylist() == ["toy/bad", "toy/other", "toy/wide"]
     assert "toy/006" in names_in(bank)
     assert report.rows["sources"] == report.rows["rejects"] == 2
 
