@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
@@ -201,7 +202,7 @@ def tell(**counts: int) -> None:
         worker = get_worker()
     except ValueError:
         return
-    worker.log_event(_TOPIC, (worker.get_current_task(), counts))
+    worker.log_event(_TOPIC, (worker.get_current_task(), worker.address, counts))
 
 
 def worker_folder() -> str | None:
@@ -313,7 +314,8 @@ class _Flight(Generic[Job, Result]):
         self._name = f"{_TOPIC}-{uuid.uuid4().hex}-"  # others may use the same scheduler
         self._number = 0
         self._running: dict[Any, Job] = {}
-        self._news: SimpleQueue[Any] = SimpleQueue()  # futures that are done, and (key, counts) of what tasks told
+        self._news: SimpleQueue[Any] = SimpleQueue()  # futures that are done, and what tasks told: key, worker, counts
+        self._told: dict[str, tuple[str, Counter[str]]] = {}  # by key of a task: its worker, and what it has told
         self._threads: dict[str, int] = {}
         self._asked = self._populated = -float("inf")
 
@@ -351,7 +353,9 @@ class _Flight(Generic[Job, Result]):
             job = self._running.pop(future)
             try:
                 outcome = [self._result(future)]
+                self._told.pop(future.key, None)
             except KilledWorker:
+                self._take_back(future.key)
                 killed.append(job)
                 continue
             finally:
@@ -369,10 +373,22 @@ class _Flight(Generic[Job, Result]):
         try:
             while isinstance(news := self._news.get(timeout=REPORT_SECONDS), tuple | list):
                 if str(news[0]).startswith(self._name):
-                    self._report(news[1])
+                    self._pass_on(*news)
             return news
         except Empty:
             return None
+
+    def _pass_on(self, key: str, worker: str, counts: Mapping[str, int]) -> None:
+        if key in self._told and self._told[key][0] != worker:  # it begins once more elsewhere
+            self._take_back(key)
+        self._told.setdefault(key, (worker, Counter()))[1].update(counts)
+        self._report(counts)
+
+    def _take_back(self, key: str) -> None:
+        """What a task told whose worker died is not done."""
+        _, counts = self._told.pop(key, ("", Counter()))
+        if counts:
+            self._report({name: -count for name, count in counts.items()})
 
     def _result(self, future: Any) -> Result:
         """Raises what the task raised."""

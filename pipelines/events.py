@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .accounts import RebuildReport
 
 DONE, FAILED, REFUSED, DONE_WITH_REJECTS, INTERRUPTED = 0, 1, 2, 3, 130
+INTERRUPTION = "interrupted; run the same command again to go on"
+"""What is said of a run that was stopped from outside."""
 FRESH_SECONDS = 15.0
 """The metrics are written at least this often while progress is told."""
 STDOUT = Path("-")
@@ -134,7 +136,7 @@ class Events:
         if self._finished:
             return
         code = exit_code_of(error) if code is None else code
-        said = str(error) or type(error).__name__
+        said = str(error) or (INTERRUPTION if code >= INTERRUPTED else type(error).__name__)
         event = "refused" if code == REFUSED else "interrupted" if code >= INTERRUPTED else "failed"
         self.tell(event, exit_code=code, error=type(error).__name__, message=said)
         self._measure(self._ended(code))

@@ -400,12 +400,16 @@ def _mean(values: Sequence[float], weights: Sequence[int]) -> Estimate:
 
 @contextmanager
 def _folder_beside(bank: Path) -> Iterator[Path]:
-    """A temporary folder on the bank's disk; in the bank where there is one, so that a killed run leaves garbage."""
+    """A temporary folder on the bank's disk; in the bank where there is one, so that a killed run leaves garbage.
+
+    It is held meanwhile: who collects garbage leaves it alone.
+    """
     bank = bank.absolute()
     there = next(path for path in (bank, *bank.parents) if path.is_dir())
     folder = there / f".tmp-plan-{os.getpid()}-{time.monotonic_ns():x}"
     try:
         files.make_folder(folder)
+        hold = files.Hold(folder)
     except OSError as error:
         raise InputError(
             sentence(there, f"cannot be written ({error.strerror})", fix="choose another place for the bank")
@@ -413,5 +417,6 @@ def _folder_beside(bank: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
+        hold.release()
         with suppress(OSError):
             files.remove_tree(folder)

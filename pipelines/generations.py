@@ -218,8 +218,9 @@ def _chosen(bank: Path, current: int, generation: int | None) -> int:
     """The number to go back to."""
     before = [number for number in numbers_of(bank) if number < current]
     if generation == current or (generation is None and not before):
-        older = ", ".join(map(str, before)) or "no older generation"
-        raise InputError(sentence(f"generation {current}", expected=f"one of {older}", found="the current one"))
+        expected = f"one of {', '.join(map(str, before))}" if before else "an older one to go back to"
+        found = "the current one" if before else "the oldest that there is"
+        raise InputError(sentence(f"generation {current}", expected=expected, found=found))
     return before[-1] if generation is None else generation
 
 

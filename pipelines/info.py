@@ -83,7 +83,8 @@ class BankInfo:
 
         sizes = sorted(self.sizes.items(), key=lambda item: -item[1])
         lines = [
-            f"{self.bank}: generation {self.generation} of {len(self.generations)}, made {self.made.get('time', '?')}"
+            f"{self.bank}: generation {self.generation}, {len(self.generations)} kept"
+            + f", made {self.made.get('time', '?')}"
             + (f", {self.made['note']}" if "note" in self.made else ""),
             f"content {self.content}",
             f"frame {self.frame[0]}x{self.frame[1]}, components of at least "

@@ -55,7 +55,8 @@ def rebuild(
     """
     chosen = RebuildOptions.of(options)
     path = Path(os.path.expanduser(bank))
-    with pixel_limit(chosen.max_pixels), Events(chosen.log, chosen.metrics, bank=path) as events:
+    metrics = None if chosen.plan else chosen.metrics  # they tell of the last run that was to change the bank
+    with pixel_limit(chosen.max_pixels), Events(chosen.log, metrics, bank=path) as events:
         check_installation()
         return _rebuild(dataset, path, chosen, events, events.following(progress))
 

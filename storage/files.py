@@ -142,7 +142,7 @@ def writer_lock(bank: Path) -> Iterator[None]:
 
 
 class Hold:
-    """A file that is kept open, and from being removed by `remove_unheld`, as long as this object lives.
+    """A file, or folder, that is kept open, and from being removed by `remove_unheld`, as long as this object lives.
 
     The lock is shared, needs no right to write, and is released by the kernel when its process dies. Where the file
     system has no locks, the file is open and nothing more.
@@ -167,7 +167,7 @@ class Hold:
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds this file; False where there is none, or where the file system has no locks."""
+    """Whether somebody holds this file or folder; False where there is none, or the file system has no locks."""
     try:
         with _opened(path, os.O_RDONLY) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

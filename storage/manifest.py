@@ -327,14 +327,15 @@ def _garbage(bank: Path) -> list[Path]:
     folders = [folder(bank) for folder in (shard_folder, part_folder, stamps_folder)]
     inside = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
     reports = list(folder.iterdir()) if (folder := report_path(bank, 0).parent).is_dir() else []
-    unfinished = [path for path in (*bank.iterdir(), *inside, *reports) if path.name.startswith(".tmp-")]
+    begun = [path for path in (*bank.iterdir(), *inside, *reports) if path.name.startswith(".tmp-")]
+    unfinished = [path for path in begun if not files.is_held(path)]
     numbers = generations(bank)
     numbered = [(path, _REPORT.fullmatch(path.name)) for path in reports]
     unnamed = [path for path, match in numbered if match and int(match[1]) not in numbers]
     with suppress(BankError):
         manifests = [_load(manifest_path(bank, number)) for number in numbers]
         named = {path for manifest in manifests for path in manifest.pieces(bank)}
-        unnamed += [path for path in inside if path not in named and path not in unfinished]
+        unnamed += [path for path in inside if path not in named and path not in begun]
     if unnamed:
         files.fsync_folder(bank)  # a removed manifest that came back after a power loss would lack its shards
     return [*unfinished, *unnamed]

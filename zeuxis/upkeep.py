@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,7 +79,7 @@ def rebuild(
     if plan:
         _show_forecast(done)
         return
-    _show_rebuild(done)
+    _show_rebuild(done, _sayer(log))
     if done.n_rejected:
         raise typer.Exit(3)
 
@@ -199,18 +201,19 @@ def repair(
             bank, scheduler=scheduler, workers=workers, log=log, metrics=metrics, progress=progress,
             memory=parse_bytes(memory, "--memory") if memory else None,
         )  # fmt: skip
+    say = _sayer(log)
     for line in done.damage:
-        typer.echo(f"  {line}")
+        say(f"  {line}")
     if not done.damage:
-        typer.echo(f"{done.bank}: generation {done.generation} is not damaged, nothing to do")
+        say(f"{done.bank}: generation {done.generation} is not damaged, nothing to do")
         return
-    typer.echo(f"{done.bank}: generation {done.generation} published in {done.seconds:.1f} s")
-    typer.echo(
+    say(f"{done.bank}: generation {done.generation} published in {done.seconds:.1f} s")
+    say(
         f"{done.shards} shards and {done.parts} index parts were damaged; {done.n_restored:,} sources extracted again, "
         f"{done.n_rejected:,} rejected, {len(done.lost):,} gone"
     )
     for name in done.lost:
-        typer.echo(f"  {name} is no longer in its data set")
+        say(f"  {name} is no longer in its data set")
     if done.lost or done.n_rejected:
         raise typer.Exit(3)
 
@@ -234,7 +237,8 @@ def forget(
     typer.echo(f"removed: {rows or 'no rows'}; {done.blobs:,} stored values; {done.bytes / 1e6:,.1f} MB")
     if done.generations:
         typer.echo(f"older generations removed: {', '.join(map(str, done.generations))}")
-    typer.echo(f"searched {done.files:,} files, {done.searched / 1e6:,.1f} MB: " + "nothing is left" * done.proved)
+    left = "nothing is left" if done.proved else "not all of it is proved to be gone"
+    typer.echo(f"searched {done.files:,} files, {done.searched / 1e6:,.1f} MB: {left}")
     for line in (*done.found, *done.left):
         typer.echo(f"  {line}", err=True)
     if done.pinned:
@@ -252,10 +256,15 @@ def _show_forecast(report: RebuildReport) -> None:
         report.forecast.check()
 
 
-def _show_rebuild(report: RebuildReport) -> None:
+def _sayer(log: Path | None) -> Callable[[str], None]:
+    """What says how a run went: on the error stream, where the log has the other one to itself."""
+    return partial(typer.echo, err=str(log) == "-")
+
+
+def _show_rebuild(report: RebuildReport, say: Callable[[str], None]) -> None:
     done = f"generation {report.generation} published" if report.published else "nothing changed, nothing published"
-    typer.echo(f"{report.bank}: {done} in {report.seconds:.1f} s")
-    typer.echo(
+    say(f"{report.bank}: {done} in {report.seconds:.1f} s")
+    say(
         f"{report.n_in:,} sources = {report.n_new:,} new + {report.n_reused:,} unchanged"
         + f" + {report.n_rejected:,} rejected"
         + (f" + {report.n_forgotten:,} forgotten" if report.n_forgotten else "")
@@ -263,15 +272,15 @@ def _show_rebuild(report: RebuildReport) -> None:
         + f"; {report.segments:,} segments in the bank"
     )
     if report.ignored:
-        typer.echo(f"{report.ignored:,} files belong to no source; `zeuxis check` names them")
+        say(f"{report.ignored:,} files belong to no source; `zeuxis check` names them")
     if report.reasons:
-        typer.echo("rejects: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(report.reasons.items())))
+        say("rejects: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(report.reasons.items())))
     for line in report.rejects:
-        typer.echo(f"  {line}")
+        say(f"  {line}")
     if len(report.rejects) < sum(report.reasons.values()):
-        typer.echo("  … all of them: zeuxis.open(BANK).rejects()")
+        say("  … all of them: zeuxis.open(BANK).rejects()")
     if report.report:
-        typer.echo(f"report: {report.report}")
+        say(f"report: {report.report}")
 
 
 COMMANDS = (rebuild, datasets, info, generations, rollback, collect, verify, repair, forget, orderings)

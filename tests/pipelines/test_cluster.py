@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,7 +120,7 @@ def test_another_users_reports_are_not_passed_on(dask_address: str) -> None:
     def also_of_another(number: int) -> int:
         from distributed import get_worker
 
-        get_worker().log_event("zeuxis", ("the-key-of-another-client", {"done": 1000}))
+        get_worker().log_event("zeuxis", ("the-key-of-another-client", "tcp://other:1", {"done": 1000}))
         time.sleep(0.3)
         return number
 
@@ -228,6 +229,7 @@ def test_sigterm_is_an_interrupt_once_and_only_within() -> None:
 
 def killing(numbers: Numbers) -> Numbers:
     """Kills its worker on 13 and 30, from outside as the kernel does; takes a while, so that others run beside it."""
+    tell(begun=len(numbers))
     time.sleep(0.02)
     if {13, 30} & set(numbers):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -236,7 +238,10 @@ def killing(numbers: Numbers) -> Numbers:
 
 def test_what_kills_workers_is_isolated_and_given_up_and_nothing_else(two: Any) -> None:
     expected = [-number if number in (13, 30) else number for number in range(1, 33)]
-    assert flat(run_tasks(two, killing, batches(32, 4), ignore, halves=halves, give_up=minus, attempts=1)) == expected
+    told: Counter[str] = Counter()
+    found = run_tasks(two, killing, batches(32, 4), told.update, halves=halves, give_up=minus, attempts=1)
+    assert flat(found) == expected
+    assert told == {"begun": 32}, "what a killed task told does not count"
 
 
 def dies_once(where: tuple[str, int]) -> int:

@@ -296,6 +296,7 @@ def test_exit_codes(error, code, tmp_path):
     told = lines_of(log)[-1]
     assert told["exit_code"] == code
     assert told["event"] == ("interrupted" if code >= 130 else "refused" if code == 2 else "failed")
+    assert ("run the same command again" in told["message"]) == (told["error"] == "KeyboardInterrupt")
 
 
 def test_metrics_stay_fresh_while_progress_is_told(tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ from zeuxis.pipelines.forecast import (
 )
 from zeuxis.storage.checks import FileEntry
 from zeuxis.storage.errors import InputError, NoRoomError
+from zeuxis.storage.manifest import collect_garbage
 from zeuxis.storage.shard import ShardEntry
 
 MB = 1_000_000
@@ -76,6 +77,7 @@ def test_the_sample_is_measured_beside_the_bank_and_removed(tmp_path):
         assert folder.is_relative_to(tmp_path)
         folder.mkdir(exist_ok=True)
         (folder / f"{len(calls)}").write_bytes(b"x")
+        assert collect_garbage(tmp_path) == {}, "who collects garbage meanwhile leaves it alone"
         with mmap.mmap(-1, 20 * MB) as held:  # its pages are surely new, and surely given back
             held.write(b"y" * len(held))
             time.sleep(0.01 * len(jobs))
@@ -102,6 +104,8 @@ def test_the_sample_is_measured_beside_the_bank_and_removed(tmp_path):
     assert (sample.index.segments, sample.index.bytes) == (168, 800)
     assert list(tmp_path.iterdir()) == []
     assert told[-1][:2] == (24, 24)
+    (tmp_path / ".tmp-plan-of-a-killed-run").mkdir()
+    assert [*collect_garbage(tmp_path)] == [".tmp-plan-of-a-killed-run"]
 
 
 def test_a_sample_that_fails_is_removed_as_well(tmp_path):

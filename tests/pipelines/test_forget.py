@@ -214,7 +214,11 @@ def test_the_same_bytes_under_another_name_go_too(bank: Path) -> None:
     publish_next(bank, [*current.shards, replace(entry, masked=("toy/twin",))], stamps=current.stamps)
     report = forget(NAMES[3], bank)
     assert report.proved, report.found
-    assert Reader(bank).table("rejects", columns=["source"])["source"].to_pylist() == ["toy/bad", "toy/other", "toy/wide"]
+    assert Reader(bank).table("rejects", columns=["source"])["source"].to_pylist() == [
+        "toy/bad",
+        "toy/other",
+        "toy/wide",
+    ]
     assert "toy/006" in names_in(bank)
     assert report.rows["sources"] == report.rows["rejects"] == 2
 

@@ -173,7 +173,7 @@ class TestRollback:
 
     def test_a_lone_generation_has_none_before(self, bank):
         collect(bank, 1)
-        with pytest.raises(InputError, match="generation 3: expected one of no older generation"):
+        with pytest.raises(InputError, match="generation 3: expected an older one to go back to, found the oldest"):
             rollback(bank)
 
     @pytest.mark.parametrize("kind", ["segments.parquet", "data.mdb", "stamps"])

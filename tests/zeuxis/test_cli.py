@@ -642,3 +642,17 @@ def test_a_log_is_never_appended_to_another_kind_of_file(photos: Any, tmp_path: 
     refused(ran, str(photos.image("a")))
     assert photos.image("a").read_bytes() == before
     assert not (tmp_path / "bank").exists()
+
+
+def test_a_log_on_the_standard_output_has_it_to_itself_and_a_plan_leaves_the_metrics(
+    photos: Any, tmp_path: Path, run: Run
+):
+    photos.add("a", "b")
+    metrics = tmp_path / "night.prom"
+    night = ("rebuild", "--dataset", photos.spec, "--bank", tmp_path / "bank", "--workers", "0", "--no-patches")
+    ran = run(*night, "--log", "-", "--metrics", metrics)
+    assert (ran.out, ran.code) == ("", 0), "the log is written past Python's own standard output"
+    assert "2 new" in ran.err
+    before = metrics.read_bytes()
+    assert run(*night, "--plan", "--metrics", metrics).code == 0
+    assert metrics.read_bytes() == before
