@@ -88,7 +88,7 @@ class RetrievalOptions:
     coherent: bool | float = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "exclude", _names(self.exclude))
+        object.__setattr__(self, "exclude", names_of("exclude", self.exclude))
         _require("k", "a whole number of at least 1", self.k, _is_whole(self.k, 1))
         weights = "two finite numbers of at least 0, not both 0, their sum in 1e-100..1e100"
         _require("weights", weights, self.weights, _are_weights(self.weights))
@@ -245,10 +245,15 @@ def _require(name: str, expected: str, found: object, holds: bool) -> None:
         raise FilterError(sentence(name, expected=expected, found=repr(found)))
 
 
-def _names(exclude: object) -> tuple[str, ...]:
-    names = (exclude,) if isinstance(exclude, str) else tuple(exclude) if isinstance(exclude, Iterable) else None
+def names_of(what: str, given: object) -> tuple[str, ...]:
+    """One name, or several.
+
+    Raises:
+        FilterError: it is neither.
+    """
+    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else None
     if names is None or not all(isinstance(name, str) for name in names):
-        raise FilterError(sentence("exclude", expected="names of sources or groups", found=repr(exclude)))
+        raise FilterError(sentence(what, expected="a name, or several", found=repr(given)))
     return names
 
 

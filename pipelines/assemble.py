@@ -127,6 +127,9 @@ def assemble(
     _check_noise(noise)
     check_count(count)
     _check_bank(reader, from_bank, sources, split)
+    if isinstance(patches, str | Path):
+        fix = "give [PATCH], or several"
+        raise InputError(sentence("patches", expected="files or arrays", found=repr(str(patches)), fix=fix))
     own = [given(patches)] if len(patches) else []
     if models is None:
         raise InputError(sentence("models", "no folder of trained networks was named", fix="give --models"))

@@ -22,7 +22,7 @@ from ..synth.compiling.packages import Store, device_name
 from ..synth.compiling.parity import Inputs, side_by_side
 from ..synth.presets import MULTIPLE
 from .examples import Example, Recorded, made_example
-from .models import KINDS, OF_ONE_SIZE, OTHERS, built, ready
+from .models import KINDS, OF_ONE_SIZE, OTHERS, built, device_of, ready
 from .progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -199,13 +199,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _device(device: str | None) -> torch.device:
-    """A device that is there."""
-    try:
-        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=found)
-    except (RuntimeError, AssertionError) as error:
-        said = str(error).splitlines()[0]
-        raise InputError(sentence("--device", expected="one that is here", found=f"{device!r} ({said})")) from error
+    """A device that is there, and that networks are compiled for."""
+    found = device_of(device)
     if found.type not in BATCHES:
         raise InputError(sentence("--device", expected="cpu or cuda", found=repr(device)))
     return (

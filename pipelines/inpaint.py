@@ -164,6 +164,9 @@ def method_of(
     """
     if name not in METHODS:
         raise InputError(sentence("method", expected=f"one of {_listed(METHODS)}", found=repr(name)))
+    if name != BANK and (layout is not None or dataset is not None):
+        what = "layout" if layout is not None else "dataset"
+        raise InputError(sentence(what, f"is for the method {BANK}", fix="leave it out"))
     if name in FILLS:
         return FromPicture(name)
     if name in NETWORKS:

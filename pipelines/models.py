@@ -123,7 +123,8 @@ class Models:
         compiled: folder of compiled forms of them, which are used where they fit network, device and versions.
 
     Raises:
-        InputError: there is no such folder, `compiled` is not the user's alone, or `map_classes` cannot be used.
+        InputError: there is no such folder or device, `compiled` is not the user's alone, or `map_classes` cannot be
+            used.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class Models:
             raise InputError(sentence(self.folder, expected="a folder of trained networks", found="none", fix=fix))
         self.reader = reader
         self.names = None if map_classes is None else as_names_map(map_classes)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_of(device)
         self.compiled = None if compiled is None else Store(compiled)
         self._held: dict[str, tuple[tuple[int, int, int], Model]] = {}
 
@@ -184,6 +185,21 @@ class Models:
         if self.compiled is not None:
             network, said = _fastest(network, path, self.compiled)
         return Model(path, card, network, channel_of, class_of, unknown, said)
+
+
+def device_of(device: str | torch.device | None) -> torch.device:
+    """A device that is there; None for CUDA where there is a device of it, else the CPU.
+
+    Raises:
+        InputError: it is none, or cannot be used.
+    """
+    try:
+        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        said = str(error).splitlines()[0]
+        raise InputError(sentence("--device", expected="one that is here", found=f"'{device}' ({said})")) from error
+    return found
 
 
 def ready(network: nn.Module, kind: str, device: torch.device) -> nn.Module:

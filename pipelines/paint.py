@@ -348,7 +348,7 @@ class Run:
         if alone and not self.blind:
             said.append(
                 sentence(
-                    "layout", f"nothing of the bank is there for {', '.join(alone)}: painted from the layout alone"
+                    "layout", f"no piece of the bank was found for {', '.join(alone)}: painted from the layout alone"
                 )
             )
         if void:

@@ -73,6 +73,9 @@ class Card:
         named = all(type(entry.id) is int and isinstance(entry.name, str) for entry in classes)
         if not named or not isinstance(card.config, dict) or not isinstance(card.training, dict):
             raise TypeError("classes, config or training of another type")
+        steps, best = card.training.get("steps", 0), card.training.get("best", 0.0)
+        if not (type(card.step) is type(steps) is int and type(best) in (int, float)):
+            raise TypeError("step, steps or best are no numbers")
         return card
 
 

@@ -65,8 +65,11 @@ class Generator:
 
     def samples(self, count: int = 36, seed: int = 0) -> list[Photograph]:
         """`(R, R, 3)` uint8 RGB: what it makes of random latents."""
-        from .pipelines.like import own_pictures
+        from .pipelines.like import checked, own_pictures
         from .synth.encoding import to_image
+        from .synth.region_semantics.solver import Descent
+
+        checked(count, seed, None, None, Descent())
 
         device = next(self._features.parameters()).device
         return [to_image(each) for each in own_pictures(self._generator, count, seed, device)]

@@ -10,6 +10,7 @@ import typer
 
 from .options import BankOption
 from .progress import progress_bar
+from .showing import size_of
 from .storage.errors import InputError, sentence
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ def train(
     ] = "small",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps in all.", show_default=False)] = None,
     batch: Annotated[int | None, typer.Option(help="Pictures a step and device.", show_default=False)] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="ROWSxCOLS", help="Of the pictures.", show_default="by the preset")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, data and dropout.")] = 0,
     lr: Annotated[float | None, typer.Option(help="Learning rate.", show_default=False)] = None,
     precision: Annotated[
@@ -138,6 +142,7 @@ def train(
         penalty=penalty, fourier=fourier, spectral=spectral, equalised=equalised, blend=blend, augment=augment,
         objects=objects, parts=_whole("--parts", parts, "-"), patches=patches, norm=norm, objective=objective,
         ratio=_both("--ratio", ratio), kind=kind, critic_steps=critic_steps, second=second,
+        size=size_of(size, "--size") if size else None,
     )  # fmt: skip
     named = bank or (None if dataset else os.environ.get("ZEUXIS_BANK"))
     if not named and not dataset:

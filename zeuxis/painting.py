@@ -58,6 +58,8 @@ def paint(
     from .pipelines.painted_files import check_places, save, stem_of
     from .pipelines.painting_steps import Stages
 
+    if not synthesis and network != "synthesis":
+        raise InputError(sentence("--network", "excludes --no-synthesis", fix="leave one of them out"))
     stages = Stages(
         transform, order, elision=elision, synthesis=synthesis and network, inpaint=inpaint,  # type: ignore[arg-type]
     )  # fmt: skip
@@ -78,7 +80,8 @@ def paint(
         for done, (path, stem, result) in enumerate(zip(layouts, stems, results, strict=True), start=1):
             if isinstance(result, ZeuxisError):
                 bad += 1
-                typer.echo(f"zeuxis: {path}: {result}", err=True)
+                named = str(result) if str(result).startswith(f"{path}:") else f"{path}: {result}"
+                typer.echo(f"zeuxis: {named}", err=True)
             else:
                 _warn(result, said)
                 for image in result:

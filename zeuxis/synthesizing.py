@@ -49,8 +49,11 @@ def synthesize(
     coco: Annotated[bool, typer.Option("--coco", help="Also write COCO annotations.")] = False,
     shard: Annotated[int, typer.Option(help="Images a shard, which are published together.")] = 128,
     apart: Annotated[
-        str, typer.Option(metavar="group|source|nothing", help="What of its layout an image has no segments of.")
-    ] = "group",
+        str | None,
+        typer.Option(
+            metavar="group|source|nothing", help="What of its layout an image has no segments of.", show_default="group"
+        ),
+    ] = None,
     where: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN=VALUE|SQL", help="Only segments of which this holds.")
     ] = None,
@@ -63,7 +66,9 @@ def synthesize(
         str, typer.Option(metavar="network|analytic|identity", help="How segments are fitted.")
     ] = "network",
     order: Annotated[str, typer.Option(metavar="network|classes", help="How segments are ordered.")] = "network",
-    elision: Annotated[bool, typer.Option(help="Elide boundaries, as in training.")] = True,
+    elision: Annotated[
+        bool | None, typer.Option(help="Elide boundaries, as in training.", show_default="elision")
+    ] = None,
     network: Annotated[
         str, typer.Option(metavar="NAME", help="The network that paints; crn sees the layout alone.")
     ] = "synthesis",
@@ -93,14 +98,17 @@ def synthesize(
     named = bank or os.environ.get("ZEUXIS_BANK")
     if not named:
         raise InputError(sentence("bank", "none was named", fix="give --bank or set ZEUXIS_BANK"))
+    for name, value in {"--apart": apart, "--elision": elision, "--generated": generated}.items() if augment else ():
+        if value is not None:
+            raise InputError(sentence("--augment", f"excludes {name}", fix="leave one of them out"))
     options = SynthesisOptions(
         variants=variants, seed=seed, k=k, dataset=dataset, from_bank=from_bank, generated=generated,
         recompose=recompose, assemble=assemble, boost=boosts(boost or []), erase=tuple(erase or ()),
         keep_real=keep_real, limit=limit, format=format,  # type: ignore[arg-type]
-        coco=coco, shard=shard, apart=apart,  # type: ignore[arg-type]
+        coco=coco, shard=shard, apart=apart or "group",  # type: ignore[arg-type]
         where=parse_where(where) if where else None, exclude=tuple(exclude or ()),
-        mode=mode, map_classes=map_classes, transform=transform, order=order, elision=elision,  # type: ignore[arg-type]
-        network=network, densify=densify, agreement=agreement, compiled=compiled,
+        mode=mode, map_classes=map_classes, transform=transform, order=order,  # type: ignore[arg-type]
+        elision=elision is not False, network=network, densify=densify, agreement=agreement, compiled=compiled,
     )  # fmt: skip
     options = replace(options, **(AUGMENTING if augment else {}))
     first_use()
@@ -111,7 +119,7 @@ def synthesize(
         )  # fmt: skip
     if report.made:
         show(rate_table(report.rates, report.seconds, report.cores, report.device))
-    made = f"{report.made:,} made now" if report.made else "all made before"
+    made = f"{report.made:,} made now" if report.made or report.rejected else "all made before"
     typer.echo(f"{out}: {report.images:,} images, {made}; see {out / 'report.html'}")
     if report.left_out:
         found = f"the judge read less than {agreement:.0%} of them as painted: {out / 'left_out.csv'}"

@@ -111,8 +111,12 @@ def read_answers(key: str | Path, answers: Sequence[str | Path]) -> Preference:
     pairs = _pairs(key, known["pairs"])
     sentinels = [number for number, pair in pairs.items() if pair["kind"] == "sentinel"]
     preferred = answered = people = 0
+    seen: dict[str, str | Path] = {}
     for path in answers:
         told = _loaded(path, ("study", "answers"))
+        sitting = str(told.get("sitting") or Path(path).resolve())  # pages of before name none
+        if (twin := seen.setdefault(sitting, path)) is not path:
+            raise InputError(sentence(path, expected="the answers of another person", found=f"those of {twin}"))
         if told["study"] != known["study"]:
             raise InputError(sentence(path, expected=f"answers to study {known['study']}", found=str(told["study"])))
         given = _sides(path, told["answers"])
@@ -230,7 +234,8 @@ function show() {
 function choose(side) { answers[current] = side; current += 1; show(); }
 function done() {
   said.textContent = "Thank you. ";
-  const link = document.createElement("a"), text = JSON.stringify({study: "$study", answers});
+  const link = document.createElement("a"), sitting = Date.now() + "-" + Math.random(),
+    text = JSON.stringify({study: "$study", sitting, answers});
   link.href = URL.createObjectURL(new Blob([text], {type: "application/json"}));
   link.download = "answers-" + Date.now() + ".json"; link.textContent = "Save your answers";
   said.append(link);

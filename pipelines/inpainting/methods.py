@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
+from ...index.filters import alike_groups
 from ...index.request import LayoutLike
 from ...index.retriever import Retriever
 from ...storage.errors import InputError, sentence
@@ -213,9 +214,11 @@ class FromBank:
 
 
 def training_sources(reader: Reader, source: str | None) -> list[str]:
-    """Names of the training photographs, ascending, without the group of a source."""
+    """Names of the training photographs, ascending, without the group of a source and those that are like it."""
     table = reader.table("sources", None, ["source", "group", "split"]).to_pylist()
-    own = {row["group"] for row in table if row["source"] == source}
+    neighbours = {entry.name for entry in reader.manifest.datasets if entry.neighbours}
+    groups = [row["group"] for row in table if row["source"] == source]
+    own = {each for group in groups for each in alike_groups(group, group.partition("/")[0] in neighbours)}
     return sorted(row["source"] for row in table if row["split"] == "train" and row["group"] not in own)
 
 

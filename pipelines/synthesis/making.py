@@ -73,7 +73,7 @@ class Making:
 
     Attributes:
         units, session, encoder: of the run; progress: told of every image; workers: threads of a stage.
-        clocks: what the stages took; made: images; seconds: wall time.
+        clocks: what the stages took; ended: images that were made, rejected or left out; seconds: wall time.
     """
 
     units: Units
@@ -82,13 +82,18 @@ class Making:
     progress: Progress
     workers: int | None
     clocks: Clocks = field(default_factory=Clocks)
-    made: int = 0
+    ended: int = 0
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self._missing = [number for number in range(self.units.plan.units) if self.units.record(number) is None]
         self._kept = self.units.plan.images - sum(len(self.units.plan.unit(number)) for number in self._missing)
         self._begun = time.perf_counter()
+
+    @property
+    def made(self) -> int:
+        """Images that there are now and were not before."""
+        return sum(len(record["images"]) for number in self._missing if (record := self.units.record(number)))
 
     def here(self) -> None:
         """Makes all on this machine: units overlap, so that no stage waits at the end of one."""
@@ -123,10 +128,10 @@ class Making:
                 self._tell(made.images)
 
     def _tell(self, more: int) -> None:
-        self.made += more
+        self.ended += more
         self.seconds = time.perf_counter() - self._begun
         note = note_of(self.clocks.rates(), self.seconds)
-        self.progress(self._kept + self.made, self.units.plan.images, note)
+        self.progress(self._kept + self.ended, self.units.plan.images, note)
 
 
 def _publish(units: Units, session: Session, done: Done) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ...index.request import Mode
+from ...index.request import Mode, names_of
 from ...storage.errors import InputError, sentence
 from ...storage.filters import Where
 from ..painted_files import check_variants
@@ -45,8 +45,8 @@ class SynthesisOptions:
         shard: images a shard.
         apart: what of the bank's layouts their segments and objects keep apart from: all of the layout's `group`, its
             `source` alone, or `nothing` but val and test, so that a layout made anew may keep its own photograph.
-        where, exclude, mode: of retrieval, as in `Retriever.retrieve`; val and test are always left out. New layouts
-            have no objects of what is excluded, nor its stuff.
+        where, exclude, mode: of retrieval, as in `Retriever.retrieve`, one name to exclude or several; val and test are
+            always left out. New layouts have no objects of what is excluded, nor its stuff.
         map_classes, transform, order: as in `Painter.paint_many` and `Stages`.
         elision: as the network was trained with; False leaves boundaries, and so things of a few pixels, as they are.
         network: name of the network that paints, as `Stages.synthesis`; one that begins with `crn` sees layouts alone.
@@ -88,10 +88,12 @@ class SynthesisOptions:
     compiled: str | Path | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "exclude", names_of("exclude", self.exclude))
+        object.__setattr__(self, "erase", names_of("erase", self.erase))
         check_variants(self.variants)
-        _require("seed", "a whole number of at least 0", self.seed, _is_whole(self.seed, 0))
-        _require("shard", f"a whole number from 1 to {MOST_SHARD:,}", self.shard, _is_whole(self.shard, 1, MOST_SHARD))
-        _require("limit", "a whole number of at least 1", self.limit, self.limit is None or _is_whole(self.limit, 1))
+        _require("seed", "a whole number of at least 0", self.seed, is_whole(self.seed, 0))
+        _require("shard", f"a whole number from 1 to {MOST_SHARD:,}", self.shard, is_whole(self.shard, 1, MOST_SHARD))
+        _require("limit", "a whole number of at least 1", self.limit, self.limit is None or is_whole(self.limit, 1))
         share = isinstance(self.keep_real, (int, float)) and 0 <= self.keep_real < 1
         _require("keep_real", "a share from 0 to below 1", self.keep_real, share)
         agreement = self.agreement is None or (isinstance(self.agreement, (int, float)) and 0 <= self.agreement <= 1)
@@ -103,7 +105,7 @@ class SynthesisOptions:
         for name, factor in self.boost.items():
             usable = isinstance(factor, (int, float)) and math.isfinite(factor) and factor > 0
             _require(f"boost of {name}", "a number above 0", factor, usable)
-        generated = self.generated is None or _is_whole(self.generated, 1)
+        generated = self.generated is None or is_whole(self.generated, 1)
         _require("generated", "a whole number of at least 1", self.generated, generated)
         if self.generated and (self.recompose or self.from_bank):
             other = "--recompose" if self.recompose else "--from-bank"
@@ -121,7 +123,8 @@ class SynthesisOptions:
         return Stages(self.transform, self.order, elision=self.elision, synthesis=self.network)
 
 
-def _is_whole(value: object, least: int, most: float = math.inf) -> bool:
+def is_whole(value: object, least: int, most: float = math.inf) -> bool:
+    """Whether it is a whole number in that range."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     return whole and bool(least <= value <= most)  # type: ignore[operator]
 

@@ -196,10 +196,11 @@ def make_plan(reader: Reader, models: Models, layouts: Layouts, options: Synthes
     picks = _picked(len(layouts), weights, -(-made // options.variants), options.seed)
     used = used_networks(models, options)
     others = [*filling_networks(models, options), *([(KEY_PATCHES, KEY_PATCHES)] if options.assemble else [])]
+    size = models.load(*used[0]).size
     hashes = _hashes(models, [*used, *others])
     plan = Plan(
         _settings(options, packages_of(models, options)), reader.manifest.content, hashes,
-        models.load(*used[0]).size, tuple(layouts.entries), picks,
+        size, tuple(layouts.entries), picks,
         tuple(shown), tuple(places), made + real, options.from_bank or TRAIN,
     )  # fmt: skip
     return plan, said

@@ -24,7 +24,7 @@ from .finish import finish, records, replace_file
 from .layouts import Layouts
 from .line import Rate, bottleneck
 from .making import Making, Where
-from .options import SynthesisOptions
+from .options import SynthesisOptions, is_whole
 from .plan import PLAN, Plan, boosted, make_plan
 from .report import write_report
 from .samples import Encoder
@@ -111,7 +111,7 @@ def synthesize(
         disk, the device or the cluster failed; what is published stays.
     """
     given, folder = options or SynthesisOptions(**settings), Path(os.path.expanduser(out))
-    _check_asked(given, layouts, retry)
+    _check_asked(given, layouts, retry, workers)
     reader, teller = Reader(bank), _Teller(tell)
     boosted(given, reader.classes)
     entry = None if given.dataset is None else reader.dataset(given.dataset)
@@ -141,7 +141,7 @@ def synthesize(
     return report
 
 
-def _check_asked(options: SynthesisOptions, layouts: str | Path | None, retry: str | None) -> None:
+def _check_asked(options: SynthesisOptions, layouts: str | Path | None, retry: str | None, workers: int | None) -> None:
     """Refuses what does not go together.
 
     Raises:
@@ -149,6 +149,8 @@ def _check_asked(options: SynthesisOptions, layouts: str | Path | None, retry: s
     """
     if retry not in RETRY:
         raise InputError(sentence("retry", expected="failed", found=repr(retry)))
+    if workers is not None and not is_whole(workers, 1):
+        raise InputError(sentence("workers", expected="a whole number of at least 1", found=repr(workers)))
     if layouts is not None and options.from_bank is not None:
         raise InputError(sentence("--from-bank", "excludes --layouts", fix="name one of them"))
     if layouts is not None and options.generated:

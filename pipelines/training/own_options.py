@@ -126,7 +126,10 @@ def _check_key_patches(options: TrainOptions) -> None:
     _one_of(options, "norm", NORMS)
     _one_of(options, "objective", OBJECTIVES)
     if options.parts is not None:
-        fewest, most = (options.parts, options.parts) if isinstance(options.parts, int) else options.parts
+        both = (options.parts, options.parts) if isinstance(options.parts, int) else tuple(options.parts)
+        if len(both) != 2:
+            raise InputError(sentence("parts", expected="a number, or the fewest and the most", found=repr(both)))
+        fewest, most = both
         at_least("parts", fewest, 1)
         at_least("parts", most, fewest)
         if most > MOST_PARTS:

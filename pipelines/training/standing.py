@@ -101,6 +101,9 @@ def standing(paths: Paths, settings: Mapping[str, Any], steps: int) -> Marks | N
         return None
     training = load_card(paths.checkpoint).training
     refuse_other_settings(paths.checkpoint, {name: training.get(name) for name in settings}, settings)
+    if not {"steps", "best"} <= set(training):
+        said = "does not say how far it was trained"
+        raise InputError(sentence(paths.checkpoint, said, fix="train anew with --restart"))
     if training.get("steps", 0) < steps:
         found = f"{training.get('steps', 0):,}, and no {paths.resume} to go on from"
         raise InputError(

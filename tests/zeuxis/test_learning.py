@@ -80,6 +80,8 @@ def test_what_is_refused_is_one_sentence_and_leaves_nothing(bank, call, tmp_path
         2,
         "zeuxis: bank: none was named; give --bank or set ZEUXIS_BANK\n",
     )
+    said = call("train", "features", "--bank", bank, "--models", models, "--size", "40x40")[2]
+    assert said.startswith("zeuxis: size: expected ROWSxCOLS in multiples of 32, found 40x40")
     assert not models.exists()
 
 

@@ -19,6 +19,7 @@ from tests.zeuxis.command import Ran, called
 from zeuxis import cli
 from zeuxis.index.retriever import Retriever
 from zeuxis.index.search import is_compiled
+from zeuxis.pipelines.synthesis.options import SynthesisOptions
 from zeuxis.progress import first_use
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
@@ -75,6 +76,11 @@ def test_augment_stands_for_the_options_that_helped_most(run: Run, tmp_path: Pat
     assert run("--recompose", "--apart", "nothing", "--no-elision", "--limit", 2)[0] == 0, "it is the same run"
 
 
+def test_a_name_alone_is_one_name():
+    options = SynthesisOptions(exclude="folder/a", erase="car")
+    assert (options.exclude, options.erase) == (("folder/a",), ("car",))
+
+
 def test_rejects_are_told_by_the_exit_code(run: Run, tmp_path: Path):
     Image.fromarray(np.full((48, 64), 77, np.uint8)).save(tmp_path / "layouts/odd.png")
     code, lines, errors = run("--layouts", "layouts", "--transform", "analytic", "--order", "classes")
@@ -91,6 +97,11 @@ def test_what_cannot_be_is_refused_in_a_sentence(run: Run, tmp_path: Path):
         (("--boost", "car=many"), "CLASS=FACTOR"),
         (("--keep-real", 1.5), "keep_real"),
         (("--layouts", "nowhere"), "nowhere"),
+        (("--workers", 0), "workers: expected a whole number of at least 1"),
+        (("--device", "abacus"), "--device: expected one that is here, found 'abacus'"),
+        (("--network", "nobody"), "nobody.safetensors: expected a trained network"),
+        (("--augment", "--apart", "group"), "--augment: excludes --apart"),
+        (("--augment", "--elision"), "--augment: excludes --elision"),
     ):
         code, _, errors = run(*arguments)
         assert code == 2

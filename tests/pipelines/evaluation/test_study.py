@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,12 @@ def test_answers_are_counted_whatever_side_things_stood_on(study: Path):
     told = read_answers(study / "study.key.json", both)
     assert (told.preferred, told.answered, told.people, told.left_out) == (40, 60, 3, 0)
     assert told.low < 2 / 3 < told.high
+    again = study / "copy.json"
+    again.write_text(json.dumps({**json.loads(both[0].read_text()), "sitting": "1"}))
+    twice = [again, both[1], Path(shutil.copy(again, study / "mailed twice.json"))]
+    for those in ([*both, study / "." / "a.json"], twice):
+        with pytest.raises(InputError, match=r"expected the answers of another person, found those of .*\.json"):
+            read_answers(study / "study.key.json", those)
 
 
 def test_who_did_not_look_does_not_count(study: Path):

@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -18,7 +20,7 @@ from tests.pipelines.inpainting.tiny_roi import ROI, SIDE, SLIDERS, save_fillers
 from tests.pipelines.tiny_models import make_bank
 from zeuxis.index.retriever import Retriever
 from zeuxis.pipelines.inpaint import Inpainted, inpaint
-from zeuxis.pipelines.inpainting.methods import METHODS, VARYING, Draw, FromNetwork
+from zeuxis.pipelines.inpainting.methods import METHODS, VARYING, Draw, FromNetwork, training_sources
 from zeuxis.pipelines.inpainting.sheets import slider_sheet
 from zeuxis.pipelines.inpainting.sliders import effect_of, mean_effect, rows_of
 from zeuxis.storage.errors import InputError
@@ -220,6 +222,16 @@ def test_the_bank_gives_nothing_that_is_held_out_or_of_the_picture_itself(fill: 
             np.testing.assert_array_equal(made.image[~made.region], photograph[~made.region])
 
 
+def test_the_bank_gives_nothing_of_the_groups_before_and_after_where_they_are_alike():
+    rows = [{"source": f"nyu/{group}", "group": f"nyu/{group}", "split": "train"} for group in range(5)]
+    for neighbours, left in ((True, [0, 4]), (False, [0, 1, 3, 4])):
+        entry = SimpleNamespace(name="nyu", neighbours=neighbours)
+        reader: Any = SimpleNamespace(
+            table=lambda *_: pa.Table.from_pylist(rows), manifest=SimpleNamespace(datasets=[entry])
+        )
+        assert training_sources(reader, "nyu/2") == [f"nyu/{group}" for group in left]
+
+
 def test_by_layout_the_pixels_are_those_of_the_best_segments(fill: Callable, retriever: Retriever):
     from zeuxis.pipelines.collage import paint
 
@@ -330,6 +342,7 @@ def test_a_region_that_cannot_be(fill: Callable, tmp_path: Path, region: Any, sa
         ({"models": None}, "method roi: no folder of trained networks was named; give --models"),
         ({"models": "nowhere"}, r"roi\.safetensors: expected a trained network, found no such file"),
         ({"method": "bank", "retriever": None}, "method bank: no bank was named; give --bank, or .*: telea"),
+        ({"method": "telea", "dataset": "folder"}, "dataset: is for the method bank; leave it out"),
         ({"variants": 0}, "variants: expected a whole number of at least 1"),
         ({"seed": -1}, "seed: expected a whole number of at least 0, found -1"),
         (
