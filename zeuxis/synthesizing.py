@@ -117,9 +117,9 @@ def synthesize(
             named, models, out, layouts, options, retry=retry, device=device, workers=workers, scheduler=scheduler,
             progress=progress, tell=lambda said: typer.echo(f"warning: {said}", err=True),
         )  # fmt: skip
-    if report.made:
+    if report.rates:
         show(rate_table(report.rates, report.seconds, report.cores, report.device))
-    made = f"{report.made:,} made now" if report.made or report.rejected else "all made before"
+    made = f"{report.made:,} made now" if report.rates else "all made before"
     typer.echo(f"{out}: {report.images:,} images, {made}; see {out / 'report.html'}")
     if report.left_out:
         found = f"the judge read less than {agreement:.0%} of them as painted: {out / 'left_out.csv'}"

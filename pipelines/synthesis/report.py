@@ -105,7 +105,7 @@ def _head(units: Units, report: SynthesisReport) -> Html:
 
 
 def _rates(report: SynthesisReport) -> Html:
-    if not report.made:
+    if not report.rates:
         return tag("p", "Nothing had to be made.", cls="note")
     rows = []
     for rate in report.rates:

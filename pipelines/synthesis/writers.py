@@ -118,8 +118,8 @@ class ParquetWriter:
             columns[COLUMNS[role]] = pa.array(cells, picture)
         for key, kind in _record_types(pa).items():
             columns[key] = pa.array([sample.record[key] for sample in samples], kind)
-        if any("agreement" in sample.record for sample in samples):
-            columns["agreement"] = pa.array([sample.record.get("agreement") for sample in samples], pa.float64())
+        for key, kind in {"agreement": pa.float64(), "filled": pa.string()}.items():  # null where nobody asked
+            columns[key] = pa.array([sample.record.get(key) for sample in samples], kind)
         columns["edits"] = pa.array([json.dumps(sample.record["edits"]) for sample in samples], pa.string())
         write_bytes(folder / self._shard(unit), parquet_bytes(pa.table(columns)))
         return [self._shard(unit)]
