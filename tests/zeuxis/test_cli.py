@@ -528,7 +528,7 @@ def test_the_second_retrieve_from_the_shell_takes_two_seconds_or_little_more_tha
     libraries = [sys.executable, "-c", "import cv2, numba, pyarrow.parquet, rich.console, scipy.linalg, typer"]
     shell("retrieve", layout, "--bank", bank)
     taken, bare = [], []
-    while len(taken) < 4 and min(taken, default=2) >= 2:  # others may use the machine
+    while len(taken) < 4 and not (taken and min(taken) < max(2, 2.5 * min(bare))):  # others may use the machine
         taken.append(seconds_of(command("retrieve", layout, "--bank", bank)))
         bare.append(seconds_of(libraries))
     assert min(taken) < max(2, 2.5 * min(bare))
@@ -568,7 +568,7 @@ def test_characters_that_the_output_cannot_hold_do_not_end_the_command(bank: Pat
 
 
 def test_ctrl_c_stops_a_rebuild_in_one_line_and_the_next_run_goes_on(tmp_path: Path, photos: Any):
-    photos.add(*(f"{number:03}" for number in range(100)))
+    photos.add(*(f"{number:03}" for number in range(60)))
     bank = tmp_path / "bank"
     arguments = ("rebuild", "--dataset", photos.spec, "--bank", bank, "--workers", 1, "--shard-size", 1)
     arguments += ("--no-patches", "--frame", "48x64")
@@ -586,7 +586,7 @@ def test_ctrl_c_stops_a_rebuild_in_one_line_and_the_next_run_goes_on(tmp_path: P
     assert all(" sources " in line for line in progress), err  # on a slow machine
     assert generations(bank) == []
     done = {path: path.stat().st_mtime_ns for path in finished_shards(bank)}
-    assert 0 < len(done) < 100
+    assert 0 < len(done) < 60
     ran = shell(*arguments)
     assert ran.returncode == 0
     assert generations(bank) == [1]
