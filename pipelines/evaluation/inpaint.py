@@ -33,9 +33,8 @@ from ..progress import Progress, Steps, silent
 from ..training.completion import middle
 from ..training.photographs import BankOrigin, shortened
 from ..training.resume import load_marks
-from ..training.standing import Paths
 from ..written import EVALUATION, check_files, write_evaluation
-from .inpaint_measures import Measure, around, slider_correlations
+from .inpaint_measures import Measure, around, head_of, slider_correlations
 from .inpaint_report import build_report, table_of
 from .inpaint_results import Anatomy, Filled, FilledSystem, Gap, InpaintEvaluation
 
@@ -294,7 +293,8 @@ def _anatomy(folder: Path, filler: FromNetwork, held: _HeldOut, judge: Parser | 
     inside = torch.from_numpy(regions[0])[None, None].float().to(filler.device)
     dead = dead_parameters(filler.network, (image, inside, *filler.drawn(Draw(seed, 0))))
     held_numbers = sum(each.numel() for each in filler.network.parameters())
-    marks = None if found is None else load_marks(Paths(folder, filler.name).resume)
+    path = head_of(folder, filler.name)
+    marks = None if found is None or path is None else load_marks(path)
     steps = None if marks is None else (filler.card.step, marks.step)
     return Anatomy(held_numbers, dead, None if found is None else found.tolist(), effects, steps)
 

@@ -65,6 +65,7 @@ class RoiTask(CompletionTask):
     """
 
     network = NETWORK
+    along = ("discriminator", "head")
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from tests.conftest import Photos
 from tests.pipelines.inpainting.tiny_roi import ROI, SIDE, SLIDERS, save_fillers
 from tests.pipelines.tiny_models import make_bank
 from zeuxis.pipelines.evaluation.inpaint import KINDS, LEAST, MOST, REAL, SAID, evaluate_inpaint
-from zeuxis.pipelines.evaluation.inpaint_measures import Measure, around, slider_correlations
+from zeuxis.pipelines.evaluation.inpaint_measures import Measure, around, head_of, slider_correlations
 from zeuxis.pipelines.evaluation.inpaint_report import gap_rows, networks, rendered, table_of
 from zeuxis.pipelines.evaluation.inpaint_results import InpaintEvaluation
 from zeuxis.pipelines.inpainting.methods import VARYING, FromNetwork
@@ -91,6 +91,15 @@ def test_networks_are_looked_into(found: InpaintEvaluation, folder: Path):
     assert anatomy["roi"].steps == (step, HEAD_STEP)
     (said,) = [each for each in networks(found) if each.startswith("roi:")]
     assert f", a network of step {step:,} by a head of step {HEAD_STEP}" in said
+
+
+def test_the_head_that_was_kept_along_with_the_network_is_taken_before_the_last_one(tmp_path: Path):
+    found = [head_of(tmp_path, "roi")]
+    (tmp_path / "resume").mkdir()
+    for name in ("roi", "roi-along"):
+        save_state(tmp_path / "resume" / f"{name}.safetensors", {"modules.head.x": torch.zeros(1)}, Marks({}))
+        found.append(head_of(tmp_path, "roi"))
+    assert found == [None, *(tmp_path / "resume" / f"{name}.safetensors" for name in ("roi", "roi-along"))]
 
 
 def test_a_head_that_reads_what_was_set_is_found_to(folder: Path, monkeypatch: pytest.MonkeyPatch):
