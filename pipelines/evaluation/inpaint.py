@@ -33,9 +33,8 @@ from ..progress import Progress, Steps, silent
 from ..training.completion import middle
 from ..training.photographs import BankOrigin, shortened
 from ..training.resume import load_marks
-from ..training.standing import Paths
 from ..written import EVALUATION, check_files, write_evaluation
-from .inpaint_measures import Measure, around, slider_correlations
+from .inpaint_measures import Measure, around, head_of, slider_correlations
 from .inpaint_report import build_report, table_of
 from .inpaint_results import Anatomy, Filled, FilledSystem, Gap, InpaintEvaluation
 
@@ -103,7 +102,7 @@ def evaluate_inpaint(
     truth = {kind: measure.vectors(held.around(kind, held.photographs)) for kind in KINDS}
     measured, first = [_real(held, truth)], dict[Kind, _Seen]()
     for name, filler in chosen.items():
-        anatomy = _anatomy(folder, filler, held, judge, seed) if isinstance(filler, FromNetwork) else None
+        anatomy = _anatomy(folder, filler, held, measure, judge, seed) if isinstance(filler, FromNetwork) else None
         measured.append(_measured(name, filler, held, truth, measure, seed, steps, anatomy, first))
     drawn = next((each for each in found.values() if each.sliders), None)
     about = _about(reader, folder, held, measure, seed, side)
@@ -276,7 +275,19 @@ def _real(held: _HeldOut, truth: Mapping[Kind, Features]) -> FilledSystem:
     return FilledSystem(REAL, "nothing filled", figures, dict.fromkeys(KINDS, held.photographs))
 
 
-def _anatomy(folder: Path, filler: FromNetwork, held: _HeldOut, judge: Parser | None, seed: int) -> Anatomy:
+def _neutral(filler: FromNetwork, held: _HeldOut, measure: Measure, seed: int) -> dict[Kind, float]:
+    """Mean distances with all sliders at 0: other settings, which are drawn otherwise, take a picture further away."""
+    found: dict[Kind, float] = {}
+    for kind, regions in held.regions.items():
+        shown = enumerate(zip(held.photographs, regions, strict=True))
+        made = [filler(*each, Draw(seed, number, (0.0,)))[0] for number, each in shown]
+        found[kind] = float(np.mean(measure.distances(made, held.photographs, regions)))
+    return found
+
+
+def _anatomy(
+    folder: Path, filler: FromNetwork, held: _HeldOut, measure: Measure, judge: Parser | None, seed: int
+) -> Anatomy:
     regions = held.regions[KINDS[0]]
     shown = list(zip(held.photographs, regions, strict=True))[:VARIED]
     ends = [sweep(filler, *each, Draw(seed, number), 2) for number, each in enumerate(shown)]
@@ -294,9 +305,11 @@ def _anatomy(folder: Path, filler: FromNetwork, held: _HeldOut, judge: Parser | 
     inside = torch.from_numpy(regions[0])[None, None].float().to(filler.device)
     dead = dead_parameters(filler.network, (image, inside, *filler.drawn(Draw(seed, 0))))
     held_numbers = sum(each.numel() for each in filler.network.parameters())
-    marks = None if found is None else load_marks(Paths(folder, filler.name).resume)
+    path = head_of(folder, filler.name)
+    marks = None if found is None or path is None else load_marks(path)
     steps = None if marks is None else (filler.card.step, marks.step)
-    return Anatomy(held_numbers, dead, None if found is None else found.tolist(), effects, steps)
+    neutral = _neutral(filler, held, measure, seed) if filler.sliders else {}
+    return Anatomy(held_numbers, dead, None if found is None else found.tolist(), effects, steps, neutral)
 
 
 def _sheet(filler: FromNetwork, held: _HeldOut, seed: int) -> Photograph:

@@ -106,21 +106,27 @@ def around(image: Photograph, region: Region) -> Photograph:
     return stretched
 
 
+def head_of(folder: Path, name: str) -> Path | None:
+    """The file with the head that reads a network's sliders: kept along with it, else the last of its training's."""
+    paths = Paths(folder, name)
+    return next((path for path in (paths.along, paths.resume) if path.exists()), None)
+
+
 def slider_correlations(
     folder: Path, filler: FromNetwork, images: Sequence[Photograph], regions: Sequence[Region], seed: int, draws: int
 ) -> npt.NDArray[np.float64] | None:
     """`(K,)`: how what the head of the training reads of each slider follows what was set, on these pictures.
 
     Args:
-        folder: of the networks, with the state of the training, which has discriminator and head.
+        folder: of the networks, with discriminator and head, see `head_of`.
         filler: a network with sliders; images, regions: of its size; draws: of noise and sliders, each picture.
 
     Returns:
-        None without sliders, or where the state of the training was not kept.
+        None without sliders, or where no head was kept.
     """
-    path = Paths(folder, filler.name).resume
+    path = head_of(folder, filler.name)
     config = filler.network.config
-    if not filler.sliders or not path.exists():
+    if not filler.sliders or path is None:
         return None
     _, held = load_state(path)
     discriminator = RoiDiscriminator(config)  # type: ignore[arg-type]

@@ -40,7 +40,8 @@ class Anatomy:
         parameters, dead: counts.
         correlations: of each slider, what the training's head reads with what was set; None without that head.
         effects: of each slider, means over pictures.
-        steps: of training, of the network and of the head: the best network is kept, and the last head.
+        steps: of training, of the network and of the head, which differ where the head was not kept along with it.
+        neutral: mean distance with all continuous sliders at 0, by kind of region; empty without sliders.
     """
 
     parameters: int
@@ -48,6 +49,7 @@ class Anatomy:
     correlations: Sequence[float] | None
     effects: Sequence[Effect]
     steps: tuple[int, int] | None = None
+    neutral: Mapping[Kind, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

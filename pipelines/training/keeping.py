@@ -80,7 +80,8 @@ class Keeper:
         """Puts back what was saved, and returns the states of the random numbers; a new training removes what was."""
         if not self.marks.step:
             if self.devices.first:
-                self.paths.resume.unlink(missing_ok=True)
+                for path in (self.paths.resume, self.paths.along):
+                    path.unlink(missing_ok=True)
             return {}
         self.marks, held = load_state(self.paths.resume)
         learner = self.learner
@@ -120,12 +121,21 @@ class Keeper:
         if not math.isfinite(figure):
             raise self.diverged(f"the figure {task.figure} of validation is {figure}")
         if marks.best is None or sign * figure > sign * marks.best:
+            self._keep_along()
             with room(self.paths.checkpoint, marks.step):
                 save_checkpoint(self.paths.checkpoint, average.state_dict(), self._card(figures))
             marks.best = figure
         assert self.logs is not None
         with room(self.logs.folder, marks.step):
             self.logs.validation(marks.step, figures, grid)
+
+    def _keep_along(self) -> None:
+        """Modules of the same step as the network that becomes the checkpoint, where the task has such."""
+        modules = self.learner.modules
+        names = [name for name in getattr(self.task, "along", ()) if name in modules]
+        if names:
+            kept = {f"modules.{name}.{key}": each for name in names for key, each in modules[name].state_dict().items()}
+            save_state(self.paths.along, kept, self.marks)
 
     def _card(self, figures: Mapping[str, float]) -> Card:
         subject, task = self.task.subject, self.task

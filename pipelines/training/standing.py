@@ -37,6 +37,11 @@ class Paths:
         return self.models / "resume" / f"{self.name}{SUFFIX}"
 
     @property
+    def along(self) -> Path:
+        """What was kept along with the network that is no part of it, such as the head that reads its sliders."""
+        return self.models / "resume" / f"{self.name}-along{SUFFIX}"
+
+    @property
     def logs(self) -> Path:
         """The folder of what people look at."""
         return self.models / "logs" / self.name

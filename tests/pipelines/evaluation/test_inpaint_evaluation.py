@@ -15,10 +15,10 @@ from tests.conftest import Photos
 from tests.pipelines.inpainting.tiny_roi import ROI, SIDE, SLIDERS, save_fillers
 from tests.pipelines.tiny_models import make_bank
 from zeuxis.pipelines.evaluation.inpaint import KINDS, LEAST, MOST, REAL, SAID, evaluate_inpaint
-from zeuxis.pipelines.evaluation.inpaint_measures import Measure, around, slider_correlations
+from zeuxis.pipelines.evaluation.inpaint_measures import Measure, around, head_of, slider_correlations
 from zeuxis.pipelines.evaluation.inpaint_report import gap_rows, networks, rendered, table_of
 from zeuxis.pipelines.evaluation.inpaint_results import InpaintEvaluation
-from zeuxis.pipelines.inpainting.methods import VARYING, FromNetwork
+from zeuxis.pipelines.inpainting.methods import VARYING, Draw, FromNetwork
 from zeuxis.pipelines.training.resume import Marks, save_state
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
@@ -91,6 +91,25 @@ def test_networks_are_looked_into(found: InpaintEvaluation, folder: Path):
     assert anatomy["roi"].steps == (step, HEAD_STEP)
     (said,) = [each for each in networks(found) if each.startswith("roi:")]
     assert f", a network of step {step:,} by a head of step {HEAD_STEP}" in said
+    assert anatomy["glcic"].neutral == {}
+    (kind, *_), neutral = KINDS, anatomy["roi"].neutral
+    assert list(neutral) == list(KINDS)
+    assert f"; distances with all sliders at 0: {kind} {neutral[kind]:.3f}, " in said
+    filler, truth = FromNetwork(folder / "models", "roi"), found.systems[0].pictures[kind]
+    still = (0.0,) * SLIDERS
+    made = [filler(*each, Draw(0, i, still))[0] for i, each in enumerate(zip(truth, found.regions[kind], strict=True))]
+    apart = Measure(folder / "models", torch.device("cpu")).distances(made, truth, found.regions[kind])
+    assert neutral[kind] == pytest.approx(np.mean(apart))
+    assert neutral[kind] != found.systems[1].figures[kind].distance.value, "which is with sliders that were drawn"
+
+
+def test_the_head_that_was_kept_along_with_the_network_is_taken_before_the_last_one(tmp_path: Path):
+    found = [head_of(tmp_path, "roi")]
+    (tmp_path / "resume").mkdir()
+    for name in ("roi", "roi-along"):
+        save_state(tmp_path / "resume" / f"{name}.safetensors", {"modules.head.x": torch.zeros(1)}, Marks({}))
+        found.append(head_of(tmp_path, "roi"))
+    assert found == [None, *(tmp_path / "resume" / f"{name}.safetensors" for name in ("roi", "roi-along"))]
 
 
 def test_a_head_that_reads_what_was_set_is_found_to(folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from zeuxis.pipelines.training.resume import load_marks
+from zeuxis.pipelines.training.resume import load_marks, load_state
 from zeuxis.storage.errors import BankBusyError, UnfinishedError
 from zeuxis.storage.files import writer_lock
 from zeuxis.synth.checkpoint import load_card, load_checkpoint
@@ -62,6 +62,34 @@ def test_the_network_that_was_best_in_validation_is_kept(learn, toy, monkeypatch
     monkeypatch.setattr(toy, "validate", lambda self, net: {"error": next(figures)})
     report = learn(toy())
     assert (load_card(report.checkpoint).step, report.best) == (16, 1.0)
+
+
+def test_what_is_kept_along_with_the_network_is_of_its_step(learn, toy, tmp_path):
+    class Kept(toy):
+        along = ("critic", "none")
+
+        def __init__(self):
+            super().__init__()
+            self.figures, self.critics = iter([3.0, 1.0, 2.0]), []
+
+        def modules(self):
+            self.made = super().modules()
+            return self.made
+
+        def validate(self, net):
+            self.critics.append(self.made["critic"].weight.detach().clone())
+            return {"error": next(self.figures)}
+
+    task = Kept()
+    learn(task)
+    path = tmp_path / "models/resume/toy-along.safetensors"
+    marks, held = load_state(path)
+    assert marks.step == 16
+    assert set(held) == {"modules.critic.weight", "modules.critic.bias"}
+    assert torch.equal(held["modules.critic.weight"], task.critics[1])
+    assert not torch.equal(held["modules.critic.weight"], task.critics[2])
+    learn(toy(), steps=1, restart=True)
+    assert not path.exists(), "a new training removes what another one kept"
 
 
 def test_larger_may_be_better(learn, toy, monkeypatch):

@@ -215,7 +215,7 @@ def test_the_total_is_the_thesis_sum_and_the_penalty_comes_every_fourth_step(ban
     assert set(parts) == {"fooled", "matching", "perceptual", "variation", "style", "information"}
     assert set(found) == {"hinge", "penalty"}
     assert task._told(1) == task.weights.information == 1
-    assert task.net_config.blend == 0
+    assert (task.net_config.blend, task.figure) == (0, "masked")
     assert [task_of(bank, tmp_path, variant=name).net_config.blend for name in (None, "glcic")] == [1 / 8] * 2
     assert task_of(bank, tmp_path, blend=0.0).net_config.blend == 0
 
@@ -365,11 +365,16 @@ def test_figures_say_what_a_generator_does(bank, tmp_path, monkeypatch):
         assert figures["seam"] == pytest.approx(1)
         assert (figures["slider_1"], figures["slider_2"]) == (pytest.approx(1), pytest.approx(-1))
         assert (figures["recovered"], figures["read"]) == (1, pytest.approx(0))
+        assert figures["cost"] == pytest.approx(0.01), "one slider is read, and the other not"
         torch.nn.init.constant_(net.bias, 0.25)
         figures = task.validate(net)
         assert figures["pixel"] == pytest.approx(0.25, rel=1e-5)
         assert figures["outside"] == 0
         assert figures["masked"] > 0.01
+        assert figures["cost"] == pytest.approx(figures["masked"] + 0.01)
+        monkeypatch.setattr(roi, "correlations", lambda said, read: np.array([0.2, 0.9]))
+        figures = task.validate(net)
+        assert figures["cost"] == pytest.approx(figures["masked"] + 0.01 * 0.75), "of one a quarter of 0.8"
 
 
 def test_what_the_head_reads_is_of_the_completed_picture_and_leaves_the_modes(bank, tmp_path):
