@@ -175,6 +175,8 @@ class AppearanceIndex:
         """
         named: Any = getattr(segment, "segment_id", segment)
         try:
+            if isinstance(named, bool):
+                raise TypeError("no id")
             id = int(named, 16) if isinstance(named, str) else index(named)
         except (TypeError, ValueError) as error:
             raise InputError(

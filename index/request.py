@@ -89,7 +89,7 @@ class RetrievalOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "exclude", names_of("exclude", self.exclude))
-        _require("k", "a whole number of at least 1", self.k, _is_whole(self.k, 1))
+        _require("k", "a whole number of at least 1", self.k, is_whole(self.k, 1))
         weights = "two finite numbers of at least 0, not both 0, their sum in 1e-100..1e100"
         _require("weights", weights, self.weights, _are_weights(self.weights))
         _require("source", "the name of a source", self.source, self.source is None or isinstance(self.source, str))
@@ -245,6 +245,27 @@ def _require(name: str, expected: str, found: object, holds: bool) -> None:
         raise FilterError(sentence(name, expected=expected, found=repr(found)))
 
 
+def asked_for(k: int, options: Options) -> RetrievalOptions:
+    """Options by their names, checked.
+
+    Raises:
+        FilterError: there is no option of that name, or one of them cannot be.
+    """
+    check_names(options)
+    return RetrievalOptions(k, **options)
+
+
+def check_names(options: Mapping[str, Any]) -> None:
+    """Refuses names that are none of `Options`.
+
+    Raises:
+        FilterError: there is one.
+    """
+    if strange := sorted(set(options) - set(Options.__annotations__)):
+        expected = f"one of {', '.join(Options.__annotations__)}"
+        raise FilterError(sentence(f"option {strange[0]!r}", expected=expected, found="no such option"))
+
+
 def names_of(what: str, given: object) -> tuple[str, ...]:
     """One name, or several.
 
@@ -257,7 +278,8 @@ def names_of(what: str, given: object) -> tuple[str, ...]:
     return names
 
 
-def _is_whole(value: object, least: int) -> bool:
+def is_whole(value: object, least: int) -> bool:
+    """Whether it is a whole number, NumPy's among them, of at least that."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= least)
 
 
@@ -285,6 +307,4 @@ def _is_weight(value: Any) -> bool:
 
 
 def _is_sample(sample: Any, k: int) -> bool:
-    return (
-        isinstance(sample, (tuple, list)) and len(sample) == 2 and _is_whole(sample[0], k) and _is_whole(sample[1], 0)
-    )
+    return isinstance(sample, (tuple, list)) and len(sample) == 2 and is_whole(sample[0], k) and is_whole(sample[1], 0)

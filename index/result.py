@@ -140,7 +140,7 @@ class Component:
 
 @dataclass(frozen=True, repr=False)
 class Retrieval(Sequence[Component]):
-    """The components of a layout in raster order of their first pixel, each with its hits.
+    """The components of a layout in raster order of their first pixel, each with its hits; equal where these are.
 
     Attributes:
         layout: `(H, W)` uint16 as it was searched, in the bank's class ids.
@@ -152,12 +152,12 @@ class Retrieval(Sequence[Component]):
             nominated them.
     """
 
-    layout: Layout
+    layout: Layout = field(compare=False)
     frame: tuple[int, int]
     components: Sequence[Component]
     skipped: Sequence[Component]
     warnings: Sequence[str]
-    options: RetrievalOptions
+    options: RetrievalOptions = field(compare=False)
     certified: bool
     _reader: Reader = field(repr=False, compare=False)
 

@@ -25,7 +25,7 @@ from .fast import FastSearch
 from .filters import Filtered, SegmentFilters
 from .lights import Lights
 from .query import Query, make_query
-from .request import LayoutLike, Options, RetrievalOptions, as_box, as_layout, as_mask, as_size
+from .request import LayoutLike, Options, RetrievalOptions, as_box, as_layout, as_mask, as_size, asked_for
 from .result import Asked, Component, Hit, Retrieval
 from .scoring import TopK
 from .search import ExactSearch
@@ -79,7 +79,7 @@ class Retriever:
         Raises:
             LayoutError: the layout. FilterError: k and options. InputError: dataset, source.
         """
-        return self._answers([self._question(layout, dataset, RetrievalOptions(k, **options))], usable_cores())[0]
+        return self._answers([self._question(layout, dataset, asked_for(k, options))], usable_cores())[0]
 
     def retrieve_mask(
         self, mask: npt.ArrayLike, class_: str | int, k: int = 5, **options: Unpack[Options]
@@ -100,7 +100,7 @@ class Retriever:
             LayoutError: the mask. InputError: the class, source. FilterError: k and options.
         """
         options.setdefault("weights", (1.0, 0.0))
-        chosen = RetrievalOptions(k, **options)
+        chosen = asked_for(k, options)
         query = self._mask_query(as_mask(mask), self._class_id(class_))
         return self._answers([self._ready(query, chosen, [])], 1)[0]
 
@@ -144,7 +144,7 @@ class Retriever:
             FilterError, InputError: at once, for options that no layout could be searched with; else as `retrieve`,
             with the number of the layout.
         """
-        chosen = RetrievalOptions(k, **options)
+        chosen = asked_for(k, options)
         threads = usable_cores() if workers is None else workers
         if not isinstance(threads, (int, np.integer)) or isinstance(threads, bool) or threads < 1:
             raise InputError(sentence("workers", expected="a whole number of at least 1", found=repr(workers)))

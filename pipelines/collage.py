@@ -11,11 +11,12 @@ from typing import Unpack
 import numpy as np
 import numpy.typing as npt
 
-from ..index.request import LayoutLike, Options
+from ..index.request import LayoutLike, Options, check_names
 from ..index.result import Component, Hit, Retrieval
 from ..index.retriever import Retriever
+from ..storage.outputs import keep_inputs
 from ..storage.reader import Reader
-from ..synth.canvas import Canvas, check_writable, compose, save
+from ..synth.canvas import Canvas, check_writable, compose, save, sidecars
 from ..synth.ordering import ENOUGH, ClassOrder
 from ..synth.transform import Origin, Piece, Target
 
@@ -56,8 +57,10 @@ def paint(
     Raises:
         as `Retriever.retrieve`; InputError: `out` cannot be written, found before anything is retrieved.
     """
+    check_names(options)
     if out is not None:
         check_writable(out)
+        keep_inputs([layout], [out, *sidecars(Path(out))])
     retrieval = retriever.retrieve(layout, 1, dataset=dataset, **options)
     reader = retriever.reader
     pieces = [piece_of(reader, component, component.hits[0]) for component in retrieval if component.hits]

@@ -16,7 +16,7 @@ import torch
 
 from ..index.coherence import coherent
 from ..index.lights import Lights
-from ..index.request import POOL, LayoutLike, Options, RetrievalOptions, as_layout
+from ..index.request import POOL, LayoutLike, Options, as_layout, asked_for
 from ..index.result import Retrieval
 from ..index.retriever import Retriever
 from ..storage.classes import VOID, Layout
@@ -151,7 +151,7 @@ def unretrieved(
     reader: Reader, layout: LayoutLike | None, k: int, dataset: str | None, options: Options
 ) -> tuple[Retrieval, tuple[int, ...]]:
     """As `retrieved`, of a layout for which nothing is searched: no components."""
-    chosen = RetrievalOptions(k, **options)
+    chosen = asked_for(k, options)
     labels, unknown = ids_of(layout, reader, dataset, chosen.source)
     return Retrieval(labels, reader.geometry.frame, [], [], [], chosen, True, reader), unknown
 

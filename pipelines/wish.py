@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from ..index.request import Options, RetrievalOptions
+from ..index.request import Options, asked_for
 from ..storage.errors import InputError, sentence
 from .painted_files import check_variants
 from .painting_steps import Stages
@@ -43,5 +43,5 @@ def wish_of(
     coherent = rest.pop("coherent", None)
     if coherent is not None:
         stages = replace(stages, coherent=cast(float, coherent))
-    RetrievalOptions(k, **cast(Options, rest))
+    asked_for(k, cast(Options, rest))
     return Wish(int(variants), int(seed), int(k), dataset, densify, stages, cast(Options, rest))

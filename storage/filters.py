@@ -89,16 +89,28 @@ def evaluate(table: pa.Table, expression: pc.Expression) -> npt.NDArray[np.bool_
     Raises:
         FilterError: it names no column of the table, compares unlike types, or is neither true nor false.
     """
-    import pyarrow.dataset as ds
-
     try:
-        kept = ds.dataset(table).to_table(columns={"keep": expression})["keep"]
+        kept = _applied(table, expression)
     except pa.ArrowException as error:
-        raise FilterError(sentence("where", f"cannot be applied to segments ({error})")) from error
+        raise unusable(error, "segments", schema_of(TABLES["segments"])) from error
     if not pa.types.is_boolean(kept.type):
         raise FilterError(sentence("where", expected="an expression that is true or false", found=str(expression)))
     keep: npt.NDArray[np.bool_] = kept.fill_null(False).to_numpy().astype(bool)
     return keep
+
+
+def _applied(table: pa.Table, expression: pc.Expression) -> pa.ChunkedArray:
+    import pyarrow.dataset as ds
+
+    return ds.dataset(table).to_table(columns={"keep": expression})["keep"]
+
+
+def unusable(error: pa.ArrowException, name: str, schema: pa.Schema) -> FilterError:
+    """What to raise where Arrow cannot apply a filter to a table of that name."""
+    if (missing := re.match(r"No match for FieldRef\.Name\((\w+)\)", str(error))) and missing[1] not in schema.names:
+        expected = f"one of {', '.join(schema.names)}"
+        return FilterError(sentence(f"column {missing[1]!r}", expected=expected, found="no such column"))
+    return FilterError(sentence("where", f"cannot be applied to {name} ({error})"))
 
 
 def check_column(column: str, schema: pa.Schema, fix: str = "") -> pa.Field:
@@ -123,8 +135,10 @@ def _is_one_of(field: pa.Field, value: Any) -> pc.Expression:
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     values = value if isinstance(value, (list, tuple, set, frozenset)) else [value]
     try:
+        if field.name == "segment_id":  # as results print it
+            values = [int(each, 16) if isinstance(each, str) else each for each in values]
         return pc.field(field.name).isin(pa.array(list(values), kind))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError) as error:
         said = sentence(f"where {field.name!r}", expected=f"values of type {kind}", found=repr(value))
         raise FilterError(said) from error
 
@@ -143,11 +157,23 @@ def _parsed(column: str, value: str, schema: pa.Schema) -> Any:
 @lru_cache(maxsize=256)
 def _from_sql(text: str, schema: pa.Schema) -> pc.Expression:
     try:
-        return _Translation(text, schema).condition(_tree(text, schema))
+        expression = _Translation(text, schema).condition(_tree(text, schema))
     except UnicodeError:
         raise FilterError(sentence(f"where {text!r}", "is no text: it holds a lone surrogate")) from None
     except RecursionError:
         raise FilterError(sentence("where", "is nested too deeply", fix="use IN for long lists")) from None
+    try:
+        _applied(schema.empty_table(), expression)
+    except pa.ArrowException as error:
+        kinds = {name: schema.field(name).type for name in columns_of(expression, schema)}
+        said = " and ".join(f"{'a text' if _is_text(kind) else 'a number'} for {name}" for name, kind in kinds.items())
+        fix = "texts stand in single quotes, numbers do not"
+        raise FilterError(sentence(f"where {text!r}", "compares unlike types", expected=said, fix=fix)) from error
+    return expression
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_dictionary(kind))
 
 
 def _tree(text: str, schema: pa.Schema) -> Any:

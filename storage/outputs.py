@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from .errors import InputError, sentence
@@ -17,7 +17,7 @@ def check_output(path: str | Path, suffixes: Collection[str] = ()) -> None:
         path: of the file to be; suffixes: those allowed, lower case with their dot; none for any.
 
     Raises:
-        InputError: for an unknown suffix, a missing or read-only folder, or a name that is a folder.
+        InputError: for an unknown suffix, a missing or read-only folder, a name that is a folder, or one in a bank.
     """
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
@@ -31,6 +31,29 @@ def check_output(path: str | Path, suffixes: Collection[str] = ()) -> None:
         raise InputError(sentence(path, f"there is no folder {path.parent}", fix="make it first"))
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise InputError(sentence(path, f"the folder {path.parent} cannot be written", fix="give a place that can be"))
+    real = path.parent.resolve()
+    if bank := next((folder for folder in (real, *real.parents) if _is_bank(folder)), None):
+        raise InputError(sentence(path, f"lies in the bank {bank}", fix="choose another place"))
+
+
+def keep_inputs(inputs: Iterable[object], outputs: Iterable[str | Path | None]) -> None:
+    """Refuses to write over what is read.
+
+    Args:
+        inputs: files among whatever else is read, such as arrays; outputs: names of files to be, None for none.
+
+    Raises:
+        InputError: one is another.
+    """
+    read = [Path(each) for each in inputs if isinstance(each, str | Path) and os.path.isfile(each)]
+    for out in outputs:
+        if out is not None and any(os.path.exists(out) and path.samefile(out) for path in read):
+            raise InputError(sentence(out, "is the layout itself", fix="give the file another name"))
+
+
+def _is_bank(folder: Path) -> bool:
+    """Whether it looks like a bank: nothing but its own files is ever written into one."""
+    return (folder / "shards").is_dir() and any(folder.glob("MANIFEST-*.json"))
 
 
 def write_outputs(files: Mapping[Path, bytes]) -> None:

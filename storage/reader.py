@@ -19,7 +19,7 @@ from .classes import ClassTable, Layout
 from .codec import Mask, decode_mask, decode_pixels
 from .errors import BankError, DamagedBankError, FilterError, InputError, sentence
 from .files import Hold
-from .filters import Where, all_of, as_expression, check_column
+from .filters import Where, all_of, as_expression, check_column, unusable
 from .images import Depth, Photograph, decode_photograph
 from .layouts import Geometry
 from .manifest import DatasetEntry, Manifest, hold_generation, open_generation, shard_folder
@@ -252,7 +252,7 @@ class Reader:
             raise DamagedBankError(sentence(shard.path, f"{name}.parquet cannot be read ({error})")) from error
         except pa.ArrowException as error:
             shard.check_hash(f"{name}.parquet")
-            raise FilterError(sentence("where", f"cannot be applied to {name} ({error})")) from error
+            raise unusable(error, name, schema) from error
 
 
 _CONTENT, _REASON = ("source", "content"), ("source", "reason")

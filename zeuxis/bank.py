@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .holdings import Holdings
-from .storage.errors import InputError, sentence
+from .storage.errors import FilterError, InputError, sentence
 from .storage.reader import Reader
 
 if TYPE_CHECKING:
@@ -335,10 +335,13 @@ class Bank(Holdings):
             threshold: squared distance of descriptors below which they count; default `NEAR_DUPLICATE`.
 
         Raises:
-            BankError: the bank holds no descriptors.
+            BankError: the bank holds no descriptors. FilterError: the threshold cannot be.
         """
         from .index.appearance import NEAR_DUPLICATE
+        from .index.request import is_whole
 
+        if threshold is not None and not is_whole(threshold, 1):
+            raise FilterError(sentence("threshold", expected="a whole number of at least 1", found=repr(threshold)))
         looks = self._appearance
         pairs = looks.duplicates(NEAR_DUPLICATE if threshold is None else threshold)
         described = iter(looks.describe([one for pair in pairs for one in pair]))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .bank import Bank
 from .storage.errors import InputError, sentence
 from .storage.installation import check_installation
+from .storage.outputs import keep_inputs
 
 if TYPE_CHECKING:
     from .index.appearance import Similar
@@ -60,6 +61,7 @@ def retrieve(
     from .index.figure import check_figure, save_figure
 
     check_figure(figure)
+    keep_inputs([layout], [figure])
     result = _opened(bank).retrieve(layout, k, **query)
     save_figure(result.figure(), figure)
     return result
@@ -212,13 +214,15 @@ def explain(
         as `Bank.retrieve`; InputError: there is no such component or rank, or `out` cannot be written.
     """
     from .index.figure import check_figure
+    from .index.request import is_whole
 
     if out is not None:
         check_figure(out)
+        keep_inputs([layout], [out])
     for name, number in (("component", component), ("rank", rank)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        if not is_whole(number, 0):
             raise InputError(sentence(name, expected="a whole number of at least 0", found=repr(number)))
-    result = _opened(bank).retrieve(layout, max(k, rank + 1) if isinstance(k, int) else k, **query)
+    result = _opened(bank).retrieve(layout, max(k, rank + 1) if is_whole(k, 1) else k, **query)
     if component >= len(result):
         expected = f"one of the {len(result)} components, from 0"
         raise InputError(sentence(f"component {component}", expected=expected, found="no such number"))

@@ -26,6 +26,7 @@ from .progress import progress_bar
 from .showing import show, size_of
 from .storage.errors import InputError, ZeuxisError, sentence
 from .storage.installation import check_installation
+from .storage.outputs import keep_inputs
 
 if TYPE_CHECKING:
     from .bank import Bank
@@ -77,7 +78,7 @@ def retrieve(
     from .tables import HitWriter
 
     layouts = pictures(layout or [])
-    _keep_layouts(layouts, out, figure)
+    keep_inputs(layouts, [out, figure])
     writer = HitWriter(out) if out else None
     if len(layouts) > 1 or (layout and os.path.isdir(layout[0])):
         if figure:
@@ -134,7 +135,6 @@ def explain(
     """Tell why a segment fits as it does, and draw it."""
     from .calls import explain
 
-    _keep_layouts([layout] if layout else [], out)
     show(explain(layout, component, rank, k=k, bank=bank, out=out, dataset=dataset, **query).render())
 
 
@@ -168,7 +168,6 @@ def collage(
     """Paint a layout from the segments that fit it best."""
     from .calls import collage
 
-    _keep_layouts([layout] if layout else [], out)
     for path in collage(layout, out=out, bank=bank, dataset=dataset, **query).files:
         typer.echo(path)
 
@@ -288,11 +287,3 @@ def _refuse(said: str, code: int = 2) -> int:
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     typer.echo(f"warning: {message}", err=True)
-
-
-def _keep_layouts(layouts: Sequence[Path], *outputs: Path | None) -> None:
-    """Refuses to write over a layout."""
-    for out in outputs:
-        for path in layouts:
-            if out is not None and out.exists() and path.exists() and out.samefile(path):
-                raise InputError(sentence(out, "is the layout itself", fix="give the file another name"))

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-DatasetSpec = Annotated[str, typer.Argument(metavar="KIND:PATH", help="A data set: nyu, camvid, scenes or folder.")]
+DatasetSpec = Annotated[
+    str, typer.Argument(metavar="KIND:PATH", help="Such as folder:photos; `zeuxis datasets` lists the kinds.")
+]
 LayoutPath = Annotated[
     Path | None, typer.Argument(metavar="LAYOUT", help="Index or RGB-palette picture; none with --source.")
 ]

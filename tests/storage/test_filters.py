@@ -83,6 +83,7 @@ def test_segment_ids_are_hexadecimal_texts_or_numbers(reader, rows):
     assert kept(reader, f"'{hex_id(first)}' = segment_id") == [first]
     assert kept(reader, f"segment_id = {first}") == [first]
     assert kept(reader, f"segment_id IN ('{hex_id(first)}', '{hex_id(second)}')") == sorted([first, second])
+    assert kept(reader, {"segment_id": [hex_id(first), second]}) == sorted([first, second])
 
 
 def test_a_quote_in_a_text_is_doubled():
@@ -153,11 +154,22 @@ def test_what_is_no_condition_is_refused_in_one_sentence(text, said):
 
 
 @pytest.mark.parametrize(
-    "text", ["area > 'big'", "class_name > 3", "area LIKE 'x%'", " * ".join(["area"] * 40) + " > top"]
-)
-def test_unlike_types_and_numbers_beyond_64_bits_are_refused_when_they_meet_the_rows(reader, text):
-    with pytest.raises(FilterError, match="cannot be applied to segments"):
+    ("text", "expected"),
+    [("area > 'big'", "a number for area"), ("class_name > 3", "a text for class_name"),
+     ("area LIKE 'x%'", "a number for area"), ("class_id IN ('car')", "a number for class_id"),
+     ("left BETWEEN 'a' AND 'b'", "a number for left")],
+)  # fmt: skip
+def test_unlike_types_are_refused_by_name(reader, text, expected):
+    with pytest.raises(FilterError) as caught:
         kept(reader, text)
+    assert str(caught.value) == (
+        f"where {text!r}: compares unlike types, expected {expected}; texts stand in single quotes, numbers do not"
+    )
+
+
+def test_numbers_beyond_64_bits_are_refused_when_they_meet_the_rows(reader):
+    with pytest.raises(FilterError, match="cannot be applied to segments"):
+        kept(reader, " * ".join(["area"] * 40) + " > top")
 
 
 def test_an_expression_that_is_neither_true_nor_false_is_refused(reader):

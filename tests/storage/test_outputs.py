@@ -21,6 +21,14 @@ def test_names_that_cannot_be_written_are_refused(tmp_path):
         with pytest.raises(InputError, match=said) as caught:
             check_output(path, (".png",))
         assert "\n" not in str(caught.value)
+    bank = tmp_path / "bank"
+    (bank / "shards/ab").mkdir(parents=True)
+    check_output(bank / "a.png")
+    (bank / "MANIFEST-000001.json").touch()
+    (tmp_path / "link").symlink_to(bank / "shards")
+    for path in (bank / "MANIFEST-000001.json", bank / "shards/ab/segments.parquet", tmp_path / "link/a.png"):
+        with pytest.raises(InputError, match=f"lies in the bank {bank}; choose another place"):
+            check_output(path)
     check_output(tmp_path / "a.PNG", (".png",))
     check_output(tmp_path / "anything")
 

@@ -95,7 +95,8 @@ def test_columns_come_in_the_order_asked_for(reader):
         ({"area": object()}, "where 'area'"),
         ([("area", 1)], "where: expected an Arrow expression or a mapping"),
         ("colour > 3", "column 'colour': expected one of segment_id, "),
-        (pc.field("colour") == 1, "where: cannot be applied to segments"),
+        (pc.field("colour") == 1, "column 'colour': expected one of segment_id, "),
+        ({"segment_id": "car"}, "where 'segment_id': expected values of type uint64, found 'car'"),
         (pc.field("class_name") > 3, "where: cannot be applied to segments"),
     ],
 )

@@ -288,6 +288,41 @@ def test_a_collage_of_a_stored_layout_is_its_photograph(bank: zeuxis.Bank, layou
         assert (np.asarray(picture) == made.canvas.image).all()
 
 
+def test_equal_answers_are_equal_and_names_of_options_are_checked(bank: zeuxis.Bank, layout: np.ndarray):
+    answer = bank.retrieve(layout)
+    assert answer == bank.retrieve(layout)
+    assert answer in [bank.retrieve(layout)]
+    assert answer != bank.retrieve(layout, k=1)
+    for ask, name in ((bank.retrieve, "split"), (bank.collage, "k")):
+        with pytest.raises(
+            FilterError, match=f"option '{name}': expected one of where, exclude, .*found no such option"
+        ):
+            ask(layout, **{name: 3})
+    for threshold in ("x", -1, True):
+        with pytest.raises(FilterError, match="threshold: expected a whole number of at least 1, found"):
+            bank.duplicates(threshold)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="segment: expected a hit or the id"):
+        bank.similar(True)
+
+
+def test_functions_never_write_over_the_layout(bank: zeuxis.Bank, layout: np.ndarray, tmp_path: Path):
+    own, where = tmp_path / "own.png", bank.path
+    Image.fromarray(layout.astype(np.uint8)).save(own)
+    Image.fromarray(layout.astype(np.uint8)).save(tmp_path / "made.valid.png")
+    before = own.read_bytes()
+    for call in (
+        lambda: bank.collage(own, out=own),
+        lambda: bank.collage(tmp_path / "made.valid.png", out=tmp_path / "made.png"),
+        lambda: zeuxis.retrieve(own, bank=where, figure=own),
+        lambda: zeuxis.explain(own, bank=where, out=str(own)),
+    ):
+        with pytest.raises(InputError, match="is the layout itself; give the file another name"):
+            call()
+    assert own.read_bytes() == before
+    numbers = {"component": np.int64(0), "rank": np.int32(1), "k": np.int64(1)}
+    assert zeuxis.explain(own, bank=where, **numbers).hit == bank.retrieve(own)[0].hits[1]
+
+
 def test_a_collage_leaves_out_what_is_excluded(bank: zeuxis.Bank, layout: np.ndarray, tmp_path: Path):
     made = bank.collage(layout, exclude="folder/a")
     assert made.files == ()
