@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..storage.errors import InputError, UnfinishedError, sentence
+from ..storage.outputs import keep_banks
 from ..storage.reader import Reader
 from .progress import Progress, silent
 from .training.loop import TrainReport
@@ -143,4 +144,5 @@ def _models_folder(path: str | Path) -> Path:
         raise InputError(sentence(there, expected="a folder for networks", found="a file", fix="give another --models"))
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(sentence(there, "cannot be written", fix="give another --models"))
+    keep_banks(folder)
     return folder

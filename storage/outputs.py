@@ -31,7 +31,16 @@ def check_output(path: str | Path, suffixes: Collection[str] = ()) -> None:
         raise InputError(sentence(path, f"there is no folder {path.parent}", fix="make it first"))
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise InputError(sentence(path, f"the folder {path.parent} cannot be written", fix="give a place that can be"))
-    real = path.parent.resolve()
+    keep_banks(path)
+
+
+def keep_banks(path: Path) -> None:
+    """Refuses a file or folder to be that lies in a bank, or is one: nothing but its own files is written there.
+
+    Raises:
+        InputError: it does.
+    """
+    real = path.resolve() if path.is_dir() else path.parent.resolve()
     if bank := next((folder for folder in (real, *real.parents) if _is_bank(folder)), None):
         raise InputError(sentence(path, f"lies in the bank {bank}", fix="choose another place"))
 
@@ -52,7 +61,7 @@ def keep_inputs(inputs: Iterable[object], outputs: Iterable[str | Path | None]) 
 
 
 def _is_bank(folder: Path) -> bool:
-    """Whether it looks like a bank: nothing but its own files is ever written into one."""
+    """Whether it looks like a bank."""
     return (folder / "shards").is_dir() and any(folder.glob("MANIFEST-*.json"))
 
 

@@ -16,6 +16,7 @@ from ...index.batch import usable_cores
 from ...ingest.datasets.listing import PICTURES
 from ...storage.errors import InputError, sentence
 from ...storage.files import make_folder
+from ...storage.outputs import keep_banks
 from ...storage.reader import Reader
 from ..models import Models
 from ..progress import Progress, silent
@@ -177,8 +178,9 @@ def _check_folder(folder: Path) -> None:
     """Refuses, before anything is made, a place that cannot be the output.
 
     Raises:
-        InputError: a file, a folder of something else, or one that cannot be written.
+        InputError: a file, a folder of something else or in a bank, or one that cannot be written.
     """
+    keep_banks(folder)
     if folder.is_dir():
         strangers = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
         if strangers and not (folder / PLAN).exists():

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from zeuxis.storage.errors import InputError
-from zeuxis.storage.outputs import check_output, write_outputs
+from zeuxis.storage.outputs import check_output, keep_banks, write_outputs
 
 
 def test_names_that_cannot_be_written_are_refused(tmp_path):
@@ -29,6 +29,10 @@ def test_names_that_cannot_be_written_are_refused(tmp_path):
     for path in (bank / "MANIFEST-000001.json", bank / "shards/ab/segments.parquet", tmp_path / "link/a.png"):
         with pytest.raises(InputError, match=f"lies in the bank {bank}; choose another place"):
             check_output(path)
+    for folder in (bank, bank / "models", bank / "none/yet"):
+        with pytest.raises(InputError, match=f"lies in the bank {bank}"):
+            keep_banks(folder)
+    keep_banks(tmp_path)
     check_output(tmp_path / "a.PNG", (".png",))
     check_output(tmp_path / "anything")
 
