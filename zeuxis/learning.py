@@ -105,7 +105,7 @@ def train(
     parts: Annotated[
         str | None, typer.Option(metavar="N|FEWEST-MOST", help="Patches of a picture.", show_default="3")
     ] = None,
-    patches: Annotated[str | None, typer.Option(metavar="key|random", help="Of key-patches.")] = None,
+    patches: Annotated[str | None, typer.Option(metavar="mixed|key|random", help="Of key-patches.")] = None,
     norm: Annotated[str | None, typer.Option(metavar="group|batch", help="Of key-patches.")] = None,
     objective: Annotated[str | None, typer.Option(metavar="hinge|log", help="Of key-patches' discriminator.")] = None,
     ratio: Annotated[
