@@ -135,8 +135,8 @@ def train(
 
     options = TrainOptions(
         preset=preset, steps=steps, batch=batch, seed=seed, lr=lr, precision=precision, devices=devices,
-        accumulate=accumulate, workers=workers, ema=ema, validate_every=validate_every, features=features, variant=variant,
-        adversarial=adversarial, images=images, checkpointing=checkpointing, start=start,
+        accumulate=accumulate, workers=workers, ema=ema, validate_every=validate_every, features=features,
+        variant=variant, adversarial=adversarial, images=images, checkpointing=checkpointing, start=start,
         calibrate_after=calibrate_after, dataset=dataset, sliders=sliders, categories=categories, regions=regions,
         penalty=penalty, fourier=fourier, spectral=spectral, equalised=equalised, blend=blend, augment=augment,
         objects=objects, parts=_whole("--parts", parts, "-"), patches=patches, norm=norm, objective=objective,
