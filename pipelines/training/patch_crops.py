@@ -85,7 +85,7 @@ def boxes_inside(boxes: Boxes, square: Square, resolution: int) -> Boxes:
     corner = np.array([square.top, square.left] * 2)
     inside = (boxes - corner).clip(0, square.side)
     shown = (inside[:, 2:] - inside[:, :2]).prod(1) > INSIDE * (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    found = np.rint(inside[shown] * (resolution / square.side)).astype(np.int32)
+    found: Boxes = np.rint(inside[shown] * (resolution / square.side)).astype(np.int32)
     found[:, :2] = found[:, :2].clip(0, resolution - 1)
     found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)
     return found

@@ -168,8 +168,9 @@ def test_every_variant_takes_steps_and_learns_a_batch(bank, tmp_path, monkeypatc
 def test_the_total_is_equation_1_and_the_discriminator_sees_six_kinds_of_pictures(bank, tmp_path):
     task = task_of(bank, tmp_path, steps=101)
     modules, batch = task.modules(), batch_of(task)
-    seen = []
+    seen, answers = [], []
     modules["discriminator"].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    modules["net"].register_forward_hook(lambda *given: answers.append(given[2]))
     for step, kinds, made_kinds in ((0, 2, 1), (5, 6, 3), (100, 6, 3)):
         seen.clear()
         (_, total, parts), (_, judged, _) = task.losses(modules, batch, step)
@@ -177,6 +178,9 @@ def test_the_total_is_equation_1_and_the_discriminator_sees_six_kinds_of_picture
         wanted = weights.appearance * parts["appearance"] + parts["fooled"]
         wanted = wanted + weights.spatial * (parts["spatial"] + HINGE.overlap * parts["overlap"])
         assert float(total.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
+        (made, mask), image, true = answers[-1], batch["image"], batch["mask"]
+        shown = [(made * each - image * true).abs().mean() for each in (mask, true)]
+        assert float(parts["appearance"].detach()) == pytest.approx(float(sum(shown).detach()) / 2, rel=1e-5)
         assert [len(each) for each in seen] == [2 * made_kinds, 2 * kinds]
         assert seen[0].requires_grad
         assert not seen[1].requires_grad
