@@ -14,7 +14,7 @@ from .patch_pictures import PatchPicture, PatchPictures, mask_of
 
 RANDOM = 0.5
 """Share of items with random patches, where they are mixed."""
-SETTLING, SETTLED = 0.6, 0.9
+SETTLING, SETTLED = 0.4, 0.7
 """Shares of the training: from the first on, items are more and more like the pictures; from the second on, these."""
 
 
