@@ -48,6 +48,9 @@ def train(
     ),
     accumulate: Annotated[int, typer.Option(help="Batches that make a step.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes that prepare batches; 0: none but this one.")] = 0,
+    ema: Annotated[
+        float, typer.Option(help="Decay of the running mean of the weights; lower: short trainings.")
+    ] = 0.999,
     validate_every: Annotated[
         int | None, typer.Option(help="Steps between validations, grids and curves.", show_default=False)
     ] = None,
@@ -109,7 +112,7 @@ def train(
     parts: Annotated[
         str | None, typer.Option(metavar="N|FEWEST-MOST", help="Patches of a picture.", show_default="3")
     ] = None,
-    patches: Annotated[str | None, typer.Option(metavar="key|random", help="Of key-patches.")] = None,
+    patches: Annotated[str | None, typer.Option(metavar="mixed|key|random", help="Of key-patches.")] = None,
     norm: Annotated[str | None, typer.Option(metavar="group|batch", help="Of key-patches.")] = None,
     objective: Annotated[str | None, typer.Option(metavar="hinge|log", help="Of key-patches' discriminator.")] = None,
     ratio: Annotated[
@@ -136,8 +139,8 @@ def train(
 
     options = TrainOptions(
         preset=preset, steps=steps, batch=batch, seed=seed, lr=lr, precision=precision, devices=devices,
-        accumulate=accumulate, workers=workers, validate_every=validate_every, features=features, variant=variant,
-        adversarial=adversarial, images=images, checkpointing=checkpointing, start=start,
+        accumulate=accumulate, workers=workers, ema=ema, validate_every=validate_every, features=features,
+        variant=variant, adversarial=adversarial, images=images, checkpointing=checkpointing, start=start,
         calibrate_after=calibrate_after, dataset=dataset, sliders=sliders, categories=categories, regions=regions,
         penalty=penalty, fourier=fourier, spectral=spectral, equalised=equalised, blend=blend, augment=augment,
         objects=objects, parts=_whole("--parts", parts, "-"), patches=patches, norm=norm, objective=objective,

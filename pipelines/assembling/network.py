@@ -20,6 +20,7 @@ from ..models import built, ready
 KIND = "key-patches"
 SYSTEMS = {
     KIND: "the paper's network and losses",
+    f"{KIND}-key": "trained on key patches alone",
     f"{KIND}-random": "trained on random patches",
     f"{KIND}-plain-gan": "photographs and pictures alone are told apart",
     f"{KIND}-no-mask": "without a mask decoder",

@@ -50,15 +50,15 @@ def goals(bench: Bench) -> Experiment:
 
 
 def key(bench: Bench) -> Experiment:
-    """Key patches, for networks that were trained on them and on random ones."""
+    """Key patches, for networks that were trained on them, on random ones, and on both."""
     said = "Does it matter that key patches were trained on?"
-    return _compared(bench, "key", said, [KIND, f"{KIND}-random"], bench.held())
+    return _compared(bench, "key", said, [KIND, f"{KIND}-key", f"{KIND}-random"], bench.held())
 
 
 def random(bench: Bench) -> Experiment:
     """Random patches, for the same."""
     said = "What becomes of patches from anywhere?"
-    return _compared(bench, "random", said, [KIND, f"{KIND}-random"], bench.held("random"))
+    return _compared(bench, "random", said, [KIND, f"{KIND}-key", f"{KIND}-random"], bench.held("random"))
 
 
 def objective(bench: Bench) -> Experiment:

@@ -71,6 +71,8 @@ class KeyPatchTask:
     network = NETWORK
     figure = FIGURE
     smaller_is_better = True
+    revision = 1
+    """Items are drawn about the pictures."""
 
     def __init__(
         self,
@@ -87,21 +89,26 @@ class KeyPatchTask:
             square_side(options, RESOLUTIONS), options.width, norm=cast(Any, options.norm or "group"), parts=most,
             form=FORMS.get(options.variant, "assembler"),
         )  # fmt: skip
-        self.random = options.patches == "random"
-        self.name = "-".join([NETWORK, *([options.variant] if options.variant else []), *["random"] * self.random])
+        patches = options.patches or "mixed"
+        own = [patches] if patches != "mixed" else []
+        self.name = "-".join([NETWORK, *([options.variant] if options.variant else []), *own])
         self.objective: Objective = cast(Any, options.objective or "hinge")
         self.weights = weights or _weights(options)
         self.judging_steps, self.making_steps = options.ratio or (1, 1)
         side = self.net_config.resolution
         self.subject = origin.subject((side, side))
+        drawn = "random" if patches == "random" else "key"
         pictures = (
             PatchPictures(
-                origin, names, side, objects=options.objects, patches=options.patches or "key", n=most,
-                cache=models / "cache", subject=self.subject, progress=progress,
+                origin, names, side, objects=options.objects, patches=drawn, n=most, cache=models / "cache",
+                subject=self.subject, progress=progress, room=room,
             )
-            for names in trained_and_held_out(origin)
+            for names, room in zip(trained_and_held_out(origin), (True, False), strict=True)
         )  # fmt: skip
-        self.samples = PatchItems(next(pictures), self.net_config, options.seed, fewest)
+        total = (options.steps or 1) * (options.batch or 1) * options.accumulate * devices_of(options)[1]
+        self.samples = PatchItems(
+            next(pictures), self.net_config, options.seed, fewest, mixed=patches == "mixed", total=total
+        )
         self.held_out = PatchItems(next(pictures), self.net_config, options.seed, most, fixed=True)
         self.features = "" if features is None else features.name
         self._judging = Judging(self.samples, self.held_out, features)
@@ -160,7 +167,7 @@ class KeyPatchTask:
     def extra(self, modules: nn.ModuleDict) -> dict[str, Any]:
         """What the pictures are, how many there were, and the weights of the loss."""
         return {
-            "objects": self.options.objects, "patches": self.options.patches or "key",
+            "objects": self.options.objects, "patches": self.options.patches or "mixed",
             "fewest_parts": self.samples.fewest, "parts": self.net_config.parts, "objective": self.objective,
             "ratio": [self.judging_steps, self.making_steps], "loss_weights": asdict(self.weights),
             "pictures": len(self.samples.pictures), "left_out": self.samples.pictures.left_out,
@@ -180,7 +187,10 @@ class KeyPatchTask:
         ramp, weights, total = ramped(share), decayed(share, self.net_config.resolution), made.new_zeros(())
         if self.variant != "conditional-gan":
             shown = mask if self.net_config.has_mask else true
-            parts["appearance"] = appearance(made, shown, image, true)
+            inside = self.weights.inside if self.net_config.has_mask else 0.0
+            parts["appearance"] = torch.lerp(
+                appearance(made, shown, image, true), appearance(made, true, image, true), inside
+            )
             total = total + weights.appearance * parts["appearance"]
         if self.net_config.has_mask:
             parts["spatial"], parts["overlap"] = spatial(mask, true), overlap(mask, true)

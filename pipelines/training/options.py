@@ -109,7 +109,7 @@ class TrainOptions:
         objects: of key patches and generators: name of a class whose segments' surroundings are the pictures; None
             for whole photographs.
         parts: of key patches: how many a picture has, None for 3, or `(fewest, most)`, drawn for each.
-        patches: of key patches: `key` or `random` ones; None for key ones.
+        patches: of key patches: `key` or `random` ones, or `mixed`: either, as likely; None for that.
         norm: of key patches: `group` or the paper's `batch`; objective: `hinge` or the paper's `log`; ratio: steps of
             discriminator and generator a batch, None for `(1, 1)` (the paper: `(1, 2)`).
         kind: of a generator; critic_steps: of WGAN-GP, for each of its generator.

@@ -47,7 +47,7 @@ MOST_IMAGES = 64
 """Pictures of one pass."""
 MOST_SLIDERS = 256
 PENALTIES = ("inside", "outside", "r1")
-PATCHES = ("key", "random")
+PATCHES = ("mixed", "key", "random")
 MOST_PARTS = 16
 """Key patches of a picture."""
 NORMS = ("group", "batch")

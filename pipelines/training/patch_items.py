@@ -12,9 +12,14 @@ from ...synth.encoding import to_tensor
 from ...synth.key_patches.network import KeyPatchConfig
 from .patch_pictures import PatchPicture, PatchPictures, mask_of
 
+RANDOM = 0.5
+"""Share of items with random patches, where they are mixed."""
+SETTLING, SETTLED = 0.4, 0.7
+"""Shares of the training: from the first on, items are more and more like the pictures; from the second on, these."""
+
 
 class PatchItems(Dataset[dict[str, Tensor]]):
-    """Pictures and their best patches, half of them mirrored as a whole; item k depends on (seed, k) alone.
+    """Pictures and their best patches, half of them mirrored as a whole; item k depends on (seed, k, total) alone.
 
     An item holds `patches` `(N, 3, R, R)` and `image` `(3, R, R)` in [-1, 1]; `present` `(N,)`, 1 for the patches that
     there are, behind which they are repeated; `mask` `(1, R, R)`, 1 where these lie; `other` `(3, R, R)`, another
@@ -24,27 +29,40 @@ class PatchItems(Dataset[dict[str, Tensor]]):
         pictures: those; config: of the network; seed: of what is drawn.
         fewest: patches of an item, of which there are up to `config.parts`, each number as likely.
         fixed: for validation: item k is picture k, with all its patches, not mirrored.
+        mixed: items have random patches half the time; fewer in the end, where the pictures are to fit key patches.
+        total: items of the whole training: squares are drawn about the pictures, and less so in the end as well.
+            None for the pictures themselves.
     """
 
     def __init__(
-        self, pictures: PatchPictures, config: KeyPatchConfig, seed: int, fewest: int, *, fixed: bool = False
-    ) -> None:
+        self, pictures: PatchPictures, config: KeyPatchConfig, seed: int, fewest: int, *, fixed: bool = False,
+        mixed: bool = False, total: int | None = None,
+    ) -> None:  # fmt: skip
         self.pictures, self.config, self.seed = pictures, config, seed
-        self.fewest, self.fixed = fewest, fixed
+        self.fewest, self.fixed, self.mixed, self.total = fewest, fixed, mixed, total
 
     def __getitem__(self, k: int) -> dict[str, Tensor]:
         random = np.random.default_rng((self.seed, k))
         number = k if self.fixed else int(random.integers(len(self.pictures)))
-        picture = self.pictures[k] if self.fixed else self.pictures.redrawn(number, random)
+        spread = 0.0 if self.fixed or self.total is None else spread_at(k / self.total)
+        anywhere = self.mixed and bool(random.random() < RANDOM * spread)
+        picture = (
+            self.pictures[k] if self.fixed else self.pictures.redrawn(number, random, spread=spread, anywhere=anywhere)
+        )
         n = self.config.parts if self.fixed else int(random.integers(self.fewest, self.config.parts + 1))
         flip = not self.fixed and bool(random.random() < 0.5)
-        other = self.pictures.image(another(number, len(self.pictures), random))
+        other = self.pictures.image(another(number, len(self.pictures), random), random, spread=spread)
         z = random.uniform(-1, 1, self.config.noise).astype(np.float32)
         return {
             **as_item(picture, n, self.config.parts, flip=flip),
             "other": to_tensor(other),
             "z": torch.from_numpy(z),
         }
+
+
+def spread_at(share: float) -> float:
+    """How different items are from the pictures with their key patches, at a share of the training, in [0, 1]."""
+    return min(1.0, max(0.0, (SETTLED - share) / (SETTLED - SETTLING)))
 
 
 def as_item(picture: PatchPicture, n: int, parts: int, *, flip: bool = False) -> dict[str, Tensor]:

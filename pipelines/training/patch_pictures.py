@@ -29,6 +29,7 @@ from ..progress import Progress, silent
 from .caches import made_whole
 from .made_pictures import PIXELS, Boxes, MadePicture, MadePictures
 from .object_windows import LEAST_LONGER, LEAST_SHORTER, LONGEST, MOST_CUT, ROOM, object_windows
+from .patch_crops import WIDE, Square, boxes_inside, drawn_square, with_room
 from .photographs import BankOrigin, Origin, trained_and_held_out
 from .task import NothingToLearn, Subject
 
@@ -36,7 +37,7 @@ LARGER = 2
 """Pictures are kept at so many times the resolution, and patches are cut out of them there (paper: 128 for 64)."""
 TRIES = 100
 """Of drawing a random box that does not cover those before it too much."""
-FORMAT = 1
+FORMAT = 2
 """Of what is kept on the disk."""
 
 
@@ -90,6 +91,7 @@ class PatchPictures:
         cache: a folder; subject: whose content the pictures are, for the name in it.
         progress: told while pictures are made.
         seed: of random patches.
+        room: what is about objects is kept as well, so that squares of another place and scale can be drawn.
 
     Raises:
         InputError: there is no such class, or no bank to have one.
@@ -109,11 +111,13 @@ class PatchPictures:
         subject: Subject | None = None,
         progress: Progress = silent,
         seed: int = 0,
+        room: bool = False,
     ) -> None:
         self.origin: Origin = BankOrigin(origin) if isinstance(origin, Reader) else origin
         self.names, self.resolution, self.objects, self.n = list(names), resolution, objects, n
         self.random, self.seed = patches == "random", seed
-        self.settings = PatchSettings(top=n)
+        self.settings, self.side = PatchSettings(top=n), LARGER * resolution
+        self.kept = round(WIDE * self.side) if room and objects is not None else self.side
         self.cache, self._progress = cache, progress
         self.subject = subject or self.origin.subject((resolution, resolution))
         if objects is None:
@@ -136,19 +140,47 @@ class PatchPictures:
             raise IndexError(k)
         return self.redrawn(k, np.random.default_rng((self.seed, k)))
 
-    def redrawn(self, k: int, random: np.random.Generator) -> PatchPicture:
-        """Picture k with random patches that are drawn now; key patches stay."""
-        found, wanted = self._held, self._listed[int(self._held.numbers[k])]
-        boxes = found.boxes[k][: found.counts[k]]
-        if self.random:
-            boxes = random_boxes(self.resolution, self.settings, random)
-        patches = cut_out(found.pixels[k], boxes, self.resolution)
-        return PatchPicture(self.image(k), boxes, patches, wanted[0], wanted[1].name)
+    def redrawn(
+        self, k: int, random: np.random.Generator, *, spread: float = 0.0, anywhere: bool = False
+    ) -> PatchPicture:
+        """A square drawn about picture k, with random patches that are drawn now, or with its key patches.
 
-    def image(self, k: int) -> Photograph:
-        """Picture k alone, `(R, R, 3)` uint8 RGB."""
+        Args:
+            spread: 0 for the picture itself, 1 for squares that differ most from it; `patch_crops`.
+            anywhere: random patches, whatever `patches` says; so are those of squares with no key patch in them.
+        """
+        found, wanted = self._held, self._listed[int(self._held.numbers[k])]
+        square = self._square(k, random, spread)
+        boxes = found.boxes[k][: found.counts[k]]
+        if square != self._picture:
+            corner = np.array([self._picture.top, self._picture.left] * 2)
+            boxes = boxes_inside(boxes * LARGER + corner, square, self.resolution)
+        if self.random or anywhere or not len(boxes):
+            boxes = random_boxes(self.resolution, self.settings, random)
+        large = squeezed(square.of(found.pixels[k]), self.side)
+        return PatchPicture(
+            self._small(large), boxes, cut_out(large, boxes, self.resolution), wanted[0], wanted[1].name
+        )
+
+    def image(self, k: int, random: np.random.Generator | None = None, *, spread: float = 0.0) -> Photograph:
+        """Picture k alone, or a square drawn about it; `(R, R, 3)` uint8 RGB."""
+        square = self._picture if random is None else self._square(k, random, spread)
+        return self._small(squeezed(square.of(self._held.pixels[k]), self.side))
+
+    @property
+    def _picture(self) -> Square:
+        """Where pictures are in what is kept of them."""
+        return Square((self.kept - self.side) // 2, (self.kept - self.side) // 2, self.side)
+
+    def _square(self, k: int, random: np.random.Generator, spread: float) -> Square:
+        if spread <= 0:
+            return self._picture
+        top, left, bottom, right = self._held.wholes[k].tolist()
+        return drawn_square((top, left, bottom, right), self._picture, spread, random)
+
+    def _small(self, large: Photograph) -> Photograph:
         side = (self.resolution, self.resolution)
-        found: Photograph = cv2.resize(self._held.pixels[k], side, interpolation=cv2.INTER_AREA)
+        found: Photograph = cv2.resize(large, side, interpolation=cv2.INTER_AREA)
         return found
 
     @property
@@ -175,8 +207,9 @@ class PatchPictures:
     def _held(self) -> MadePictures:
         if self.cache is None:
             rows = [row for found in self._found() for row in found]
-            return MadePictures.of(rows, [np.asarray(row.pixels) for row in rows], self.n, LARGER * self.resolution)
-        options = (self.resolution, self.objects, self.random, self.n, LARGER, ROOM, FORMAT, self.settings, self._key)
+            return MadePictures.of(rows, [np.asarray(row.pixels) for row in rows], self.n, self.kept)
+        sizes = (LARGER, ROOM, self.kept, FORMAT)
+        options = (self.resolution, self.objects, self.random, self.n, *sizes, self.settings, self._key)
         limits = (LEAST_LONGER, LEAST_SHORTER, LONGEST, MOST_CUT)
         of, content = _digest(self.subject.bank), _digest(self.subject.content)
         folder = self.cache / f"key-patches-{of}-{content}-{_digest(*self.names, repr((options, limits)))}"
@@ -230,8 +263,15 @@ class PatchPictures:
             picture = np.ascontiguousarray(photograph[top:bottom, left:right])
             boxes = self._boxes(source, picture)
             if len(boxes) or self.random:
-                rows.append(MadePicture(number, squeezed(picture, LARGER * self.resolution), boxes))
+                pixels, whole = self._kept_of(photograph, picture, window)
+                rows.append(MadePicture(number, pixels, boxes, whole))
         return rows
+
+    def _kept_of(self, photograph: Photograph, picture: Photograph, window: Box | None) -> tuple[Photograph, Box]:
+        """What is kept of a picture, and where in it the photograph is."""
+        if window is not None and self.kept > self.side:
+            return with_room(photograph, window, self.side)
+        return squeezed(picture, self.side), (0, 0, self.side, self.side)
 
     def _boxes(self, source: str, picture: Photograph) -> Boxes:
         """Of key patches, in the small picture."""
@@ -249,8 +289,8 @@ class PatchPictures:
                 for found in self._found():
                     for row in found:
                         file.write(row.pixels.tobytes())
-                        rows.append(MadePicture(row.number, row.pixels[:0], row.boxes))
-            MadePictures.of(rows, [], self.n, LARGER * self.resolution).save(temporary)
+                        rows.append(row._replace(pixels=row.pixels[:0]))
+            MadePictures.of(rows, [], self.n, self.kept).save(temporary)
 
     def _nothing(self, found: str) -> NothingToLearn:
         of = "pictures with key patches" if self.objects is None else f"pictures of class {self.objects!r}"

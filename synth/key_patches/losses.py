@@ -32,7 +32,7 @@ Objective = Literal["hinge", "log"]
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What the terms of equation 4 count for, and one that the paper does not have.
+    """What the terms of equation 4 count for, and three that the paper does not have.
 
     Attributes:
         real, made: photographs, and pictures that were made.
@@ -43,6 +43,8 @@ class LossWeights:
         balanced: what is no photograph counts as much in all as photographs do; the paper has five such terms for one.
         overlap: the overlap of masks, beside their difference. The smallest difference has a mask that is 1 where more
             than half of the like pictures have a patch; where patches can be in many places that is nowhere.
+        inside: share of the appearance loss in which the true mask shows both pictures. With the predicted one,
+            nothing is learned of where patches belong and were not thought to be.
     """
 
     real: float = 1.0
@@ -53,6 +55,7 @@ class LossWeights:
     fooled_mixed: float = 1.0
     balanced: bool = False
     overlap: float = 0.0
+    inside: float = 0.0
 
     def plain(self) -> LossWeights:
         """Without composites: the usual objective of GANs."""
@@ -60,7 +63,7 @@ class LossWeights:
 
 
 PAPER = LossWeights()
-HINGE = LossWeights(mixed=0.5, swapped=0.5, fooled_mixed=0.5, balanced=True, overlap=0.25)
+HINGE = LossWeights(mixed=0.5, swapped=0.5, fooled_mixed=0.5, balanced=True, overlap=1.0, inside=0.5)
 
 
 class Decayed(NamedTuple):

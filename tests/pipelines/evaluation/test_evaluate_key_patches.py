@@ -54,7 +54,7 @@ def test_every_system_is_measured_beside_photographs_and_chance(found: KeyPatchE
     for row in goals.rows[2:]:
         assert {"appearance", "KID", "placed", "order"} <= set(row.figures)
         assert ("gap" in row.figures) == (row.name != KIND)
-        has_mask = row.name in (KIND, f"{KIND}-random", f"{KIND}-plain-gan")
+        has_mask = row.name in (KIND, f"{KIND}-key", f"{KIND}-random", f"{KIND}-plain-gan")
         assert ("mask IoU" in row.figures) == has_mask
         assert row.figures["order"] < 0.05
     assert goals.row(REAL).figures["placed"].value > 0.7
@@ -164,7 +164,7 @@ def test_the_mean_mask_is_the_cut_that_fits_training_pictures_best(bench: Bench)
     ("given", "said"),
     [
         ({"experiments": ["pix"]}, "--experiment: expected some of goals, key, random"),
-        ({"systems": ["roi"]}, "systems: expected some of key-patches, key-patches-random"),
+        ({"systems": ["roi"]}, "systems: expected some of key-patches, key-patches-key, key-patches-random"),
         ({"split": "val"}, "expected held-out sources (split test or val), found none in val"),
         ({"split": "train"}, "expected held-out sources (split test or val), found none in train"),
         ({"pictures": 3}, "pictures: expected at least 4, found 3"),

@@ -30,6 +30,7 @@ from zeuxis.pipelines.training.photographs import BankOrigin
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import load_checkpoint
+from zeuxis.synth.encoding import to_image
 from zeuxis.synth.key_patches.losses import HINGE, decayed
 
 OPTIONS = TrainOptions(preset="tiny", size=(64, 64), lr=2e-3, batch=2, devices="cpu", steps=10)
@@ -59,7 +60,7 @@ def task_of(bank, tmp_path, **options) -> KeyPatchTask:
 def test_items_depend_on_seed_and_number_alone_and_are_mirrored_as_a_whole(bank, tmp_path):
     one, again = (task_of(bank, tmp_path, parts=(1, 3)).dataset() for _ in range(2))
     pictures, mirrors, counts = one.pictures, 0, set()
-    for k in range(16):
+    for k in range(18, 34):  # 10 steps of 2: in the end they are the pictures
         item = one[k]
         assert all(torch.equal(each, again[k][name]) for name, each in item.items())
         n = int(item["present"].sum())
@@ -103,6 +104,31 @@ def test_a_mirrored_item_has_its_patches_where_they_are_then(bank, tmp_path):
     assert another(0, 1, np.random.default_rng(0)) == 0
 
 
+def test_at_first_items_are_drawn_about_the_pictures_half_of_them_with_random_patches(bank, tmp_path, monkeypatch):
+    items = task_of(bank, tmp_path, steps=1000).dataset()
+    asked = []
+    drawn = items.pictures.redrawn
+    monkeypatch.setattr(
+        items.pictures, "redrawn", lambda k, random, **how: asked.append(how) or drawn(k, random, **how)
+    )
+    whole = {items.pictures.image(k).tobytes() for k in range(2)}
+    for k in range(40):
+        assert to_image(items[k]["image"]).tobytes() not in whole
+    assert 10 < sum(how["anywhere"] for how in asked) < 30
+    assert all(how["spread"] == 1 for how in asked)
+    for k in (1100, 1500):  # of 1000 steps of 2
+        items[k]
+    assert [how["spread"] for how in asked[-2:]] == [pytest.approx(0.5), 0]
+    items = task_of(bank, tmp_path, patches="key", objects="car", steps=1000).dataset()
+    masks = set()
+    for k in range(20):
+        item = items[k]
+        assert item["image"].shape == (3, 64, 64)
+        masks.add(item["mask"].numpy().tobytes())
+    assert len(masks) > 10, "key patches move with the square"
+    assert task_of(bank, tmp_path, patches="key").name == "key-patches-key"
+
+
 def test_random_patches_are_drawn_anew_for_each_item(bank, tmp_path):
     task = task_of(bank, tmp_path, patches="random")
     items = task.dataset()
@@ -142,8 +168,9 @@ def test_every_variant_takes_steps_and_learns_a_batch(bank, tmp_path, monkeypatc
 def test_the_total_is_equation_1_and_the_discriminator_sees_six_kinds_of_pictures(bank, tmp_path):
     task = task_of(bank, tmp_path, steps=101)
     modules, batch = task.modules(), batch_of(task)
-    seen = []
+    seen, answers = [], []
     modules["discriminator"].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    modules["net"].register_forward_hook(lambda *given: answers.append(given[2]))
     for step, kinds, made_kinds in ((0, 2, 1), (5, 6, 3), (100, 6, 3)):
         seen.clear()
         (_, total, parts), (_, judged, _) = task.losses(modules, batch, step)
@@ -151,6 +178,9 @@ def test_the_total_is_equation_1_and_the_discriminator_sees_six_kinds_of_picture
         wanted = weights.appearance * parts["appearance"] + parts["fooled"]
         wanted = wanted + weights.spatial * (parts["spatial"] + HINGE.overlap * parts["overlap"])
         assert float(total.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
+        (made, mask), image, true = answers[-1], batch["image"], batch["mask"]
+        shown = [(made * each - image * true).abs().mean() for each in (mask, true)]
+        assert float(parts["appearance"].detach()) == pytest.approx(float(sum(shown).detach()) / 2, rel=1e-5)
         assert [len(each) for each in seen] == [2 * made_kinds, 2 * kinds]
         assert seen[0].requires_grad
         assert not seen[1].requires_grad
