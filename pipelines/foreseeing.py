@@ -48,5 +48,5 @@ def foresee(work: Work, settings: ExtractionSettings, options: RebuildOptions, p
 
 def _to_do(work: Work, survey: Survey, plan: Plan) -> list[DueSource]:
     """What is due, and where settings change all that the bank keeps: it is read and written again."""
-    kept = plan.reused if work.changes_of(survey.name) else ()
+    kept = plan.reused if work.changes else ()
     return [*plan.due, *(DueSource(survey.refs[name], survey.stamps[name]) for name in kept)]

@@ -19,6 +19,7 @@ from ..ingest.extract import ExtractionSettings
 from ..ingest.patches import PatchSettings
 from ..ingest.plan import (
     ANY_REASON,
+    DueSource,
     Known,
     Plan,
     Survey,
@@ -60,7 +61,7 @@ class Work:
         bank: its folder; current: the generation it starts from; classes: the table of the one to be.
         datasets, entries, surveys, plans: one a data set of the run.
         retried: names of data sets whose rejects all get another try, since they are decoded otherwise now.
-        reordered: names of those whose depth is read otherwise now, so that other segments may be in front.
+        reordered: names of those whose depth is read otherwise now: what has any is extracted anew.
         changes: what the settings of the run make necessary to do again, of `ALL`, `PATCHES`, `ORDERINGS`, `FILES`.
         elsewhere: source id to name of what the bank holds of data sets that are not in the run.
         adopted: inputs of finished shards of an interrupted run, which are due no more.
@@ -80,10 +81,6 @@ class Work:
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     adopted: int = 0
     renewed: bool = False
-
-    def changes_of(self, name: str) -> frozenset[str]:
-        """What of a data set that the bank holds has to be made anew."""
-        return frozenset(self.changes) | ({ORDERINGS} if name in self.reordered else frozenset())
 
     @property
     def forgotten(self) -> Mapping[str, str]:
@@ -117,7 +114,7 @@ def prepare(path: Path, reader: Reader | None, datasets: Sequence[Dataset], rena
         )  # fmt: skip
         if old and old.decoding != decoding:
             work.retried.add(name)
-            if (old.decoding.stereo, old.decoding.depth_origin) != (decoding.stereo, decoding.depth_origin):
+            if decoding.with_depth_of(old.decoding) != decoding:
                 work.reordered.add(name)
         known = [*(e for e in known if e.name != name), entry]
         work.datasets.append(dataset)
@@ -169,10 +166,12 @@ def plan_all(work: Work, options: RebuildOptions) -> None:
             plan = only_rejects(plan, survey, options.retry)
         elif not options.allow_shrink:
             refuse_losses(survey, known_loss(survey, plan), MAX_VANISHED)
-        if work.changes_of(survey.name):
-            plan.due = [
-                replace(due, held="") for due in plan.due
-            ]  # what the bank holds of it is not what it shall hold
+        if survey.name in work.reordered:
+            again = [name for name in plan.reused if survey.refs[name].depth]
+            plan.reused = sorted(set(plan.reused).difference(again))
+            plan.due += [DueSource(survey.refs[name], survey.stamps[name]) for name in again]
+        if work.changes or survey.name in work.reordered:  # what the bank holds of it is not what it shall hold
+            plan.due = [replace(due, held="") for due in plan.due]
         work.plans.append(plan)
     if not any(plan.due or plan.reused or plan.forgotten for plan in work.plans):
         raise nothing_usable(work, [record.message for plan in work.plans for record in plan.rejects])
@@ -286,7 +285,9 @@ def _check_change(work: Work, options: RebuildOptions) -> None:
                 fix="name them all, or leave the settings as they are",
             )
         )  # fmt: skip
-    if work.reordered and (part := "--split" * bool(options.split) or "--retry" * bool(options.retry)):
+    held = [row for survey in work.surveys if survey.name in work.reordered for row in survey.known.sources.values()]
+    beyond = options.split and any(row.split not in options.split for row in held)
+    if work.reordered and (part := "--retry" * bool(options.retry) or "--split" * bool(beyond)):
         what = f"depth of {' and '.join(sorted(work.reordered))}, which is read otherwise since the last run,"
         raise InputError(sentence(what, expected="a run over all of its sources", found=part, fix=f"leave out {part}"))
 

@@ -191,9 +191,8 @@ def _said(record: RejectRecord) -> tuple[Any, ...]:
 
 
 def _known_rejects(work: Work) -> dict[str, tuple[Any, ...]]:
-    """What the bank says of its rejects, by name; nothing of shards that are made anew."""
-    same = (survey for survey in work.surveys if not work.changes_of(survey.name))
-    rejects = {name: row for survey in same for name, row in survey.known.rejects.items()}
+    """What the bank says of its rejects, by name; nothing where settings change, since its shards are made anew."""
+    rejects = {} if work.changes else {name: row for s in work.surveys for name, row in s.known.rejects.items()}
     return {name: tuple(getattr(row, column) for column in _SAID) for name, row in rejects.items()}
 
 

@@ -159,7 +159,7 @@ def extract_all(
     extracted = Extracted([] if options.rehash else _adopt(work, settings))
     jobs = shard_jobs(work, settings, options)
     total = sum(len(plan.due) for plan in work.plans)
-    if not total and not work.changes and not work.reordered:
+    if not total and not work.changes:
         return extracted
     counts: Counter[str] = Counter()
 

@@ -42,10 +42,10 @@ class RederiveJob:
 
 def rederive_all(work: Work, settings: ExtractionSettings, client: Any) -> dict[str, ShardEntry | None]:
     """The shards that take the place of those of the bank where settings have changed; by the old one's id."""
-    if ALL in work.changes or work.current is None or not (work.changes or work.reordered):
+    if not work.changes or ALL in work.changes or work.current is None:
         return {}
-    became: dict[str, ShardEntry | None] = {}
-    jobs = _jobs(work, settings, became)
+    jobs = _jobs(work, settings)
+    became: dict[str, ShardEntry | None] = {entry.id: None for entry in work.current.shards}
 
     def quiet(_: Mapping[str, int]) -> None:
         """The sources of old shards are not counted among those that are due."""
@@ -88,8 +88,8 @@ def rederive_shard(job: RederiveJob) -> tuple[str, dict[str, Any]]:
     return job.shard.id, entry.to_json()
 
 
-def _jobs(work: Work, settings: ExtractionSettings, became: dict[str, ShardEntry | None]) -> Iterator[RederiveJob]:
-    """One a shard that keeps anything, of the data sets that change; all of their shards are noted as gone."""
+def _jobs(work: Work, settings: ExtractionSettings) -> Iterator[RederiveJob]:
+    """One a shard that keeps anything."""
     assert work.current is not None
     kept = {name for plan in work.plans for name in (*plan.reused, *plan.still_rejected)}
     parts = zip(work.datasets, work.entries, work.surveys, strict=True)
@@ -98,16 +98,13 @@ def _jobs(work: Work, settings: ExtractionSettings, became: dict[str, ShardEntry
         shard = Shard(shard_folder(work.bank) / entry.id, entry)
         rows = [row for table in ("sources", "rejects") for row in placed_rows([shard], table, ("dataset", "source"))]
         names = {source for _, source, _ in rows}
-        if rows and not work.changes_of(rows[0][0]):
-            continue
-        became[entry.id] = None
         if not names & kept:
             continue
         dataset, described, survey = datasets[rows[0][0]]
         extraction = Extraction(settings, work.classes, described)
         refs = {name: survey.refs[name] for name in sorted(names & kept)}
-        gone, changes = frozenset(names - kept), work.changes_of(described.name)
-        yield RederiveJob(work.bank, entry, dataset.spec, extraction, changes, gone, refs)
+        changes = frozenset(work.changes)
+        yield RederiveJob(work.bank, entry, dataset.spec, extraction, changes, frozenset(names - kept), refs)
 
 
 def _changed(job: RederiveJob, dataset: Dataset, shard: Shard, bundle: SourceBundle) -> SourceBundle:

@@ -15,7 +15,7 @@ from ..ingest.plan import known_of, make_plan, survey_sources
 from ..storage import files
 from ..storage.checks import damage_of
 from ..storage.deep import damage_inside, damage_of_parts
-from ..storage.errors import DamagedBankError, DatasetError
+from ..storage.errors import DamagedBankError
 from ..storage.installation import check_installation
 from ..storage.manifest import Manifest, load_current, open_generation, shard_folder
 from ..storage.parts import IndexPart, part_folder
@@ -160,9 +160,10 @@ def _plan(rest: Reader, held: Mapping[str, set[str]] | None) -> tuple[Work, list
     entries = [entry for entry in rest.manifest.datasets if held is None or entry.name in held]
     opened = [open_dataset(f"{entry.kind}:{entry.root}") for entry in entries]
     work = prepare(rest.path, rest, opened, {})
-    if work.reordered:
-        what = f"{' and '.join(sorted(work.reordered))}: its depth is read otherwise since the last run"
-        raise DatasetError(f"{what} (put its depth.yaml back, repair, then run the rebuild)")
+    old = {entry.name: entry.decoding for entry in rest.manifest.datasets}
+    work.entries = [  # where depth is read otherwise now, the next rebuild is to see that, and to order all anew
+        replace(entry, decoding=entry.decoding.with_depth_of(old[entry.name])) for entry in work.entries
+    ]
     work.renewed = True
     known = known_of(rest)
     lost: list[str] = []

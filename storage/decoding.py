@@ -7,7 +7,7 @@ native ids without the data set at hand.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,6 +95,11 @@ class Decoding:
         if self.stereo:
             return self.stereo.depth(data, name)
         return decode_depth(data, name, self.metres_per_unit)
+
+    def with_depth_of(self, other: Decoding) -> Decoding:
+        """The same conventions but for those of depth."""
+        names = ("metres_per_unit", "depth_origin", "stereo")
+        return replace(self, **{name: getattr(other, name) for name in names})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the manifest."""

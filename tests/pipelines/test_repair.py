@@ -128,10 +128,14 @@ def test_a_bank_without_its_shards(six: Any, tmp_path: Path) -> None:
 
 
 def test_depth_that_is_read_otherwise_is_for_the_rebuild(six: Any, tmp_path: Path) -> None:
-    flip(shard_folder(tmp_path / "own") / load_current(tmp_path / "own").shards[0].id / BLOBS)
+    bank = tmp_path / "own"
+    six.add("deep", depth=np.random.default_rng(0).integers(1, 9000, (48, 64)).astype(np.uint16))
+    night(six.spec, bank)
+    flip(shard_folder(bank) / load_current(bank).shards[0].id / BLOBS)
     (six.root / "depth.yaml").write_text("stereo: {baseline_m: 0.22, focal_px: 2262.5}")
-    with pytest.raises(DatasetError, match="folder: its depth is read otherwise"):
-        mend(tmp_path / "own")
+    assert mend(bank).lost == []
+    assert night(six.spec, bank).n_new == 1, "the rebuild still sees that it is to be ordered anew"
+    assert not night(six.spec, bank).published
 
 
 @pytest.mark.parametrize("way", WAYS)

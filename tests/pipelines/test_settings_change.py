@@ -128,12 +128,16 @@ def test_depth_that_is_read_otherwise_orders_anew_in_its_own_data_set(
     own = {entry.id for entry in load_current(bank).shards}
     night(more_photos.spec, bank, shard_size=3, **DEFAULTS)
     others = {entry.id for entry in load_current(bank).shards} - own
-    (seven.root / "depth.yaml").write_text("stereo: {baseline_m: 0.22, focal_px: 2262.5}")
-    with pytest.raises(InputError, match=r"depth of folder, which is read otherwise.*--retry"):
-        night(seven.spec, bank, retry=["failed"])
+    seven.write(seven.root / "depths/d2.png", np.full((48, 64), 7, np.uint16))
+    night(seven.spec, bank)
+    (seven.root / "depth.yaml").write_text("stereo: {baseline_m: 0.22, focal_px: 2262.5, offset: 8}")
+    for part in ({"retry": ["failed"]}, {"split": ["val"]}):
+        with pytest.raises(InputError, match=r"split: expected|depth of folder, which is read otherwise.*leave out --"):
+            night(seven.spec, bank, **part)
     with calls(*WORK) as done:
-        assert counts(night(seven.spec, bank)) == (9, 0, 7, 2)
-    assert (done["orderings"], done["describe_all"]) == (7, 0)
+        assert counts(night(seven.spec, bank, split=["train"], allow_shrink=True)) == (9, 2, 4, 3)
+    assert (done["orderings"], done["describe_all"]) == (2, 2), "what has no depth is left alone"
+    assert rejects(bank)["folder/d2"] == "empty-depth", "what cannot be read now stops nobody else"
     assert others & {entry.id for entry in load_current(bank).shards}, "the other data set is left alone"
     assert is_sound(bank)
     origins = Reader(bank).table("orderings", columns=["source", "origin"]).to_pylist()
