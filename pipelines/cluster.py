@@ -202,7 +202,7 @@ def tell(**counts: int) -> None:
         worker = get_worker()
     except ValueError:
         return
-    worker.log_event(_TOPIC, (worker.get_current_task(), worker.address, counts))
+    worker.log_event(_TOPIC, (worker.get_current_task(), str(worker.id), counts))
 
 
 def worker_folder() -> str | None:

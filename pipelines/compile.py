@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..storage.errors import InputError, sentence
+from ..storage.outputs import keep_banks
 from ..storage.reader import Reader
 from ..synth.checkpoint import SUFFIX, Card, load_card, load_checkpoint
 from ..synth.compile import Precision
@@ -114,6 +115,7 @@ def compile(
     networks, left_out = _networks(folder, shape)
     recorded = Recorded(folder, Reader(bank)) if bank is not None else None
     into = Path(out) if out is not None else folder / ("onnx" if backend == "onnx" else FOLDER)
+    keep_banks(into)
     work = [(each, size) for each in networks for size in batch or (SEVERAL if _several(each) else BATCHES)[on.type]]
     if backend == "onnx":
         onnx.check_onnx()

@@ -17,6 +17,7 @@ from ..ingest.scene_painter import VERSION
 from ..storage.errors import InputError, sentence
 from ..storage.files import remove_tree, writer_lock
 from ..storage.manifest import generations, load_current
+from ..storage.outputs import keep_banks
 from ..storage.reader import Reader
 from .collage import paint
 from .demo_models import MODELS
@@ -150,6 +151,7 @@ def _remove_bank(bank: Path, root: Path) -> None:
 
 
 def _make(folder: Path) -> None:
+    keep_banks(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

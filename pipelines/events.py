@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..storage.errors import BankError, DamagedBankError, InputError, InstallationError, UnfinishedError, sentence
 from ..storage.manifest import Manifest
-from ..storage.outputs import check_output, write_outputs
+from ..storage.outputs import check_output, keep_banks, write_outputs
 from .progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -192,7 +192,9 @@ class _Log:
         try:
             if path == STDOUT:
                 self._file = os.dup(1)
-            else:  # not blocking: a named pipe that nobody reads would hold the run up for ever
+            else:
+                keep_banks(path)
+                # not blocking: a named pipe that nobody reads would hold the run up for ever
                 flags = os.O_RDWR if path.is_file() else os.O_WRONLY
                 flags |= os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
                 self._file = os.open(path, flags, 0o644)

@@ -110,7 +110,7 @@ def inpaint(
     picture, stem, source = image_of(image, reader)
     inside = region_of(region, (picture.shape[0], picture.shape[1]), reader, erase=erase)
     if out is not None:
-        check_places(out, stem, variants, [image, region])
+        check_places(out, stem, variants, [image, region, layout])
     if layout is None and method == BANK and not erase:  # else what shall vanish would be put there again
         layout = _own_layout(source, reader)
     filler = method_of(method, models, retriever, source, layout, dataset)

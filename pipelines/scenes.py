@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..ingest.scene_painter import write_scenes
 from ..storage.errors import InputError, sentence
+from ..storage.outputs import keep_banks
 from .progress import Progress, silent
 
 SIDES = (64, 4096)
@@ -32,6 +33,7 @@ def scenes(
         InputError: a number makes no sense, the folder holds something else or cannot be written.
     """
     check_scenes(count, seed, size)
+    keep_banks(Path(out))
 
     def told(done: int, total: int) -> None:
         progress(done, total, "painting scenes")

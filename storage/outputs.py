@@ -62,7 +62,10 @@ def keep_inputs(inputs: Iterable[object], outputs: Iterable[str | Path | None]) 
 
 def _is_bank(folder: Path) -> bool:
     """Whether it looks like a bank."""
-    return (folder / "shards").is_dir() and any(folder.glob("MANIFEST-*.json"))
+    try:
+        return os.path.isdir(folder / "shards") and any(folder.glob("MANIFEST-*.json"))
+    except OSError:  # a folder that nobody may look into
+        return False
 
 
 def write_outputs(files: Mapping[Path, bytes]) -> None:

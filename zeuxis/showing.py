@@ -11,16 +11,16 @@ import typer
 from .storage.errors import InputError, sentence
 
 
-def show(renderable: Any) -> None:
-    """Prints a rich renderable; in a file or a pipe nothing is cut or folded."""
+def show(renderable: Any, *, err: bool = False) -> None:
+    """Prints a rich renderable, to the error stream if asked; in a file or a pipe nothing is cut or folded."""
     from rich.console import Console
 
-    terminal, text = sys.stdout.isatty(), StringIO()
+    terminal, text = (sys.stderr if err else sys.stdout).isatty(), StringIO()
     wide = None if terminal else 10_000
     Console(file=text, force_terminal=terminal, width=wide, soft_wrap=not terminal, markup=False, emoji=False).print(
         renderable
     )
-    typer.echo(text.getvalue(), nl=False)
+    typer.echo(text.getvalue(), nl=False, err=err)
 
 
 def size_of(text: str, option: str) -> tuple[int, int]:

@@ -77,7 +77,7 @@ def rebuild(
             report=report, log=log, metrics=metrics, progress=progress,
         )  # fmt: skip
     if plan:
-        _show_forecast(done)
+        _show_forecast(done, log)
         return
     _show_rebuild(done, _sayer(log))
     if done.n_rejected:
@@ -248,11 +248,11 @@ def forget(
         raise typer.Exit(1)
 
 
-def _show_forecast(report: RebuildReport) -> None:
+def _show_forecast(report: RebuildReport, log: Path | None) -> None:
     said = f"{report.n_new:,} to read, {report.n_reused:,} unchanged, {report.n_rejected:,} rejected"
-    typer.echo(f"{report.bank}: {report.n_in:,} sources: {said}; {report.n_vanished:,} vanished")
+    _sayer(log)(f"{report.bank}: {report.n_in:,} sources: {said}; {report.n_vanished:,} vanished")
     if report.forecast:
-        show(report.forecast.render())
+        show(report.forecast.render(), err=str(log) == "-")
         report.forecast.check()
 
 

@@ -653,5 +653,8 @@ def test_a_log_on_the_standard_output_has_it_to_itself_and_a_plan_leaves_the_met
     ran = run(*night, "--log", "-", "--metrics", metrics)
     assert (ran.code, ran.out) == (0, ""), "the log is written past Python's own standard output"
     before = metrics.read_bytes()
-    assert run(*night, "--plan", "--metrics", metrics).code == 0
+    ran = run(*night, "--plan", "--metrics", metrics, "--log", "-")
+    assert (ran.code, ran.out) == (0, "")
     assert metrics.read_bytes() == before
+    for arguments in ((*night, "--log", tmp_path / "bank/log.jsonl"), ("scenes", tmp_path / "bank/scenes")):
+        refused(run(*arguments), f"lies in the bank {tmp_path / 'bank'}")

@@ -380,6 +380,14 @@ def test_a_network_for_other_pictures_is_refused(fill: Callable, folder: Path, t
             models=other)  # fmt: skip
 
 
+def test_a_layout_is_not_written_over(fill: Callable, tmp_path: Path):
+    Image.fromarray(picture()).save(tmp_path / "x.png")
+    layout = np.zeros(picture().shape[:2], np.uint8)
+    Image.fromarray(layout).save(tmp_path / "x-0.png")
+    with pytest.raises(InputError, match=r"x-0\.png: would be written over"):
+        fill(tmp_path / "x.png", BOX, method="bank", layout=tmp_path / "x-0.png", out=tmp_path)
+
+
 def test_inputs_are_not_written_over(fill: Callable, tmp_path: Path):
     path = tmp_path / "a.png"
     Image.fromarray(picture()).save(path)
