@@ -123,8 +123,9 @@ def describe_all(
     lab = cv2.cvtColor(pixels[None], cv2.COLOR_RGB2LAB)[0]  # the slowest step, so of these pixels alone
     colours, halves = _count_colours(lab, owners, len(stored))
     gradients, counts, solid = _count_gradients(grey, *runs, numbers, sampling, _LEVEL_OF)
-    sums = (colours[:, :, None] @ _COLOUR_SUMS)[:, :, 0]
-    found: Bytes = _numbers(sums, halves, gradients @ _TEXTURE_BINS, counts, solid)
+    sums = np.stack([colours[:, channel] @ _COLOUR_SUMS[channel] for channel in range(3)], axis=1)
+    texture = (gradients.reshape(-1, _LEVELS * _LEVELS) @ _TEXTURE_BINS).reshape(*gradients.shape[:2], -1)
+    found: Bytes = _numbers(sums, halves, texture, counts, solid)
     return found
 
 

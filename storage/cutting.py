@@ -210,16 +210,18 @@ def look_up(table, values):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True)
 def look_up_counted(table, values, counts):  # type: ignore[no-untyped-def]
-    """As `look_up`, run by run; adds to `counts` how often each value occurs; none may be beyond its end."""
+    """As `look_up`; adds to `counts`, run by run, how often each value occurs; none may be beyond its end."""
     rows, cols = values.shape
     found = np.empty(values.shape, table.dtype)
-    for row in range(rows):
-        line, begin = values[row], 0
-        for col in range(1, cols + 1):
-            if col == cols or line[col] != line[begin]:
-                found[row, begin:col] = table[line[begin]]
-                counts[line[begin]] += col - begin
-                begin = col
+    for row in range(rows if cols else 0):
+        line, own, begin, value = values[row], found[row], 0, values[row, 0]
+        for col in range(cols):
+            own[col] = table[line[col]]
+        for col in range(1, cols):
+            if line[col] != value:
+                counts[value] += col - begin
+                begin, value = col, line[col]
+        counts[value] += cols - begin
     return found
 
 
