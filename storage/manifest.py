@@ -328,7 +328,8 @@ def _garbage(bank: Path) -> list[Path]:
     inside = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
     reports = list(folder.iterdir()) if (folder := report_path(bank, 0).parent).is_dir() else []
     begun = [path for path in (*bank.iterdir(), *inside, *reports) if path.name.startswith(".tmp-")]
-    unfinished = [path for path in begun if not files.is_held(path)]
+    # a folder may be held by who fills it; a file that became a manifest shares the hold of that one's readers
+    unfinished = [path for path in begun if not (path.is_dir() and files.is_held(path))]
     numbers = generations(bank)
     numbered = [(path, _REPORT.fullmatch(path.name)) for path in reports]
     unnamed = [path for path, match in numbered if match and int(match[1]) not in numbers]

@@ -40,7 +40,7 @@ def keep_banks(path: Path) -> None:
     Raises:
         InputError: it does.
     """
-    real = path.resolve() if path.is_dir() else path.parent.resolve()
+    real = path.resolve() if os.path.isdir(path) else path.parent.resolve()
     if bank := next((folder for folder in (real, *real.parents) if _is_bank(folder)), None):
         raise InputError(sentence(path, f"lies in the bank {bank}", fix="choose another place"))
 
