@@ -278,9 +278,10 @@ def names_of(what: str, given: object) -> tuple[str, ...]:
     return names
 
 
-def is_whole(value: object, least: int) -> bool:
-    """Whether it is a whole number, NumPy's among them, of at least that."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= least)
+def is_whole(value: object, least: int, most: float = math.inf) -> bool:
+    """Whether it is a whole number, NumPy's among them, from `least` to `most`."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return whole and bool(least <= value <= most)  # type: ignore[operator]
 
 
 def _is_number(value: object) -> bool:

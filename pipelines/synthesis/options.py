@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-
-from ...index.request import Mode, names_of
+from ...index.request import Mode, is_whole, names_of
 from ...storage.errors import InputError, sentence
 from ...storage.filters import Where
 from ..painted_files import check_variants
@@ -121,12 +119,6 @@ class SynthesisOptions:
     def stages(self) -> Stages:
         """Which way painting goes."""
         return Stages(self.transform, self.order, elision=self.elision, synthesis=self.network)
-
-
-def is_whole(value: object, least: int, most: float = math.inf) -> bool:
-    """Whether it is a whole number in that range."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    return whole and bool(least <= value <= most)  # type: ignore[operator]
 
 
 def _require(name: str, expected: str, found: object, holds: bool) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...index.batch import usable_cores
+from ...index.request import is_whole
 from ...ingest.datasets.listing import PICTURES
 from ...storage.errors import InputError, sentence
 from ...storage.files import make_folder
@@ -25,7 +26,7 @@ from .finish import finish, records, replace_file
 from .layouts import Layouts
 from .line import Rate, bottleneck
 from .making import Making, Where
-from .options import SynthesisOptions, is_whole
+from .options import SynthesisOptions
 from .plan import PLAN, Plan, boosted, make_plan
 from .report import write_report
 from .samples import Encoder
