@@ -75,6 +75,9 @@ def train(
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Less memory for more time, with crn; the same numbers.")
     ] = False,
+    vivid: Annotated[
+        bool, typer.Option("--vivid", help="Of crn: learn photographs with stronger details and colours.")
+    ] = False,
     start: Annotated[
         str | None, typer.Option("--from", metavar="FILE", help="A coarser crn network that this one begins with.")
     ] = None,
@@ -140,8 +143,8 @@ def train(
     options = TrainOptions(
         preset=preset, steps=steps, batch=batch, seed=seed, lr=lr, precision=precision, devices=devices,
         accumulate=accumulate, workers=workers, ema=ema, validate_every=validate_every, features=features,
-        variant=variant, adversarial=adversarial, images=images, checkpointing=checkpointing, start=start,
-        calibrate_after=calibrate_after, dataset=dataset, sliders=sliders, categories=categories, regions=regions,
+        variant=variant, adversarial=adversarial, images=images, checkpointing=checkpointing, vivid=vivid,
+        start=start, calibrate_after=calibrate_after, dataset=dataset, sliders=sliders, categories=categories, regions=regions,
         penalty=penalty, fourier=fourier, spectral=spectral, equalised=equalised, blend=blend, augment=augment,
         objects=objects, parts=_whole("--parts", parts, "-"), patches=patches, norm=norm, objective=objective,
         ratio=_both("--ratio", ratio), kind=kind, critic_steps=critic_steps, second=second,

@@ -23,7 +23,9 @@ from .jobs import Job, Results
 from .segmenter import Method, Pair, tested, trained
 from .sets import Scale, folded, make_bank, spaced, train_networks, training_names
 
-ORDINARY, PASTE, SYNTHESISED = "ordinary", "copy-paste", "synthesised"
+ORDINARY: Method = "ordinary"
+PASTE: Method = "copy-paste"
+SYNTHESISED = "synthesised"
 METHODS = (ORDINARY, PASTE, SYNTHESISED)
 FOLD = "fold"
 """The set with which the recipe is chosen: as many photographs as the smallest, tested on others that may train."""
@@ -46,10 +48,11 @@ class Images:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which synthesised images are trained on, and which share of all items they are."""
+    """Which synthesised images are trained on, which share of all items they are, and what becomes of the others."""
 
     images: Sequence[str]
     mix: float = 0.5
+    method: Method = ORDINARY
 
 
 IMAGES = {
@@ -63,7 +66,9 @@ RECIPES = {
     **{name: Recipe([name]) for name in IMAGES},
     "boosted strongly, no elision, a quarter": Recipe(["boosted strongly, no elision"], 0.25),
     "boosted strongly, no elision, three quarters": Recipe(["boosted strongly, no elision"], 0.75),
+    "boosted strongly, no elision, copy-paste": Recipe(["boosted strongly, no elision"], method=PASTE),
     "both, no elision": Recipe(["boosted strongly, no elision", "repainted, no elision"]),
+    "both, no elision, copy-paste": Recipe(["boosted strongly, no elision", "repainted, no elision"], method=PASTE),
 }
 """What is searched through on the fold."""
 
@@ -159,7 +164,7 @@ class Experiment:
         if recipe is None:
             recipe = self.results["recipe"]["best"]
         chosen = self.recipes.get(recipe)
-        method: Method = "copy-paste" if recipe == PASTE else "ordinary"
+        method = chosen.method if chosen else PASTE if recipe == PASTE else ORDINARY
         made = [pair for kind in (chosen.images if chosen else ()) for pair in self._synthesised(name, kind)]
         network = trained(
             self.photographs(name), made, chosen.mix if chosen else 0.0, method, n_classes=self.n_classes,

@@ -41,7 +41,7 @@ class Scale:
 
 
 FULL = Scale(
-    "tiny", {"features": 1500, "transform": 2000, "synthesis": 700, "judge": 1000}, (96, 128), 0.25, 1200, 600, 1, 3
+    "tiny", {"features": 1500, "transform": 2000, "synthesis": 700, "judge": 1000}, (96, 128), 0.25, 1200, 600, 2, 5
 )
 QUICK = Scale("tiny", {"features": 2, "transform": 2, "synthesis": 2, "judge": 2}, (96, 128), 0.125, 2, 4, 1, 2)
 

@@ -36,6 +36,7 @@ from ...synth.losses import (
     gan_generator,
     parsing_loss,
 )
+from ...synth.vivid import vivid
 from ..models import channels_of
 from ..progress import Progress, silent
 from .options import TrainOptions
@@ -56,11 +57,12 @@ PARSING_WEIGHT = 1.0
 class PhotographItems(Dataset[dict[str, Tensor]]):
     """Photographs with their layouts, half of them mirrored; item k depends on (seed, k) alone.
 
-    An item holds `image`, `(3, h, w)` in [-1, 1], and `layout`, `(h, w)` int64 channel numbers.
+    An item holds `image`, `(3, h, w)` in [-1, 1], and `layout`, `(h, w)` int64 channel numbers. `strong` makes the
+    photographs vivid.
     """
 
-    def __init__(self, sources: BankSources, seed: int, *, flip: bool = True) -> None:
-        self.sources, self.seed, self.flip = sources, seed, flip
+    def __init__(self, sources: BankSources, seed: int, *, flip: bool = True, strong: bool = False) -> None:
+        self.sources, self.seed, self.flip, self.strong = sources, seed, flip, strong
         self.channel_of = class_indices(tuple(sources.reader.classes))
 
     def __getitem__(self, k: int) -> dict[str, Tensor]:
@@ -72,7 +74,8 @@ class PhotographItems(Dataset[dict[str, Tensor]]):
     def of(self, number: int) -> dict[str, Tensor]:
         """A source by its number, as it is."""
         picture = self.sources[number]
-        return {"image": to_tensor(picture.image), "layout": torch.from_numpy(self.channel_of[picture.layout])}
+        image = vivid(picture.image) if self.strong else picture.image
+        return {"image": to_tensor(image), "layout": torch.from_numpy(self.channel_of[picture.layout])}
 
 
 class CrnTask:
@@ -112,8 +115,8 @@ class CrnTask:
         held_out = BankSources(reader, options.size, split, cache=cache, most=N_VALIDATION, progress=progress)
         if not len(sources):
             raise NothingToLearn(sentence(reader.path, expected="labelled sources in train", found="none"))
-        self.samples = PhotographItems(sources, options.seed)
-        self._held_out = PhotographItems(held_out, options.seed)
+        self.samples = PhotographItems(sources, options.seed, strong=options.vivid)
+        self._held_out = PhotographItems(held_out, options.seed, strong=options.vivid)
 
     @property
     def adversarial(self) -> bool:

@@ -99,6 +99,7 @@ class TrainOptions:
         adversarial: weight of a discriminator of patches in the loss of the synthesis network; 0 leaves it out.
         images: pictures that CRN makes of a layout in one pass; None for one.
         checkpointing: less memory for more time: what the backward pass needs is computed once more; same numbers.
+        vivid: CRN's targets are photographs with strengthened details and colours (`synth.vivid`).
         start: a checkpoint of CRN, coarser or of this size, whose weights a new training begins with.
         calibrate_after: steps before CRN's loss weights are calibrated; None for none (the paper: 100 epochs).
         dataset: `kind:path` of photographs that RoI-GAN, key patches and generators are trained on, not a bank's.
@@ -133,6 +134,7 @@ class TrainOptions:
     adversarial: float | None = None
     images: int | None = None
     checkpointing: bool = False
+    vivid: bool = False
     start: str | None = None
     calibrate_after: int | None = None
     dataset: str | None = None

@@ -30,6 +30,7 @@ ONLY = {
     "adversarial": ("synthesis", "all"),
     "images": ("crn",),
     "checkpointing": ("crn",),
+    "vivid": ("crn",),
     "start": ("crn",),
     "calibrate_after": ("crn",),
     "dataset": FROM_PHOTOGRAPHS,

@@ -28,8 +28,10 @@ from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import load_card
 from zeuxis.synth.crn import CrnConfig, CrnNetwork
+from zeuxis.synth.encoding import to_image, to_tensor
 from zeuxis.synth.features import Features, FeaturesConfig
 from zeuxis.synth.losses import DiversityLoss
+from zeuxis.synth.vivid import vivid
 
 SIZE = (32, 64)
 OPTIONS = TrainOptions(preset="tiny", size=SIZE, lr=2e-3, batch=2, devices="cpu")
@@ -173,6 +175,16 @@ def test_items_depend_on_seed_and_number_alone_and_half_are_mirrored(bank, tmp_p
         assert flipped != any(torch.equal(image, each) for each in plain)
         mirrored += flipped
     assert 8 < mirrored < 32
+
+
+def test_vivid_targets_are_those_of_training_and_validation_alike(bank, tmp_path):
+    plain = CrnTask(Reader(bank), tmp_path, OPTIONS, untrained())
+    strong = CrnTask(Reader(bank), tmp_path, replace(OPTIONS, vivid=True), untrained())
+    for before, after in ((plain.dataset(), strong.dataset()), (plain._held_out, strong._held_out)):
+        photograph = before.of(0)
+        assert torch.equal(after.of(0)["image"], to_tensor(vivid(to_image(photograph["image"]))))
+        assert not torch.equal(after.of(0)["image"], photograph["image"])
+        assert torch.equal(after.of(0)["layout"], photograph["layout"])
 
 
 # ---- going on
@@ -379,6 +391,7 @@ def test_two_megapixels_can_be_painted_in_the_memory_of_a_small_gpu():
         ({"images": 2, "what": "synthesis"}, "--images: expected with crn, found with synthesis"),
         ({"checkpointing": True, "what": "judge"}, "--checkpointing: expected with crn, found with judge"),
         ({"start": "x", "what": "all"}, "--from: expected with crn, found with all"),
+        ({"vivid": True, "what": "synthesis"}, "--vivid: expected with crn, found with synthesis"),
         ({"calibrate_after": 3, "what": "features"}, "--calibrate-after: expected with crn"),
         (
             {"variant": "gan", "what": "synthesis"},
