@@ -33,7 +33,8 @@ def data_uri(picture: Picture, longest: int = 640, *, exact: bool = False) -> st
     if max(image.size) > longest:
         image.thumbnail((longest, longest), Image.Resampling.NEAREST if exact else Image.Resampling.LANCZOS)
     data = io.BytesIO()
-    image.save(data, "WEBP", lossless=exact, quality=100 if exact else QUALITY, method=4)
+    how = {"lossless": True, "quality": 0, "method": 2} if exact else {"quality": QUALITY, "method": 4}
+    image.save(data, "WEBP", **how)
     return "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode()
 
 

@@ -12,6 +12,19 @@ import pytest
 from PIL import Image
 
 
+FIRST = ("tests/index/test_search.py", "tests/synth/", "tests/reliability/")
+"""Where several processes run tests: one compiles the kernels of the search, the others need none of them meanwhile."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of `FIRST` before the others."""
+
+    def place(item: pytest.Item) -> int:
+        return next((k for k, start in enumerate(FIRST) if item.nodeid.startswith(start)), len(FIRST))
+
+    items.sort(key=place)
+
+
 @dataclass
 class Photos:
     """A `folder` data set: PNG photographs of noise that the name decides, and index label maps."""

@@ -35,9 +35,10 @@ def test_whatever_call_fails_the_bank_is_whole(striking: TrialServer, scenario: 
     assert trials.ended("signal 9") == sum(row["mode"] == "kill" for row in trials.rows) > 0
 
 
-def test_the_calls_of_lmdb_are_among_them(striking: TrialServer) -> None:
-    """Every one that goes to the file of values, in every mode: the writes of its pages, and of its head."""
-    trials = striking.ask("rebuild", layer="calls", only="data.mdb")
+@pytest.mark.parametrize("sample", [20, pytest.param(None, marks=pytest.mark.slow)])
+def test_the_calls_of_lmdb_are_among_them(striking: TrialServer, sample: int | None) -> None:
+    """Those that go to the file of values, in every mode: the writes of its pages, and of its head."""
+    trials = striking.ask("rebuild", layer="calls", only="data.mdb", sample=sample)
     assert trials.wrong() == []
     struck = {row["what"].split()[0] for row in trials.rows}
     assert struck & {"pwrite", "writev", "pwritev"}, struck

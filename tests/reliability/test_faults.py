@@ -26,7 +26,7 @@ FAILURES = ("EIO", "ENOSPC", "short")
 @pytest.mark.parametrize(
     ("scenario", "sample"),
     [
-        *(("rebuild", 45), ("merge", 16), ("forget", 16), ("rollback", None), ("collect", None)),
+        *(("rebuild", 30), ("merge", 12), ("forget", 12), ("rollback", None), ("collect", None)),
         *(pytest.param(scenario, None, marks=pytest.mark.slow) for scenario in ("rebuild", "merge", "forget")),
     ],
 )
@@ -45,7 +45,7 @@ def test_killed_anywhere_the_bank_is_whole_and_the_next_run_completes(
 @pytest.mark.parametrize(
     ("scenario", "modes", "sample"),
     [
-        ("rebuild", FAILURES, 45),
+        ("rebuild", FAILURES, 30),
         *((scenario, ["EIO"], 12) for scenario in LEAST if scenario != "rebuild"),
         *(pytest.param(scenario, ["EIO", "ENOSPC"], None, marks=pytest.mark.slow) for scenario in LEAST),
         pytest.param("rebuild", ["short"], None, marks=pytest.mark.slow),
@@ -70,7 +70,7 @@ def check(scenario: str, trials: Trials) -> None:
 def test_a_power_loss_at_any_moment_leaves_the_old_or_the_new_generation(server: TrialServer) -> None:
     """What was not synchronised is lost, kept or torn, in any order; what was acknowledged stays."""
     for scenario in ("rebuild", "merge", "forget"):
-        trials = server.ask(scenario, modes=[], losses=12)
+        trials = server.ask(scenario, modes=[], losses=8)
         assert trials.wrong() == []
         assert {row["end"] for row in trials.rows} == {"old", "new"}
 
