@@ -1,8 +1,8 @@
 """Vivid targets: photographs with their details, brightness and colours strengthened (Farbman et al. 2008, section 4).
 
 The released models of CRN at 512 and 1024 rows were trained on such photographs. Lightness is taken apart by two
-edge-preserving smoothings of different strength, so that what is strengthened gets no halos around edges. Weighted least
-squares are solved by rows and columns (Min et al. 2014), as OpenCV has it.
+edge-preserving smoothings of different strength, so that what is strengthened gets no halos around edges. Weighted
+least squares are solved by rows and columns (Min et al. 2014), as OpenCV has it.
 """
 
 from __future__ import annotations

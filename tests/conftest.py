@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-
 FIRST = ("tests/index/test_search.py", "tests/synth/", "tests/reliability/")
 """Where several processes run tests: one compiles the kernels of the search, the others need none of them meanwhile."""
 
