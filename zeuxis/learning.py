@@ -146,8 +146,8 @@ def train(
         variant=variant, adversarial=adversarial, images=images, checkpointing=checkpointing, vivid=vivid,
         start=start, calibrate_after=calibrate_after, dataset=dataset, sliders=sliders, categories=categories,
         regions=regions, penalty=penalty, fourier=fourier, spectral=spectral, equalised=equalised, blend=blend,
-        augment=augment, objects=objects, parts=_whole("--parts", parts, "-"), patches=patches, norm=norm, objective=objective,
-        ratio=_both("--ratio", ratio), kind=kind, critic_steps=critic_steps, second=second,
+        augment=augment, objects=objects, parts=_whole("--parts", parts, "-"), patches=patches, norm=norm,
+        objective=objective, ratio=_both("--ratio", ratio), kind=kind, critic_steps=critic_steps, second=second,
         size=size_of(size, "--size") if size else None,
     )  # fmt: skip
     named = bank or (None if dataset else os.environ.get("ZEUXIS_BANK"))
