@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..index.request import LayoutLike
 from ..storage.errors import InputError, sentence
-from ..storage.outputs import check_output, write_outputs
+from ..storage.outputs import check_output, keep_inputs, write_outputs
 from ..synth.canvas import as_json, encoded, listing, sidecars
 from .painted import Painted
 
@@ -39,11 +40,15 @@ def stem_of(layout: LayoutLike | None, source: str | None = None) -> str:
     return source.replace("/", "-") if isinstance(source, str) and layout is None else "layout"
 
 
-def check_places(folder: str | Path, stems: Sequence[str], variants: int) -> None:
+def check_places(folder: str | Path, stems: Sequence[str], variants: int, inputs: Sequence[Any] = ()) -> None:
     """Refuses, before any work is done, a folder into which the images of some layouts could not be written.
 
+    Args:
+        inputs: what is read; files among it must not be written over.
+
     Raises:
-        InputError: it is a file or cannot be written, two layouts have the same name, or a file there is no plain one.
+        InputError: it is a file or cannot be written, two layouts have the same name, or a file there is no plain one,
+            or one that is read.
     """
     check_variants(variants)
     folder = Path(folder)
@@ -58,8 +63,10 @@ def check_places(folder: str | Path, stems: Sequence[str], variants: int) -> Non
         return
     for stem in stems:
         for variant in range(variants):
-            for path in _paths(folder, stem, variant):
+            paths = _paths(folder, stem, variant)
+            for path in paths:
                 check_output(path)
+            keep_inputs(inputs, paths)
 
 
 def save(image: Painted, folder: str | Path, stem: str) -> Painted:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..storage.errors import InputError, sentence
-from ..storage.outputs import check_output, write_outputs
+from ..storage.outputs import check_output, keep_inputs, write_outputs
 
 EVALUATION = ("evaluation.json", "table.md", "report.html")
 """Files of an evaluation: all figures, the table, and a page."""
@@ -39,11 +39,10 @@ def check_files(out: str | Path, names: Iterable[str], inputs: Sequence[Any] = (
     """
     folder = check_folder(out)
     if folder.is_dir():
-        own = [Path(each).expanduser().resolve() for each in inputs if isinstance(each, str | Path)]
-        for name in names:
-            check_output(folder / name)
-            if (folder / name).resolve() in own:
-                raise InputError(sentence(folder / name, "would be written over", fix="give --out another folder"))
+        files = [folder / name for name in names]
+        for path in files:
+            check_output(path)
+        keep_inputs(inputs, files)
     return folder
 
 

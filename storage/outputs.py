@@ -57,7 +57,7 @@ def keep_inputs(inputs: Iterable[object], outputs: Iterable[str | Path | None]) 
     read = [Path(each) for each in inputs if isinstance(each, str | Path) and os.path.isfile(each)]
     for out in outputs:
         if out is not None and any(os.path.exists(out) and path.samefile(out) for path in read):
-            raise InputError(sentence(out, "is the layout itself", fix="give the file another name"))
+            raise InputError(sentence(out, "would be written over", fix="choose another name or folder"))
 
 
 def _is_bank(folder: Path) -> bool:

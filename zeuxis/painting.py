@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,8 +64,7 @@ def paint(
     )  # fmt: skip
     layouts: Sequence[Path | None] = pictures(layout or []) or [None]
     stems = [stem_of(path, query["source"]) for path in layouts]
-    check_places(out, stems, variants)
-    _keep_layouts([path for path in layouts if path], out, stems, variants)
+    check_places(out, stems, variants, layouts)
     painter = open(bank, models)._painter(None, compiled)
     first_use()
     results = painter.paint_many(
@@ -97,14 +95,6 @@ def _warn(images: Sequence[Painted], said: set[str]) -> None:
         if warning not in said:
             typer.echo(f"warning: {warning}", err=True)
             said.add(warning)
-
-
-def _keep_layouts(layouts: Sequence[Path], out: Path, stems: Sequence[str], variants: int) -> None:
-    """Refuses to write over a layout."""
-    ours = {f"{stem}-{variant}.png" for stem in stems for variant in range(variants)}
-    for path in layouts:
-        if path.name in ours and os.path.isdir(out) and path.parent.resolve() == out.resolve():
-            raise InputError(sentence(path, "would be written over", fix="give --out another folder"))
 
 
 COMMANDS = (paint,)

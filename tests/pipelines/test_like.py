@@ -240,7 +240,7 @@ def test_what_cannot_be_is_one_sentence(ask: Callable[..., Liked], tmp_path: Pat
 def test_nothing_that_is_read_is_written_over(ask: Callable[..., Liked], tmp_path: Path):
     mask = tmp_path / "image-00.png"
     Image.fromarray(picture()[..., 0] // 128 * 255).save(mask)
-    with pytest.raises(InputError, match=r"image-00\.png: would be written over; give --out another folder"):
+    with pytest.raises(InputError, match=r"image-00\.png: would be written over; choose another name or folder"):
         ask(region=mask, out=tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="expected a folder, found a file"):

@@ -316,7 +316,7 @@ def test_functions_never_write_over_the_layout(bank: zeuxis.Bank, layout: np.nda
         lambda: zeuxis.retrieve(own, bank=where, figure=own),
         lambda: zeuxis.explain(own, bank=where, out=str(own)),
     ):
-        with pytest.raises(InputError, match="is the layout itself; give the file another name"):
+        with pytest.raises(InputError, match="would be written over; choose another name or folder"):
             call()
     assert own.read_bytes() == before
     numbers = {"component": np.int64(0), "rank": np.int32(1), "k": np.int64(1)}

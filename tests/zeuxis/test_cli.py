@@ -322,7 +322,7 @@ def test_a_layout_a_link_and_a_device_are_never_written_over(
     out.mkdir()
     (out / "link.png").symlink_to(out / "elsewhere.png")
     os.mkfifo(out / "pipe.png")
-    refused(run(command, layout, "--bank", bank, option, layout), str(layout), "is the layout itself")
+    refused(run(command, layout, "--bank", bank, option, layout), str(layout), "would be written over")
     for name in ("link.png", "pipe.png"):
         refused(run(command, layout, "--bank", bank, option, out / name), name, "is a link or a device")
     assert layout.read_bytes() == before

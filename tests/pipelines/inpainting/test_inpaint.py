@@ -400,7 +400,7 @@ def test_inputs_are_not_written_over(fill: Callable, tmp_path: Path):
     mask[20:30, 20:30] = 255
     Image.fromarray(mask).save(tmp_path / "x-0.region.png")
     Image.fromarray(picture()).save(tmp_path / "x.png")
-    with pytest.raises(InputError, match=r"x-0\.region\.png: would be written over; give --out another folder"):
+    with pytest.raises(InputError, match=r"x-0\.region\.png: would be written over; choose another name or folder"):
         fill(tmp_path / "x.png", tmp_path / "x-0.region.png", out=tmp_path)
 
 
