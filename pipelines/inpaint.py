@@ -108,7 +108,7 @@ def inpaint(
     reader = None if retriever is None else retriever.reader
     check_draws(variants, seed)
     picture, stem, source = image_of(image, reader)
-    inside = region_of(region, (picture.shape[0], picture.shape[1]), reader, erase=erase)
+    inside = region_of(region, picture, source, reader, erase=erase)
     if out is not None:
         check_places(out, stem, variants, [image, region, layout])
     if layout is None and method == BANK and not erase:  # else what shall vanish would be put there again
@@ -137,7 +137,11 @@ def image_of(given: ImageLike, reader: Reader | None) -> tuple[Photograph, str, 
             found = f"{given.shape} of {given.dtype}"
             raise InputError(sentence("image", expected="(H, W, 3) of uint8", found=found))
         return given, "image", None
-    path = Path(os.path.expanduser(given))
+    try:
+        path = Path(os.path.expanduser(given))
+    except TypeError as error:
+        expected = "a file, (H, W, 3) of uint8, or a source of the bank"
+        raise InputError(sentence("image", expected=expected, found=type(given).__name__)) from error
     if not path.exists() and reader is not None and _is_source(str(given), reader):
         return reader.photograph(str(given)), str(given).replace("/", "-"), str(given)
     try:

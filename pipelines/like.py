@@ -156,8 +156,7 @@ def like(
     """
     plan, apart = checked(count, seed, noise, steps, descent), checked_apart(apart)
     count, seed = int(count), int(seed)
-    if not references:
-        raise InputError(sentence("references", expected="a picture and a region of it, or several", found="none"))
+    _check_references(references, depth)
     reader = None if retriever is None else retriever.reader
     seen = [reference_of(*each, generator.resolution, reader) for each in references]
     layers = layers_for(depth, features, seen)
@@ -179,6 +178,18 @@ def like(
     where = places(out, seen[0].name, len(images))
     more = _sheet(generator, features, seen, plan, seed, others, apart, where) if with_sheet else {}
     return replace(found, files=_saved(found, where, more))
+
+
+def _check_references(references: Sequence[Any], depth: Any) -> None:
+    """Refuses what are no pairs of a picture and a region, and what is no depth."""
+    if not references:
+        raise InputError(sentence("references", expected="a picture and a region of it, or several", found="none"))
+    for pair in references:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            found = f"{len(pair)} values" if isinstance(pair, tuple | list) else type(pair).__name__
+            raise InputError(sentence("references", expected="pairs of a picture and a region of it", found=found))
+    if not isinstance(depth, str):
+        raise InputError(sentence("depth", expected="auto, or names of layers", found=repr(depth)))
 
 
 def laid_out(*modules: torch.nn.Module, device: torch.device) -> None:

@@ -123,7 +123,11 @@ def train(
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of generator: began, wgan-gp, ladder-vae, pixel-vae or vae-gan."),
+        typer.Option(
+            metavar="NAME",
+            help="Of generator: began, wgan-gp, ladder-vae, pixel-vae or vae-gan.",
+            show_default="wgan-gp",
+        ),
     ] = None,
     critic_steps: Annotated[
         int | None, typer.Option(metavar="N", help="Of wgan-gp, for one of the generator.", show_default=False)

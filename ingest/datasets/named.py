@@ -138,7 +138,7 @@ class NamedFiles(Dataset):
             raise self._refusal(f"no {' and no '.join(f'{folder}/' for folder in missing)} in {contents(self.root)}")
 
     def _emptiness(self, why: Mapping[str, str]) -> str:
-        folders = " and ".join(f"{folder}/" for folder in self._folders())
+        folders = " and ".join(f"{folder}/" if folder else "it" for folder in self._folders())
         return f"no source to use in {folders}" + "".join(f", {reason}" for reason in sorted(set(why.values())))
 
     def _refusal(self, found: str) -> DatasetError:

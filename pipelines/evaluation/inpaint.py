@@ -87,7 +87,7 @@ def evaluate_inpaint(
             anything is.
     """
     folder, reader = Path(models).expanduser(), Reader(bank)
-    out = _checked(out, systems, seed)
+    out = _checked(out, systems, photographs, seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     measure = Measure(folder, device)
     found, side, left_out = _networks(folder, systems)
@@ -151,10 +151,12 @@ class _Nearest:
         return pasted(image, region, self.photographs[place.number][top:bottom, left:right]), ""
 
 
-def _checked(out: str | Path, systems: Sequence[str], seed: int) -> Path:
+def _checked(out: str | Path, systems: Sequence[str], photographs: int, seed: int) -> Path:
     if strange := sorted(set(systems) - set(SAID)):
         expected = f"some of {', '.join(SAID)}"
         raise InputError(sentence("systems", expected=expected, found=", ".join(map(repr, strange))))
+    if photographs < FEWEST:
+        raise InputError(sentence("photographs (--layouts)", expected=f"at least {FEWEST}", found=str(photographs)))
     if seed < 0:
         raise InputError(sentence("seed", expected="a whole number of at least 0", found=str(seed)))
     return check_files(out, EVALUATION)
@@ -179,8 +181,6 @@ def _networks(folder: Path, systems: Sequence[str]) -> tuple[dict[str, FromNetwo
 
 
 def _held_out(reader: Reader, split: str | None, most: int, side: int, seed: int) -> _HeldOut:
-    if most < FEWEST:
-        raise InputError(sentence("photographs", expected=f"at least {FEWEST}", found=str(most)))
     origin = BankOrigin(reader)
     chosen = split or ("test" if origin.names("test") else "val")
     names = origin.names(chosen)

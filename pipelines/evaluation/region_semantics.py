@@ -37,7 +37,7 @@ from ..training.completion import middle
 from ..training.photographs import BankOrigin
 from ..written import EVALUATION, check_files, write_evaluation
 from .inpaint_measures import Measure
-from .region_cases import SIZES, Case, cases_of
+from .region_cases import FEWEST, SIZES, Case, cases_of
 from .region_kid import grouped_kid
 from .region_report import build_report, table_of
 from .region_results import FIGURES, Kept, RegionEvaluation
@@ -81,7 +81,7 @@ def evaluate_region_semantics(
             anything is.
     """
     folder, reader = Path(models).expanduser(), Reader(bank)
-    plan = _checked(systems, pictures, seed, steps)
+    plan = _checked(systems, photographs, pictures, seed, steps)
     out = check_files(out, EVALUATION)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator = load_generator(folder, device=device)
@@ -181,10 +181,12 @@ def _generators(folder: Path) -> list[str]:
     return [name for name in names if (folder / f"{name}{SUFFIX}").exists()]
 
 
-def _checked(systems: Sequence[str], pictures: int, seed: int, steps: int | None) -> Descent:
+def _checked(systems: Sequence[str], photographs: int, pictures: int, seed: int, steps: int | None) -> Descent:
     if strange := sorted(set(systems) - set(SAID)):
-        expected = f"some of {', '.join(SAID)}"
+        expected = f"some of {', '.join(map(repr, SAID))}"
         raise InputError(sentence("systems", expected=expected, found=", ".join(map(repr, strange))))
+    if photographs < FEWEST:
+        raise InputError(sentence("photographs (--layouts)", expected=f"at least {FEWEST}", found=str(photographs)))
     if pictures < 2:
         raise InputError(sentence("pictures", expected="at least 2 of each region", found=str(pictures)))
     return checked(pictures, seed, None, steps, Descent())

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ...storage.errors import InputError, SourceError, sentence
 from ...storage.files import plain_bytes
-from ...storage.images import decode_labels
+from ...storage.images import Photograph, decode_labels
 from ...storage.reader import Reader
 from ...synth.roi_gan.regions import Region, from_box, from_mask
 
@@ -28,18 +28,33 @@ GROWN = 0.02
 """Share of a picture's rows by which a region is enlarged that shall be erased: edges and what is reflected beside them
 lie around an object."""
 
+SAME = 8.0
+"""Mean difference in levels below which two pictures of a size are the same photograph."""
 
-def region_of(given: RegionLike, size: tuple[int, int], reader: Reader | None = None, *, erase: bool = False) -> Region:
-    """A region of a picture of `(rows, cols)`.
+
+def region_of(
+    given: RegionLike,
+    picture: Photograph,
+    source: str | None = None,
+    reader: Reader | None = None,
+    *,
+    erase: bool = False,
+) -> Region:
+    """A region of a picture.
 
     Args:
-        given: see `RegionLike`; reader: of the bank, for segments.
+        given: see `RegionLike`; picture: `(H, W, 3)` uint8; source: of the bank, where the picture is one.
+        reader: of the bank, for segments.
         erase: enlarge it by `GROWN` on each side, at least one pixel.
 
     Raises:
-        InputError: it is none, of another size than the picture, empty, or everything.
+        InputError: it is none, of another picture or size, empty, or everything.
     """
-    what, mask = _mask(given, size, reader)
+    size = picture.shape[0], picture.shape[1]
+    if isinstance(given, str | Path) and str(given).startswith(SEGMENT):
+        what, mask = str(given), _segment(str(given), picture, source, reader)
+    else:
+        what, mask = _mask(given, size)
     if mask.shape != size:
         expected = f"a mask of the picture's {size[0]}x{size[1]} pixels"
         raise InputError(sentence(what, expected=expected, found="x".join(map(str, mask.shape))))
@@ -53,15 +68,18 @@ def grown(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return np.asarray(cv2.dilate(mask.astype(np.uint8), disk) > 0)
 
 
-def _mask(given: RegionLike, size: tuple[int, int], reader: Reader | None) -> tuple[str, npt.NDArray[Any]]:
+def _mask(given: RegionLike, size: tuple[int, int]) -> tuple[str, npt.NDArray[Any]]:
     """What it is called, and the mask."""
     if isinstance(given, np.ndarray) and given.ndim != 1:
+        if given.dtype.kind not in "buif" or (given.dtype.kind == "f" and not np.isfinite(given).all()):
+            found = str(given.dtype) if given.dtype.kind != "f" else "some that are none"
+            raise InputError(sentence("region", expected="a mask of numbers, 0 outside", found=found))
         return "region", given
     if not isinstance(given, str | Path):
+        if not isinstance(given, Sequence | np.ndarray):
+            raise InputError(sentence("region", expected=FORMS, found=type(given).__name__))
         return "region", from_box(_sides(list(given)), size)
     said = str(given)
-    if said.startswith(SEGMENT):
-        return said, _segment(said, size, reader)
     if re.fullmatch(r"\s*-?\d+(\s*,\s*-?\d+)*\s*", said):
         return f"region {said}", from_box(_sides([int(side) for side in said.split(",")]), size)
     return said, _picture(Path(os.path.expanduser(given)))
@@ -84,8 +102,8 @@ def _picture(path: Path) -> npt.NDArray[Any]:
     return np.asarray(values.any(axis=2) if values.ndim == 3 else values)
 
 
-def _segment(said: str, size: tuple[int, int], reader: Reader | None) -> npt.NDArray[Any]:
-    """The pixels of a segment in its photograph."""
+def _segment(said: str, picture: Photograph, source: str | None, reader: Reader | None) -> npt.NDArray[Any]:
+    """The pixels of a segment in its photograph, which the picture must be, or a copy of it."""
     if reader is None:
         raise InputError(sentence(said, "no bank was named", fix="give the one that holds the segment with --bank"))
     digits = said.removeprefix(SEGMENT)
@@ -94,13 +112,20 @@ def _segment(said: str, size: tuple[int, int], reader: Reader | None) -> npt.NDA
     segment_id = int(digits, 16)
     shard, row = reader.find_segment(segment_id)
     record = reader.row("segments", shard, row)
-    source = reader.row("sources", shard, int(reader.shards[shard].footprints.source[row]))
-    own = source["height"], source["width"]
-    if own != size:
-        expected = f"a picture of the {own[0]}x{own[1]} pixels of {record['source']}, which holds it"
-        found = f"{size[0]}x{size[1]}"
-        raise InputError(sentence(said, expected=expected, found=found, fix=f"give {record['source']} as the image"))
+    whole = reader.row("sources", shard, int(reader.shards[shard].footprints.source[row]))
+    own, size, name = (whole["height"], whole["width"]), picture.shape[:2], record["source"]
+    expected, found = f"a picture of the {own[0]}x{own[1]} pixels of {name}, which holds it", f"{size[0]}x{size[1]}"
+    if own == size:
+        expected = f"the photograph {name}, which holds it"
+        found = source or "another picture"
+    if own != size or (source not in (None, name)) or (source is None and not _alike(picture, reader.photograph(name))):
+        raise InputError(sentence(said, expected=expected, found=found, fix=f"give {name} as the image"))
     mask = np.zeros(size, bool)
     box = slice(record["crop_top"], record["crop_bottom"]), slice(record["crop_left"], record["crop_right"])
     mask[box] = reader.segment_mask(shard, segment_id)
     return mask
+
+
+def _alike(picture: Photograph, photograph: Photograph) -> bool:
+    """Whether one is the other, or a copy that was compressed again or retouched here and there."""
+    return float(np.abs(picture.astype(np.int16) - photograph).mean()) < SAME

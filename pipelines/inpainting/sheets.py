@@ -76,8 +76,8 @@ def slider_sheet(
     """
     check_sheet(out, method, models)
     reader = None if retriever is None else retriever.reader
-    picture, stem, _ = image_of(image, reader)
-    inside = region_of(region, (picture.shape[0], picture.shape[1]), reader, erase=erase)
+    picture, stem, source = image_of(image, reader)
+    inside = region_of(region, picture, source, reader, erase=erase)
     filler = FromNetwork(models, method)
     path = Path(out) / f"{stem}-sliders.png"
     if path.parent.is_dir():

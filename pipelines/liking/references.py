@@ -53,8 +53,8 @@ def reference_of(image: ImageLike, region: RegionLike, resolution: int, reader: 
     Raises:
         InputError: either cannot be used, or the region is all that the generator would see.
     """
-    picture, name, _ = image_of(image, reader)
-    inside = region_of(region, (picture.shape[0], picture.shape[1]), reader)
+    picture, name, source = image_of(image, reader)
+    inside = region_of(region, picture, source, reader)
     top, left, bottom, right = square = square_around(inside)
     window = inside[top:bottom, left:right]
     size = (resolution, resolution)

@@ -26,10 +26,10 @@ from ...synth.roi_gan.losses import gradient_penalty
 from ..progress import Progress, silent
 from .generator_pictures import N_VALIDATION, VALIDATION_SEED, PictureItems, trained_and_validated
 from .options import TrainOptions, square_side
+from .own_options import GENERATOR
 from .task import Batch, Losses, Task
 
 NETWORK = "generator"
-DEFAULT = "wgan-gp"
 CRITIC_STEPS = 5
 """Of WGAN-GP, for one of its generator."""
 PENALTY = 10.0
@@ -272,7 +272,7 @@ def make_task(reader: Reader | None, models: Path, options: TrainOptions, progre
         InputError: the features that KID compares are missing; an option cannot be.
     """
     assert reader is not None or options.dataset is not None
-    kind = options.kind or DEFAULT
+    kind = options.kind or GENERATOR
     square_side(options, RESOLUTIONS)
     features = load_features(options.features, models)
     if kind == "began":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -91,9 +93,23 @@ def onnx_call(data: bytes) -> Call:
 
 
 def _exported(network: nn.Module, inputs: Inputs) -> bytes:
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(_Flat(network), inputs, dynamo=True, opset_version=OPSET, verbose=False)
+    """The file; inputs are called as those of the network's `forward`, outputs `output`, or `output_0` and on."""
+    taken = [*signature(network.forward).parameters][: len(inputs)]
+    with torch.inference_mode():
+        count = len(flat(network(*inputs)))
+    made = ["output"] if count == 1 else [f"output_{number}" for number in range(count)]
+    said = logging.getLogger("torch.onnx")
+    before = said.level
+    said.setLevel(logging.ERROR)  # it warns of libraries that nothing here needs
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                _Flat(network), inputs, dynamo=True, opset_version=OPSET, verbose=False, input_names=taken,
+                output_names=made,
+            )  # fmt: skip
+    finally:
+        said.setLevel(before)
     assert program is not None
     data: bytes = program.model_proto.SerializeToString()
     return data

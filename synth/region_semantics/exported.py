@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,6 +157,7 @@ def _loaded(path: Path, device: torch.device) -> tuple[Any, Prior]:
     """The program on the device, and what its latents are drawn from."""
     from torch.export.passes import move_to_device_pass
 
+    _check_whole(path)
     extra: dict[str, Any] = {EXTRA: ""}
     said = logging.getLogger("torch.export")
     before, said.disabled = said.disabled, True  # it prints where a damaged file has failed
@@ -175,6 +178,17 @@ def _loaded(path: Path, device: torch.device) -> tuple[Any, Prior]:
     if prior == "normal":
         return program, "normal"
     raise InputError(sentence(path, expected="an extra file prior that says normal or uniform", found=repr(prior[:40])))
+
+
+def _check_whole(path: Path) -> None:
+    """Refuses an archive of which a part is not what its checksum says; `torch.export.load` reads over that."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError):  # as is told by what loads it
+        return
+    if damaged is not None:
+        raise InputError(sentence(path, f"is damaged: {damaged} is not what was saved", fix="export it again"))
 
 
 def _input(path: Path, program: Any) -> _Input:

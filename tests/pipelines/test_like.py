@@ -226,6 +226,8 @@ def test_dropped_latents_are_told_and_none_left_is_refused(ask: Callable[..., Li
         ({"apart": 1.0}, "apart: expected a number from 0 to below 1, found 1.0"),
         ({"noise": float("nan")}, "noise: expected a number from 0 to 10, found nan"),
         ({"seed": -1}, "seed: expected a whole number from 0"),
+        ({"depth": None}, "depth: expected auto, or names of layers, found None"),
+        ({"region": np.full((48, 64), np.nan)}, "region: expected a mask of numbers, 0 outside, found some that are"),
         ({"depth": "conv9"}, "depth: no layer 'conv9', expected auto, one of conv1_1, .*conv5_4, or two"),
         ({"depth": "conv4_1..conv3_1"}, "depth: conv3_1 comes before conv4_1"),
     ],

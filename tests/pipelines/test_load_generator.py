@@ -1,5 +1,6 @@
 """Generators that are loaded: checkpoints, a user's own as an exported program, and all that is refused."""
 
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -216,6 +217,18 @@ def test_moments_that_were_never_learned_cannot_be_frozen_to(own):
     path = save(own, normalised(learned=False))
     with pytest.raises(InputError, match="has running moments that were never learned"):
         load_generator(path, freeze=True)
+
+
+def test_a_program_of_damaged_weights_is_refused(own):
+    save(own, Own())
+    with zipfile.ZipFile(own) as archive:
+        place = max(archive.infolist(), key=lambda each: each.file_size * ("weights/" in each.filename))
+    data = bytearray(own.read_bytes())
+    start = place.header_offset + 30 + int.from_bytes(data[place.header_offset + 28 :][:2], "little")
+    data[start + len(place.filename) + place.file_size // 2] ^= 1
+    own.write_bytes(data)
+    with pytest.raises(InputError, match=f"is damaged: {place.filename} is not what was saved; export it again"):
+        load_generator(own)
 
 
 def test_other_files_and_other_inputs_are_refused(own, tmp_path):

@@ -516,7 +516,11 @@ def exported_and_run(name: str, path: Path) -> float:
 
 
 def test_a_network_runs_as_onnx(tmp_path):
-    assert exported_and_run("transformation", tmp_path / "network.onnx") < 1e-4
+    path = tmp_path / "network.onnx"
+    assert exported_and_run("transformation", path) < 1e-4
+    graph = pytest.importorskip("onnx").load(path).graph
+    assert [each.name for each in graph.input] == ["segment", "target_mask", "layout"]
+    assert [each.name for each in graph.output] == ["output"]
 
 
 @pytest.mark.slow

@@ -322,6 +322,9 @@ MASK = np.zeros((ROWS, COLS), bool)
         ((0, 0, 81, 5), "box: expected .* found 0,0,81,5"),
         ("1,2,3", "region: expected MASK.png, TOP,LEFT,BOTTOM,RIGHT or segment:ID, found 1,2,3"),
         ((1.5, 2, 3, 4), "region: expected MASK.png"),
+        (None, "region: expected MASK.png.* found NoneType"),
+        (np.where(MASK, 1.0, np.nan), "region: expected a mask of numbers, 0 outside, found some that are none"),
+        (np.full((ROWS, COLS), "a"), "region: expected a mask of numbers, 0 outside, found <U1"),
         ("nowhere.png", "region nowhere.png: cannot be read .*, expected MASK.png, TOP"),
         ("segment:xyz", "region: expected segment: and 16 hexadecimal digits, found 'segment:xyz'"),
         ("segment:00000000000000ff", "segment 00000000000000ff: is not in"),
@@ -360,6 +363,7 @@ def test_pictures_that_cannot_be(fill: Callable, tmp_path: Path):
     refused(fill, tmp_path, "image: expected at least 64x64 pixels, which the network sees", small, (4, 4, 9, 9))
     refused(fill, tmp_path, "image: expected .H, W, 3. of uint8, found .80, 110. of uint8", picture()[..., 0], BOX)
     refused(fill, tmp_path, "image nowhere: cannot be read .*, expected a picture, or a source", "nowhere", BOX)
+    refused(fill, tmp_path, "image: expected a file, .* or a source of the bank, found NoneType", None, BOX)
     (tmp_path / "text.png").write_text("no picture")
     refused(fill, tmp_path, r"text\.png", tmp_path / "text.png", BOX)
     refused(fill, tmp_path, r"region|text\.png", picture(), tmp_path / "text.png")
@@ -370,6 +374,21 @@ def test_a_segment_needs_its_bank_and_its_photograph(fill: Callable, retriever: 
     refused(fill, tmp_path, "no bank was named; give the one that holds", picture(), name, retriever=None)
     said = "expected a picture of the 48x64 pixels of folder/test/u, which holds it, found 80x110"
     refused(fill, tmp_path, said, picture(), name)
+    fix = "give folder/test/u as the image"
+    said = "expected the photograph folder/test/u, which holds it, found"
+    refused(fill, tmp_path, f"{said} folder/train/a; {fix}", "folder/train/a", name)
+    refused(fill, tmp_path, f"{said} another picture; {fix}", retriever.reader.photograph("folder/train/a"), name)
+
+
+def test_a_copy_of_a_photograph_has_its_segments(fill: Callable, retriever: Retriever):
+    name = f"segment:{hex_id(segment_of(retriever.reader, 'folder/test/u')['segment_id'])}"
+    photograph = retriever.reader.photograph("folder/test/u")
+    retouched = np.where(photograph > 250, 245, photograph).astype(np.uint8)
+    retouched[:4, :4] = 0
+    (own,) = fill("folder/test/u", name, method="telea")
+    for copy in (photograph, retouched):
+        (made,) = fill(copy, name, method="telea")
+        np.testing.assert_array_equal(made.region, own.region)
 
 
 def test_a_network_for_other_pictures_is_refused(fill: Callable, folder: Path, tmp_path: Path):

@@ -25,7 +25,7 @@ from zeuxis.pipelines.training import generator, generator_pictures, logs, objec
 from zeuxis.pipelines.training.generator import PENALTY, make_task
 from zeuxis.pipelines.training.generator_pictures import SMALLEST, window
 from zeuxis.pipelines.training.object_windows import ObjectOrigin, is_worth_it, window_around
-from zeuxis.pipelines.training.options import TrainOptions
+from zeuxis.pipelines.training.options import TrainOptions, check
 from zeuxis.pipelines.training.task import NothingToLearn
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
@@ -189,6 +189,7 @@ def test_the_critic_takes_its_steps_on_photographs_and_latents_of_its_own(bank, 
             assert float(parts["distance"]) * 3 == pytest.approx(distance, abs=1e-4)
             assert float(total) == pytest.approx(PENALTY * 3 * float(parts["penalty"]) - distance, abs=1e-3)
     default = task_of(bank, tmp_path, features, kind="wgan-gp")
+    check(TrainOptions(critic_steps=2))  # of the kind that is trained where none is named
     assert default.critic_steps == default.extra(modules)["critic_steps"] == 5
 
 
