@@ -205,7 +205,7 @@ def demo(
     typer.echo(report)
 
 
-GO_ON = ("rebuild", "forget", "train", "compile", "synthesize")
+GO_ON = ("rebuild", "forget", "train", "compile", "synthesize", "evaluate")
 """Commands that keep what they have done and take it up again."""
 
 

@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ from ..models import Model, Models
 from ..paint import Painter
 from ..progress import Progress, silent
 from ..training.sources import BankSources, held_out_split
+from .making import Arrays, Making
 from .report import build_report, spectra_figure, table_of
 from .results import Evaluation, Figures, Gap, Judged
 from .systems import CRN, WHOLE, System, available
@@ -101,12 +103,16 @@ def evaluate(
     truth = Truth.of(held, judge)
     about = _about(reader, judge.model, folders, truth, held.split, seed)
     retriever = Retriever(reader)
+    making = Making(out, reader, folders, {"split": held.split, "layouts": layouts, "seed": seed})
     steps = _Counted(progress, sum(len(fit) for _, fit in plan) * len(held))
     judged = [_real(truth, judge)]
     readings: dict[str, list[Reading]] = {}
     for system, fit in plan:
         samples = [
-            [steps(one, system.name) for one in _painted(Painter(reader, retriever, folder), system, held, seed)]
+            [
+                steps(one, system.name)
+                for one in _painted(Painter(reader, retriever, folder), system, held, seed, making, str(folder))
+            ]
             for folder in fit
         ]
         pictures = [one.image for one in samples[0]]
@@ -115,7 +121,9 @@ def evaluate(
         judged.append(Judged(system.name, system.said, figures, pictures, log_power_spectrum(pictures)))
     judged = _compared(judged, readings, truth, judge.n_classes)
     found = Evaluation(judged, held.names, truth.layouts, about, left_out)
-    return replace(found, files=_written(found, reader, out))
+    files = _written(found, reader, out)
+    making.done()
+    return replace(found, files=files)
 
 
 def _written(found: Evaluation, reader: Reader, out: Path) -> list[Path]:
@@ -206,20 +214,48 @@ class Sample:
     seconds: float
     transforms: dict[str, int]
 
+    def arrays(self) -> Arrays:
+        """All of it, for `of`."""
+        return {
+            "images": np.stack([self.image, *self.variants]), "share": np.array(self.share),
+            "score": np.array(np.nan if self.score is None else self.score), "seconds": np.array(self.seconds),
+            "transforms": np.array(list(self.transforms), str), "counts": np.array(list(self.transforms.values()), int),
+        }  # fmt: skip
 
-def _painted(painter: Painter, system: System, sources: BankSources, seed: int) -> Iterator[Sample]:
+    @classmethod
+    def of(cls, arrays: Arrays) -> Sample:
+        """What `arrays` has told."""
+        first, *variants = arrays["images"]
+        score = float(arrays["score"])
+        counts = zip(arrays["transforms"].tolist(), arrays["counts"].tolist(), strict=True)
+        return cls(
+            first, variants, float(arrays["share"]), None if np.isnan(score) else score, float(arrays["seconds"]),
+            dict(counts),
+        )  # fmt: skip
+
+
+def _painted(
+    painter: Painter, system: System, sources: BankSources, seed: int, making: Making, folder: str
+) -> Iterator[Sample]:
     """A system's pictures of held-out layouts, each kept from what its own source's group, val and test hold."""
     for number, name in enumerate(sources.names):
         variants = _variants(painter, system) if number < VARIED else 1
-        made = painter.paint(None, variants, seed, source=name, stages=system.stages)
-        first = made[0]
-        scores = [component.hits[0].score for component in first.retrieval if component.hits]
-        score = float(np.mean(scores)) if scores else None
-        finished = [system.finish(each) for each in made]
-        yield Sample(
-            finished[0], finished if variants > 1 else [], system.share(first), score,
-            sum(first.report.seconds.values()), dict(first.report.transforms),
-        )  # fmt: skip
+        yield Sample.of(
+            making([system.name, folder, name], partial(_one_painted, painter, system, name, variants, seed))
+        )
+
+
+def _one_painted(painter: Painter, system: System, name: str, variants: int, seed: int) -> Arrays:
+    """A `Sample` of a source's layout."""
+    made = painter.paint(None, variants, seed, source=name, stages=system.stages)
+    first = made[0]
+    scores = [component.hits[0].score for component in first.retrieval if component.hits]
+    score = float(np.mean(scores)) if scores else None
+    finished = [system.finish(each) for each in made]
+    return Sample(
+        finished[0], finished if variants > 1 else [], system.share(first), score, sum(first.report.seconds.values()),
+        dict(first.report.transforms),
+    ).arrays()  # fmt: skip
 
 
 def _variants(painter: Painter, system: System) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ from ..written import EVALUATION, check_files, write_evaluation
 from .inpaint_measures import Measure, around, head_of, slider_correlations
 from .inpaint_report import build_report, table_of
 from .inpaint_results import Anatomy, Filled, FilledSystem, Gap, InpaintEvaluation
+from .making import Arrays, Making
 
 REAL = "photographs"
 KINDS: tuple[Kind, ...] = ("ellipse", "rectangle", "level-set")
@@ -100,10 +102,12 @@ def evaluate_inpaint(
     steps = Steps(progress, len(chosen) * len(KINDS) * len(held.photographs))
     judge = Parser(folder, device) if measure.independent else None
     truth = {kind: measure.vectors(held.around(kind, held.photographs)) for kind in KINDS}
+    options = {"split": held.split, "photographs": photographs, "seed": seed, "side": side}
+    making = Making(out, reader, [folder], options)
     measured, first = [_real(held, truth)], dict[Kind, _Seen]()
     for name, filler in chosen.items():
         anatomy = _anatomy(folder, filler, held, measure, judge, seed) if isinstance(filler, FromNetwork) else None
-        measured.append(_measured(name, filler, held, truth, measure, seed, steps, anatomy, first))
+        measured.append(_measured(name, filler, held, truth, measure, seed, steps, anatomy, first, making))
     drawn = next((each for each in found.values() if each.sliders), None)
     about = _about(reader, folder, held, measure, seed, side)
     result = InpaintEvaluation(
@@ -111,6 +115,7 @@ def evaluate_inpaint(
         None if drawn is None else _sheet(drawn, held, seed),
     )  # fmt: skip
     files = write_evaluation(out, result.to_json(), table_of(result), build_report(result))
+    making.done()
     return replace(result, files=files)
 
 
@@ -213,6 +218,7 @@ def _measured(
     steps: Callable[[str], None],
     anatomy: Anatomy | None,
     first: dict[Kind, _Seen],
+    making: Making,
 ) -> FilledSystem:
     """A system on every kind of region; what was seen of the first one is kept in `first`.
 
@@ -225,9 +231,9 @@ def _measured(
     for kind in KINDS:
         made, seconds = [], []
         for number, (photograph, region) in enumerate(zip(held.photographs, held.regions[kind], strict=True)):
-            start = perf_counter()
-            made.append(filler(photograph, region, Draw(seed, number))[0])
-            seconds.append(perf_counter() - start)
+            filled = making([name, kind, number], partial(_filled, filler, photograph, region, Draw(seed, number)))
+            made.append(filled["picture"])
+            seconds.append(float(filled["seconds"]))
             steps(name)
         regions = held.regions[kind]
         pictures[kind] = made
@@ -243,6 +249,12 @@ def _measured(
             1 / float(np.median(seconds)),
         )
     return FilledSystem(name, SAID[name], figures, pictures, anatomy, gaps)
+
+
+def _filled(filler: Method, photograph: Photograph, region: Region, draw: Draw) -> Arrays:
+    start = perf_counter()
+    picture, _ = filler(photograph, region, draw)
+    return {"picture": picture, "seconds": np.array(perf_counter() - start)}
 
 
 def _gap(truth: Features, seen: _Seen, first: _Seen) -> Gap:

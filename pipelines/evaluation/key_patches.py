@@ -22,6 +22,7 @@ from .key_patches_bench import FEWEST, Bench
 from .key_patches_experiments import EXPERIMENTS, chosen_experiments
 from .key_patches_report import build_report, table_of
 from .key_patches_results import Experiment, KeyPatchEvaluation
+from .making import Making
 
 PICTURES = 200
 """Held-out pictures, at most."""
@@ -56,7 +57,9 @@ def evaluate_key_patches(
     reader, folder = Reader(bank), Path(models).expanduser()
     names = chosen_experiments(experiments)
     out = _checked(out, names, systems, pictures, seed)
-    bench = Bench(reader, folder, _split(reader, split), pictures, seed, systems)
+    chosen = _split(reader, split)
+    making = Making(out, reader, [folder], {"split": chosen, "pictures": pictures, "seed": seed})
+    bench = Bench(reader, folder, chosen, pictures, seed, making, systems)
     _check_classes(bench)
     found: list[Experiment] = []
     for done, name in enumerate(names):
@@ -71,6 +74,7 @@ def evaluate_key_patches(
     result = KeyPatchEvaluation(found, _about(bench), bench.left_out)
     drawn = {f"{each.name}.png": encoded(each.picture, "PNG") for each in found}
     files = write_evaluation(out, result.to_json(), table_of(result), build_report(result), drawn)
+    making.done()
     return replace(result, files=files)
 
 

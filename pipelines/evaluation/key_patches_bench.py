@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,7 @@ from ..training.patch_pictures import PatchPicture, PatchPictures, mask_of
 from ..training.photographs import BankOrigin
 from ..training.task import NothingToLearn, Subject, subject_of
 from .inpaint_measures import Measure
+from .making import Arrays, Making
 
 FEWEST = 4
 """Held-out pictures, at least."""
@@ -99,7 +101,7 @@ class Bench:
 
     Args:
         reader: of the bank; folder: of networks; split: whose pictures; most: pictures; seed: of all draws.
-        systems: names of those to measure, all where there are none.
+        making: keeps what is made; systems: names of those to measure, all where there are none.
 
     Raises:
         InputError: there is no network, judge or features, or too few held-out pictures.
@@ -110,6 +112,7 @@ class Bench:
     split: str
     most: int
     seed: int
+    making: Making
     systems: Sequence[str] = ()
     left_out: list[str] = field(default_factory=list)
     _held: dict[tuple[str, int], HeldOut] = field(default_factory=dict)
@@ -174,7 +177,17 @@ class Bench:
 
     def made(self, assembler: Assembler, sets: Sets) -> list[Made]:
         """A picture of each set of patches, with noise by its number."""
-        return assembler.many(sets, [assembler.noise(self.seed, number) for number in range(len(sets))])
+
+        def make() -> Arrays:
+            found = assembler.many(sets, [assembler.noise(self.seed, number) for number in range(len(sets))])
+            images, masks = zip(*found, strict=True)
+            return {"images": np.stack(images), "masks": np.stack(masks)}
+
+        seen = hashlib.blake2b(digest_size=16)
+        for patches in sets:
+            seen.update(len(patches).to_bytes(4) + b"".join(np.ascontiguousarray(each).tobytes() for each in patches))
+        kept = self.making([assembler.name, seen.hexdigest()], make)
+        return [Made(*each) for each in zip(kept["images"], kept["masks"], strict=True)]
 
     def figures(
         self, assembler: Assembler, held: HeldOut, sets: Sets | None = None, count: int | None = None

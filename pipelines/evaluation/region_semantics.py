@@ -37,6 +37,7 @@ from ..training.completion import middle
 from ..training.photographs import BankOrigin
 from ..written import EVALUATION, check_files, write_evaluation
 from .inpaint_measures import Measure
+from .making import Arrays, Making
 from .region_cases import FEWEST, SIZES, Case, cases_of
 from .region_kid import grouped_kid
 from .region_report import build_report, table_of
@@ -93,13 +94,16 @@ def evaluate_region_semantics(
     judge = Parser(folder, device) if measure.independent else None
     ruler = _Ruler(measure, judge, compared, _training(reader, generator.resolution, measure), device)
     steps_done = Steps(progress, len(found) * len(cases))
-    measured = [_measured(each, cases, ruler, pictures, seed, steps_done) for each in found]
+    options = {"split": chosen, "photographs": photographs, "pictures": pictures, "seed": seed, "plan": asdict(plan)}
+    making = Making(out, reader, [folder], options | {"features": compared.name})
+    measured = [_measured(each, cases, ruler, pictures, seed, steps_done, making) for each in found]
     own = {name: _kid_of(name, folder, ruler, seed) for name in _generators(folder)}
     held = [case.reference for case in cases[:: len(SIZES)]]
     real = kid(ruler.training, measure.vectors([each.image for each in held]))
     told = _about(reader, folder, generator, compared, measure, cases, chosen, pictures, seed, plan)
     result = RegionEvaluation(measured, cases, [each.name for each in held], own, real, told, left_out)
     files = write_evaluation(out, result.to_json(), table_of(result), build_report(result))
+    making.done()
     return replace(result, files=files)
 
 
@@ -142,10 +146,23 @@ class _Ruler:
         return float(apart.mean())
 
 
-def _measured(system: System, cases: Sequence[Case], ruler: _Ruler, pictures: int, seed: int, steps: Steps) -> Kept:
-    made, rows = [], []
+def _measured(
+    system: System,
+    cases: Sequence[Case],
+    ruler: _Ruler,
+    pictures: int,
+    seed: int,
+    steps: Steps,
+    making: Making,
+) -> Kept:
+    made: list[list[Photograph]] = []
+    rows = []
     for number, case in enumerate(cases):
-        made.append(system.make(case, pictures, seed_of(seed, number)))
+
+        def make(case: Case = case, number: int = number) -> Arrays:
+            return {"pictures": np.stack(system.make(case, pictures, seed_of(seed, number)))}
+
+        made.append([*making([system.name, number], make)["pictures"]])
         rows.append(ruler.figures(case, made[-1]))
         steps(system.name)
     values = {name: np.array([row[name] for row in rows], np.float64) for name in FIGURES}

@@ -13,10 +13,12 @@ from PIL import Image
 from tests.conftest import Photos
 from tests.pipelines.tiny_models import SIZE, make_bank, save_models
 from zeuxis.pipelines.evaluation.evaluate import Judge, Truth, evaluate
+from zeuxis.pipelines.evaluation.making import FOLDER
 from zeuxis.pipelines.evaluation.report import radial, rendered, table_of
 from zeuxis.pipelines.evaluation.results import Evaluation
 from zeuxis.pipelines.evaluation.systems import SYSTEMS, WHOLE
 from zeuxis.pipelines.models import Models
+from zeuxis.pipelines.paint import Painter
 from zeuxis.pipelines.training.sources import BankSources
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
@@ -88,7 +90,6 @@ def test_real_pictures_are_as_near_as_can_be(found: Evaluation):
 
 def test_no_held_out_source_gives_segments(found: Evaluation, bank: Path, models: Path):
     from zeuxis.index.retriever import Retriever
-    from zeuxis.pipelines.paint import Painter
 
     reader = Reader(bank)
     painter = Painter(reader, Retriever(reader), models)
@@ -107,6 +108,27 @@ def test_the_judge_reads_photographs_of_its_own_size(bank: Path, models: Path):
     one, features = judge(truth.photographs[1:2])
     np.testing.assert_array_equal(one[0], truth.read[1])
     np.testing.assert_allclose(features[0], truth.features[1], rtol=1e-4, atol=1e-5)
+
+
+def test_an_interrupted_evaluation_goes_on(
+    found: Evaluation, bank: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def stop(done: int, *_: object) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(bank, models, tmp_path / "out", systems=[WHOLE], progress=stop)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [FOLDER]
+    painted, paint = [], Painter.paint
+    monkeypatch.setattr(Painter, "paint", lambda *given, **named: painted.append(named) or paint(*given, **named))
+    again = evaluate(bank, models, tmp_path / "out", systems=[WHOLE])
+    assert [each["source"] for each in painted] == again.names[3:]
+    for one, other in zip(again.system(WHOLE).pictures, found.system(WHOLE).pictures, strict=True):
+        np.testing.assert_array_equal(one, other)
+    figures, whole = again.system(WHOLE).figures[0], found.system(WHOLE).figures[0]
+    assert (figures.diversity, figures.score, figures.transforms) == (whole.diversity, whole.score, whole.transforms)
+    assert FOLDER not in {path.name for path in (tmp_path / "out").iterdir()}
 
 
 def test_what_is_written_agrees_and_is_the_same_again(found: Evaluation, folder: Path, bank: Path, models: Path):

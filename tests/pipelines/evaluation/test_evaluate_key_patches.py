@@ -20,6 +20,7 @@ from zeuxis.pipelines.evaluation.key_patches_bench import Bench, hits, order_dif
 from zeuxis.pipelines.evaluation.key_patches_experiments import CHANCE, EXPERIMENTS, LEVELS, NUMBERS, REAL
 from zeuxis.pipelines.evaluation.key_patches_report import rendered, table_of
 from zeuxis.pipelines.evaluation.key_patches_results import KeyPatchEvaluation
+from zeuxis.pipelines.evaluation.making import Making
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import load_checkpoint, save_checkpoint
@@ -44,7 +45,8 @@ def found(folder: Path) -> KeyPatchEvaluation:
 
 @pytest.fixture(scope="module")
 def bench(folder: Path) -> Bench:
-    return Bench(Reader(folder / "bank"), folder / "models", "test", 200, 0, [KIND])
+    reader, models = Reader(folder / "bank"), folder / "models"
+    return Bench(reader, models, "test", 200, 0, Making(folder / "bench", reader, [models], {}), [KIND])
 
 
 def test_every_system_is_measured_beside_photographs_and_chance(found: KeyPatchEvaluation):

@@ -12,6 +12,7 @@ import torch
 from tests.conftest import Photos
 from tests.pipelines.region_models import NAMES, SIDE, save_region_models
 from tests.pipelines.tiny_models import make_bank
+from zeuxis.pipelines.evaluation import region_semantics, region_systems
 from zeuxis.pipelines.evaluation.inpaint_measures import Measure
 from zeuxis.pipelines.evaluation.region_cases import KINDS, SIZES, cases_of, region_in
 from zeuxis.pipelines.evaluation.region_kid import grouped_kid
@@ -19,6 +20,7 @@ from zeuxis.pipelines.evaluation.region_report import HEADS, notes, rendered, ro
 from zeuxis.pipelines.evaluation.region_results import ALL, FIGURES, GROUPS, RegionEvaluation
 from zeuxis.pipelines.evaluation.region_semantics import evaluate_region_semantics
 from zeuxis.pipelines.evaluation.region_systems import ALIKE, CHOSEN, FAST, FREE, IGAN, PLAIN, STILL
+from zeuxis.pipelines.like import solved
 from zeuxis.pipelines.training.completion import middle
 from zeuxis.pipelines.training.photographs import BankOrigin
 from zeuxis.storage.errors import InputError
@@ -149,6 +151,24 @@ def test_what_is_written_agrees_and_is_the_same_again(found: RegionEvaluation, f
     assert list(other) == [IGAN, "ladder-vae"]
     assert all(other[name] == told["systems"][name] for name in other)
     assert len(notes(again)) == 2, "nothing on noise, and nothing that was wanted is left out"
+
+
+def test_an_interrupted_evaluation_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def stop(done: int, *_: object) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    searched = []
+    monkeypatch.setattr(region_semantics, "TIMED", 1)
+    monkeypatch.setattr(region_systems, "solved", lambda *given: searched.append(given) or solved(*given))
+    asked = {"pictures": 2, "steps": 4, "systems": [IGAN], "photographs": 4}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_region_semantics(folder / "bank", folder / "models", tmp_path / "out", **asked, progress=stop)
+    again = evaluate_region_semantics(folder / "bank", folder / "models", tmp_path / "out", **asked)
+    assert len(searched) == len(again.cases) + 1, "each once, and one that is timed"
+    whole = evaluate_region_semantics(folder / "bank", folder / "models", tmp_path / "whole", **asked)
+    for name in FIGURES:
+        np.testing.assert_array_equal(again.systems[0].values[name], whole.systems[0].values[name])
 
 
 def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(folder: Path, tmp_path: Path):

@@ -18,7 +18,7 @@ from zeuxis.pipelines.evaluation.inpaint import KINDS, LEAST, MOST, REAL, SAID, 
 from zeuxis.pipelines.evaluation.inpaint_measures import Measure, around, head_of, slider_correlations
 from zeuxis.pipelines.evaluation.inpaint_report import gap_rows, networks, rendered, table_of
 from zeuxis.pipelines.evaluation.inpaint_results import InpaintEvaluation
-from zeuxis.pipelines.inpainting.methods import VARYING, Draw, FromNetwork
+from zeuxis.pipelines.inpainting.methods import VARYING, Draw, FromNetwork, FromPicture
 from zeuxis.pipelines.training.resume import Marks, save_state
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
@@ -214,6 +214,26 @@ def test_without_a_judge_features_measure_and_it_is_said(folder: Path, tmp_path:
     found = evaluate_inpaint(folder / "bank", tmp_path, tmp_path / "out", systems=["telea"])
     assert "which the losses may have compared" in table_of(found)
     assert found.classes == ()
+
+
+def test_an_interrupted_evaluation_goes_on(
+    found: InpaintEvaluation, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def stop(done: int, *_: object) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    filled, fill = [], FromPicture.__call__
+    monkeypatch.setattr(FromPicture, "__call__", lambda *given: filled.append(1) or fill(*given))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_inpaint(folder / "bank", folder / "models", tmp_path / "out", systems=["telea"], progress=stop)
+    again = evaluate_inpaint(folder / "bank", folder / "models", tmp_path / "out", systems=["telea"])
+    assert len(filled) == len(KINDS) * len(again.names)
+    (whole,) = (each for each in found.systems if each.name == "telea")
+    for kind in KINDS:
+        for one, other in zip(again.systems[1].pictures[kind], whole.pictures[kind], strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert not list((tmp_path / "out").glob(".*"))
 
 
 def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(folder: Path, tmp_path: Path):
