@@ -21,7 +21,7 @@ from ..storage.errors import BankError, FilterError, InputError, sentence
 from ..storage.images import Photograph
 from ..storage.layouts import Box
 from ..storage.reader import Reader
-from ..storage.records import hex_id
+from ..storage.records import hex_id, id_of_hex
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -177,7 +177,7 @@ class AppearanceIndex:
         try:
             if isinstance(named, bool):
                 raise TypeError("no id")
-            id = int(named, 16) if isinstance(named, str) else index(named)
+            id = id_of_hex(named) if isinstance(named, str) else index(named)
         except (TypeError, ValueError) as error:
             raise InputError(
                 sentence("segment", expected="a hit or the id of a segment, 16 hexadecimal digits", found=repr(segment))

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .errors import FilterError, sentence
-from .records import TABLES, schema_of
+from .records import TABLES, id_of_hex, schema_of
 
 Where: TypeAlias = str | Mapping[str, Any] | pc.Expression | None
 """A filter on columns: SQL text such as `"area > 500 AND split = 'train'"`, an Arrow expression, or column to value (or
@@ -136,7 +136,7 @@ def _is_one_of(field: pa.Field, value: Any) -> pc.Expression:
     values = value if isinstance(value, (list, tuple, set, frozenset)) else [value]
     try:
         if field.name == "segment_id":  # as results print it
-            values = [int(each, 16) if isinstance(each, str) else each for each in values]
+            values = [id_of_hex(each) if isinstance(each, str) else each for each in values]
         return pc.field(field.name).isin(pa.array(list(values), kind))
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError) as error:
         said = sentence(f"where {field.name!r}", expected=f"values of type {kind}", found=repr(value))
@@ -147,7 +147,7 @@ def _parsed(column: str, value: str, schema: pa.Schema) -> Any:
     kind = check_column(column, schema).type
     try:
         if column == "segment_id":
-            return int(value, 16)
+            return id_of_hex(value)
         return value if pa.types.is_dictionary(kind) else pa.scalar(value).cast(kind).as_py()
     except (pa.ArrowInvalid, ValueError) as error:
         said = sentence(f"where {column!r}", expected=f"a value of type {kind}", found=repr(value))
@@ -325,7 +325,7 @@ class _Translation:
             self._refuse(node)
         try:
             if segment_id:
-                return pa.scalar(int(node.name, 16 if node.is_string else 10), pa.uint64()).as_py()
+                return id_of_hex(node.name) if node.is_string else pa.scalar(int(node.name), pa.uint64()).as_py()
             if node.is_string:
                 return node.name
             whole = node.name.isdecimal() and int(node.name) < 1 << 63

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
@@ -264,6 +265,17 @@ def segment_id(source_id: str, class_name: str, first_pixel: int) -> int:
 def hex_id(segment_id: int) -> str:
     """A segment id as JSON and file names hold it: 16 hex digits."""
     return f"{segment_id:016x}"
+
+
+def id_of_hex(digits: str) -> int:
+    """The segment id that `hex_id` has written so.
+
+    Raises:
+        ValueError: they are not 16 hexadecimal digits.
+    """
+    if not re.fullmatch(r"[0-9a-fA-F]{16}", digits):
+        raise ValueError(f"{digits!r} instead of 16 hexadecimal digits")
+    return int(digits, 16)
 
 
 def _column(name: str, hint: Any) -> pa.Field:

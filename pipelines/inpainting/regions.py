@@ -16,6 +16,7 @@ from ...storage.errors import InputError, SourceError, sentence
 from ...storage.files import plain_bytes
 from ...storage.images import Photograph, decode_labels
 from ...storage.reader import Reader
+from ...storage.records import id_of_hex
 from ...synth.roi_gan.regions import Region, from_box, from_mask
 
 RegionLike = str | Path | Sequence[int] | npt.NDArray[Any]
@@ -106,10 +107,11 @@ def _segment(said: str, picture: Photograph, source: str | None, reader: Reader 
     """The pixels of a segment in its photograph, which the picture must be, or a copy of it."""
     if reader is None:
         raise InputError(sentence(said, "no bank was named", fix="give the one that holds the segment with --bank"))
-    digits = said.removeprefix(SEGMENT)
-    if not re.fullmatch(r"[0-9a-fA-F]{16}", digits):
-        raise InputError(sentence("region", expected=f"{SEGMENT} and 16 hexadecimal digits", found=repr(said[:80])))
-    segment_id = int(digits, 16)
+    try:
+        segment_id = id_of_hex(said.removeprefix(SEGMENT))
+    except ValueError as error:
+        expected = f"{SEGMENT} and 16 hexadecimal digits"
+        raise InputError(sentence("region", expected=expected, found=repr(said[:80]))) from error
     shard, row = reader.find_segment(segment_id)
     record = reader.row("segments", shard, row)
     whole = reader.row("sources", shard, int(reader.shards[shard].footprints.source[row]))

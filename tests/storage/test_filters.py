@@ -138,6 +138,7 @@ def test_what_is_unknown_is_neither_in_a_list_nor_out_of_it():
         ("CAST(area AS TEXT) = 'a'", "CAST("),
         ("class_name + 1 > 3", "numbers to reckon with"),
         ("segment_id = 'xyz'", "16 hexadecimal digits"),
+        ("segment_id = '1'", "16 hexadecimal digits"),
         (f"segment_id = '{'f' * 17}'", "16 hexadecimal digits"),
         ("segment_id = -3", "-3"),
         ("area > ?", "?"),
