@@ -222,6 +222,9 @@ def explain(
     for name, number in (("component", component), ("rank", rank)):
         if not is_whole(number, 0):
             raise InputError(sentence(name, expected="a whole number of at least 0", found=repr(number)))
+    if query.get("sample") and is_whole(k, 1) and rank >= k:
+        expected, fix = f"one of the {k} hits that are drawn, from 0", "give the k that was retrieved with"
+        raise InputError(sentence(f"rank {rank}", expected=expected, found="no such number", fix=fix))
     result = _opened(bank).retrieve(layout, max(k, rank + 1) if is_whole(k, 1) else k, **query)
     if component >= len(result):
         expected = f"one of the {len(result)} components, from 0"

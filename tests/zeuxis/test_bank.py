@@ -323,6 +323,13 @@ def test_functions_never_write_over_the_layout(bank: zeuxis.Bank, layout: np.nda
     assert zeuxis.explain(own, bank=where, **numbers).hit == bank.retrieve(own)[0].hits[1]
 
 
+def test_hits_that_are_drawn_are_explained_with_the_k_they_were_drawn_with(bank: zeuxis.Bank, layout: np.ndarray):
+    drawn = bank.retrieve(layout, 2, sample=(3, 5))[0].hits
+    assert zeuxis.explain(layout, 0, 1, k=2, bank=bank.path, sample=(3, 5)).hit == drawn[1]
+    with pytest.raises(InputError, match="rank 2: expected one of the 2 hits that are drawn"):
+        zeuxis.explain(layout, 0, 2, k=2, bank=bank.path, sample=(3, 5))
+
+
 def test_a_collage_leaves_out_what_is_excluded(bank: zeuxis.Bank, layout: np.ndarray, tmp_path: Path):
     made = bank.collage(layout, exclude="folder/a")
     assert made.files == ()
