@@ -127,10 +127,10 @@ def assemble(
     _check_noise(noise)
     check_count(count)
     _check_bank(reader, from_bank, sources, split)
-    if isinstance(patches, str | Path):
+    if not isinstance(patches, list | tuple):
         fix = "give [PATCH], or several"
-        raise InputError(sentence("patches", expected="files or arrays", found=repr(str(patches)), fix=fix))
-    own = [given(patches)] if len(patches) else []
+        raise InputError(sentence("patches", expected="a list of files or arrays", found=_kind(patches), fix=fix))
+    own = [given(patches)] if patches else []
     if models is None:
         raise InputError(sentence("models", "no folder of trained networks was named", fix="give --models"))
     assembler = Assembler(models, network)
@@ -146,6 +146,10 @@ def assemble(
         return made
     drawn = sheet(made, [group.picture for group in groups if group.picture is not None])
     return [replace(each, files=paths) for each, paths in zip(made, save(made, drawn, out, stem), strict=True)]
+
+
+def _kind(value: Any) -> str:
+    return repr(str(value)) if isinstance(value, str | Path) else type(value).__name__
 
 
 def _made(
@@ -180,13 +184,22 @@ def _groups(
     if reader is None:
         return []
     most, side = count or assembler.parts, assembler.resolution
-    classes = [each.removeprefix(CLASS) for each in from_bank]
-    found = [of_class(reader, each, side, most, seed, number, split) for number, each in enumerate(classes)]
+    found: list[Group] = []
+    for number, each in enumerate(from_bank):
+        taken = {group.of for group in found if group.of is not None}
+        found.append(of_class(reader, each.removeprefix(CLASS), side, most, seed, number, split, taken))
     return found + [of_photograph(reader, each, side, most) for each in sources]
 
 
 def _count(groups: Sequence[Group], count: int | None, assembler: Assembler) -> int | None:
-    """Of several pictures of the bank together as many as of one, but at least one of each."""
+    """Of several pictures of the bank together as many as of one, but at least one of each.
+
+    Raises:
+        InputError: so few were asked for that some picture would give none.
+    """
+    if count is not None and count < len(groups):
+        expected = f"at least {len(groups)}, one of each picture that is named"
+        raise InputError(sentence("--patches", expected=expected, found=str(count)))
     if count is None and len(groups) > 1 and all(group.picture is not None for group in groups):
         return min(max(assembler.parts, len(groups)), sum(len(group.patches) for group in groups))
     return count
@@ -215,6 +228,12 @@ def _check_noise(noise: float) -> None:
 
 
 def _check_bank(reader: Reader | None, from_bank: Sequence[str], sources: Sequence[str], split: str | None) -> None:
+    for name, those in (("from_bank", from_bank), ("sources", sources)):
+        if not isinstance(those, list | tuple):
+            raise InputError(sentence(name, expected="a list of names", found=_kind(those)))
+    if len(set(sources)) < len(sources):
+        twice = next(each for each in sources if list(sources).count(each) > 1)
+        raise InputError(sentence(f"source {twice!r}", expected="once", found="several times"))
     for each in from_bank:
         if not str(each).startswith(CLASS) or each == CLASS:
             raise InputError(sentence("--from-bank", expected=f"{CLASS}NAME, such as {CLASS}car", found=repr(each)))

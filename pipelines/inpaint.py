@@ -26,7 +26,7 @@ from ..synth.inpainting.fills import FILLS
 from ..synth.roi_gan.regions import Region
 from .inpainting.files import check_places, save
 from .inpainting.methods import BANK, METHODS, NETWORKS, VARYING, Draw, FromBank, FromNetwork, FromPicture, Method
-from .inpainting.regions import RegionLike, region_of
+from .inpainting.regions import RegionLike, alike, region_of
 from .painted_files import check_variants
 
 ImageLike = str | Path | npt.NDArray[np.uint8]
@@ -107,7 +107,11 @@ def inpaint(
     """
     reader = None if retriever is None else retriever.reader
     check_draws(variants, seed)
+    if models is not None and not Path(models).expanduser().is_dir():
+        raise InputError(sentence(models, expected="a folder of trained networks", found="no such folder"))
     picture, stem, source = image_of(image, reader)
+    if source is None and reader is not None:
+        source = _source_alike(picture, stem, reader)
     inside = region_of(region, picture, source, reader, erase=erase)
     if out is not None:
         check_places(out, stem, variants, [image, region, layout])
@@ -203,6 +207,8 @@ def checked_sliders(given: Sequence[float] | None, method: Method) -> tuple[floa
     """
     if given is None:
         return None
+    if np.ndim(given) != 1:
+        raise InputError(sentence("sliders", expected="a list of numbers", found=repr(given)))
     if len(given) > method.sliders:
         expected = f"at most {method.sliders}, as many as {method.name} has"
         raise InputError(sentence("sliders", expected=expected, found=str(len(given))))
@@ -210,6 +216,14 @@ def checked_sliders(given: Sequence[float] | None, method: Method) -> tuple[floa
         if not (isinstance(value, int | float | np.number) and math.isfinite(value) and -1 <= value <= 1):
             raise InputError(sentence(f"slider {number}", expected="a number from -1 to 1", found=repr(value)))
     return tuple(float(value) for value in given)
+
+
+def _source_alike(picture: Photograph, stem: str, reader: Reader) -> str | None:
+    """The source of the bank that a file is a copy of, by its name and what it shows."""
+    rows = reader.table("sources", None, ["source", "height", "width"]).to_pylist()
+    named = [row for row in rows if row["source"].rpartition("/")[2] == stem]
+    same = (row["source"] for row in named if (row["height"], row["width"]) == picture.shape[:2])
+    return next((name for name in same if alike(picture, reader.photograph(name))), None)
 
 
 def _own_layout(source: str | None, reader: Reader | None) -> LayoutLike | None:

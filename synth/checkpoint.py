@@ -101,6 +101,15 @@ def load_card(path: Path, network: str | None = None) -> Card:
     return _opened(path, network)[0]
 
 
+def is_whole(path: Path) -> bool:
+    """Whether there is a checkpoint that is not cut short."""
+    try:
+        load_card(path)
+    except InputError:
+        return False
+    return True
+
+
 def load_checkpoint(path: Path, network: str) -> tuple[Card, dict[str, Tensor]]:
     """A checkpoint's card and tensors, on the CPU.
 
@@ -110,8 +119,21 @@ def load_checkpoint(path: Path, network: str) -> tuple[Card, dict[str, Tensor]]:
     return _opened(path, network, tensors=True)
 
 
+def _training_of(path: Path, network: str | None) -> str:
+    """What `zeuxis train` is given for a file of that name."""
+    name = path.name.removesuffix(SUFFIX)
+    if name == "glcic":
+        return "roi --variant glcic"
+    kind = network or "all"
+    if not name.startswith(f"{kind}-"):
+        return kind
+    rest = name.removeprefix(f"{kind}-")
+    option = {"generator": "--kind", "key-patches": "--patches" if rest in ("key", "random") else "--variant"}
+    return f"{kind} {option.get(kind, '--variant')} {rest}"
+
+
 def _opened(path: Path, network: str | None, tensors: bool = False) -> tuple[Card, dict[str, Tensor]]:
-    train = f"train it: `zeuxis train {network or 'all'}`"
+    train = f"train it: `zeuxis train {_training_of(path, network)}`"
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for without end
         raise InputError(sentence(path, expected="a trained network", found="no plain file", fix=train))
     try:

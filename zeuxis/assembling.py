@@ -40,10 +40,9 @@ def assemble(
     from .pipelines.assemble import assemble
     from .pipelines.assembling.files import sheet_path
 
-    needed = from_bank or source
-    reader = open(bank)._reader if needed and (bank or os.environ.get("ZEUXIS_BANK")) else None
+    reader = open(bank)._reader if bank or ((from_bank or source) and os.environ.get("ZEUXIS_BANK")) else None
     made = assemble(
-        patch or (), variants, seed, models=models, network=network, reader=reader, from_bank=from_bank or (),
+        patch or [], variants, seed, models=models, network=network, reader=reader, from_bank=from_bank or (),
         sources=source or (), split=split, count=patches, noise=noise, out=out,
     )  # fmt: skip
     for warning in made[0].report.warnings:

@@ -211,7 +211,9 @@ GO_ON = ("rebuild", "forget", "train", "compile", "synthesize", "evaluate")
 
 def _what_then(command: list[str]) -> str:
     """What a command that was interrupted does when it is given again."""
-    return " to go on" if command and command[0] in GO_ON else ", which starts over"
+    if not command or command[0] not in GO_ON:
+        return ", which starts over"
+    return " without --restart to go on" if "--restart" in command else " to go on"
 
 
 def main() -> None:
@@ -236,7 +238,7 @@ def main() -> None:
     except ZeuxisError as error:
         sys.exit(_refuse(str(error), _code_of(error)))
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo(f"interrupted; run the same command again{_what_then(sys.argv[1:2])}", err=True)
+        typer.echo(f"interrupted; run the same command again{_what_then(sys.argv[1:])}", err=True)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter complains as it ends

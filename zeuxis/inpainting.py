@@ -40,7 +40,7 @@ def inpaint(
 
     given = _numbers(sliders)
     if sheet:
-        check_sheet(out, method, models)
+        check_sheet(out, method, models, image, region)
     retriever = open(bank)._retriever if bank or os.environ.get("ZEUXIS_BANK") else None
     made = inpaint(
         image, region, variants, seed, method=method, models=models, retriever=retriever, sliders=given, erase=erase,

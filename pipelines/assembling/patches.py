@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from ...index.request import is_whole
 from ...storage.errors import InputError, SourceError, sentence
 from ...storage.files import plain_bytes
 from ...storage.images import Photograph, decode_photograph
@@ -52,51 +53,58 @@ class Patch:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Patches that belong together; `picture`: what they are of, `(R, R, 3)`, None for what was given."""
+    """Patches that belong together.
+
+    Attributes:
+        name: for files; patches: best first.
+        picture: what they are of, `(R, R, 3)`; of: its name in the bank; None for what was given.
+    """
 
     name: str
     patches: Sequence[Patch]
     picture: Photograph | None = None
+    of: str | None = None
 
 
 def given(patches: Sequence[PatchLike]) -> Group:
-    """What a user gives: grey pictures are read as RGB, transparent pixels as lying on grey.
+    """What a user gives, at least one: grey pictures are read as RGB, transparent pixels as lying on grey.
 
     Raises:
         InputError: one cannot be read, or is smaller than `LEAST_SIDE`.
     """
     found = [_given(each, number) for number, each in enumerate(patches)]
-    first = patches[0] if patches else "patches"
+    first = patches[0]
     stem = Path(first).stem if isinstance(first, str | Path) else "patches"
     return Group(stem, found)
 
 
 def of_class(
     reader: Reader, name: str, resolution: int, count: int, seed: int, number: int = 0, split: str | None = None,
-    source: str | None = None,
+    taken: Collection[str] = (),
 ) -> Group:  # fmt: skip
     """Key patches of an object of a class, which the seed draws: first a photograph, then one of its objects.
 
     Args:
         reader: of the bank; name: of the class; resolution: of the network; count: patches at most.
         seed, number: of the draw. split: whose objects; default test, else val, else train.
-        source: the photograph, where it is not drawn.
+        taken: names of objects that are left out.
 
     Raises:
-        InputError: there is no such class, split or source, or none of its objects has key patches.
+        InputError: there is no such class or split, or none of its objects that are left has key patches.
     """
     subject = subject_of(reader, (resolution, resolution))
     random = np.random.default_rng([seed, number, _PICTURE])
-    names = _names(reader, split) if source is None else [_known(reader, source)]
-    for at in random.permutation(len(names)).tolist():
-        try:
-            pictures = PatchPictures(reader, [names[at]], resolution, objects=name, n=count, subject=subject)
-        except NothingToLearn:
-            continue
-        if len(pictures):
-            return group_of(pictures[int(random.integers(len(pictures)))], name)
-    where = source or f"{split or 'its held-out sources'} of {reader.path}"
-    expected = f"an object of class {name!r} with key patches, large enough to be a picture"
+    for names in _names(reader, split):
+        for at in random.permutation(len(names)).tolist():
+            try:
+                pictures = PatchPictures(reader, [names[at]], resolution, objects=name, n=count, subject=subject)
+            except NothingToLearn:
+                continue
+            left = [each for each in (pictures[k] for k in range(len(pictures))) if each.name not in taken]
+            if left:
+                return group_of(left[int(random.integers(len(left)))], name)
+    where, more = f"split {split} of {reader.path}" if split else reader.path, "another " if taken else "an "
+    expected = f"{more}object of class {name!r} with key patches, large enough to be a picture"
     raise InputError(sentence(where, expected=expected, found="none", fix="name another class"))
 
 
@@ -120,7 +128,7 @@ def group_of(picture: PatchPicture, name: str) -> Group:
     for rank, (pixels, box) in enumerate(zip(picture.patches, picture.boxes.tolist(), strict=True)):
         top, left, bottom, right = box
         patches.append(Patch(pixels, f"{picture.name}, patch {rank}", picture.source, (top, left, bottom, right)))
-    return Group(name, patches, picture.image)
+    return Group(name, patches, picture.image, picture.name)
 
 
 def check_count(count: int | None) -> None:
@@ -129,7 +137,7 @@ def check_count(count: int | None) -> None:
     Raises:
         InputError: it is no whole number, or below 1.
     """
-    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+    if count is not None and not is_whole(count, 1):
         raise InputError(sentence("--patches", expected="a whole number of at least 1", found=repr(count)))
 
 
@@ -161,7 +169,12 @@ def _given(patch: PatchLike, number: int) -> Patch:
     if isinstance(patch, np.ndarray):
         what, pixels = f"patch {number}", _as_rgb(patch, number)
     else:
-        what, pixels = str(patch), _read(Path(os.path.expanduser(patch)))
+        try:
+            path = Path(os.path.expanduser(patch))
+        except TypeError as error:
+            expected, found = "a file, or (h, w, 3) or (h, w) of uint8", type(patch).__name__
+            raise InputError(sentence(f"patch {number}", expected=expected, found=found)) from error
+        what, pixels = str(patch), _read(path)
     rows, cols = pixels.shape[:2]
     if min(rows, cols) < LEAST_SIDE:
         expected, fix = f"a patch of at least {LEAST_SIDE}x{LEAST_SIDE} pixels", "give a larger part of a picture"
@@ -195,13 +208,11 @@ def _read(path: Path) -> Photograph:
     return np.array(Image.alpha_composite(ground, upright).convert("RGB"))
 
 
-def _names(reader: Reader, split: str | None) -> list[str]:
+def _names(reader: Reader, split: str | None) -> list[list[str]]:
+    """Of the photographs of a split, or of all of them in the order in which they are asked."""
     if split is not None and split not in SPLITS:
         raise InputError(sentence("--split", expected="train, val or test", found=repr(split)))
-    origin = BankOrigin(reader)
-    if split is not None:
-        return origin.names(split)
-    return origin.names("test") or origin.names("val") or origin.names("train")
+    return [BankOrigin(reader).names(each) for each in ([split] if split else reversed(SPLITS))]
 
 
 def _known(reader: Reader, source: str) -> str:

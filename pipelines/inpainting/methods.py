@@ -24,6 +24,7 @@ from ...synth.inpainting.windows import fill_by_windows, plan
 from ...synth.roi_gan.generator import completed
 from ...synth.roi_gan.regions import Region
 from ..models import built, ready
+from .regions import alike
 
 NETWORKS = {"roi": "roi", "roi-published": "roi", "glcic": "glcic"}
 """Kind of the network by the name of its file, which is that of the method."""
@@ -204,7 +205,9 @@ class FromBank:
         reader = self.retriever.reader
         names = training_sources(reader, self.source)
         chosen = [names[i] for i in np.linspace(0, len(names) - 1, min(len(names), PHOTOGRAPHS)).round().astype(int)]
-        place = nearest_place(image, region, map(reader.photograph, chosen))
+        photographs = map(reader.photograph, chosen)
+        others = (each[:0] if alike(image, each, ~region) else each for each in photographs)  # not the picture itself
+        place = nearest_place(image, region, others)
         if place is None:
             expected = "a training photograph at least as large as what surrounds the region"
             raise InputError(sentence(reader.path, expected=expected, found="none", fix="give a smaller region"))

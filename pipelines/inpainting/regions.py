@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from ...storage.errors import InputError, SourceError, sentence
 from ...storage.files import plain_bytes
@@ -20,8 +22,8 @@ from ...storage.records import id_of_hex
 from ...synth.roi_gan.regions import Region, from_box, from_mask
 
 RegionLike = str | Path | Sequence[int] | npt.NDArray[Any]
-"""A mask as an array or a picture, anything but 0 is inside; a box `(top, left, bottom, right)` or `T,L,B,R`; or
-`segment:ID` of the bank."""
+"""A mask as an array or a picture, anything but 0 (with a palette, but black) is inside; a box `(top, left, bottom,
+right)` or `T,L,B,R`; or `segment:ID` of the bank."""
 
 FORMS = "MASK.png, TOP,LEFT,BOTTOM,RIGHT or segment:ID"
 SEGMENT = "segment:"
@@ -87,19 +89,26 @@ def _mask(given: RegionLike, size: tuple[int, int]) -> tuple[str, npt.NDArray[An
 
 
 def _sides(found: Sequence[Any]) -> tuple[int, int, int, int]:
-    if len(found) != 4 or not all(isinstance(side, int | np.integer) for side in found):
+    whole = all(isinstance(side, int | np.integer) and not isinstance(side, bool) for side in found)
+    if len(found) != 4 or not whole:
         raise InputError(sentence("region", expected=FORMS, found=",".join(map(str, found))[:80]))
     top, left, bottom, right = (int(side) for side in found)
     return top, left, bottom, right
 
 
 def _picture(path: Path) -> npt.NDArray[Any]:
+    """A mask in a file; one with a palette by its colours, as it looks."""
     try:
-        values = decode_labels(plain_bytes(path), path)
+        data = plain_bytes(path)
+        values = decode_labels(data, path)
     except OSError as error:
         raise InputError(sentence(f"region {path}", f"cannot be read ({error.strerror})", expected=FORMS)) from error
     except SourceError as error:
-        raise InputError(str(error)) from error
+        expected = "a lossless mask of grey levels or colours, black outside, nothing transparent"
+        raise InputError(sentence(f"region {path}", expected=expected, found=str(error))) from error
+    with Image.open(io.BytesIO(data)) as picture:  # sound, as that was the first thing looked at
+        if picture.mode == "P":
+            values = np.array(picture.convert("RGB"))
     return np.asarray(values.any(axis=2) if values.ndim == 3 else values)
 
 
@@ -120,7 +129,7 @@ def _segment(said: str, picture: Photograph, source: str | None, reader: Reader 
     if own == size:
         expected = f"the photograph {name}, which holds it"
         found = source or "another picture"
-    if own != size or (source not in (None, name)) or (source is None and not _alike(picture, reader.photograph(name))):
+    if own != size or (source not in (None, name)) or (source is None and not alike(picture, reader.photograph(name))):
         raise InputError(sentence(said, expected=expected, found=found, fix=f"give {name} as the image"))
     mask = np.zeros(size, bool)
     box = slice(record["crop_top"], record["crop_bottom"]), slice(record["crop_left"], record["crop_right"])
@@ -128,6 +137,13 @@ def _segment(said: str, picture: Photograph, source: str | None, reader: Reader 
     return mask
 
 
-def _alike(picture: Photograph, photograph: Photograph) -> bool:
-    """Whether one is the other, or a copy that was compressed again or retouched here and there."""
-    return float(np.abs(picture.astype(np.int16) - photograph).mean()) < SAME
+def alike(picture: Photograph, photograph: Photograph, where: Region | None = None) -> bool:
+    """Whether one is the other, or a copy that was compressed again or retouched here and there.
+
+    Args:
+        where: only there, `(H, W)` bool; pictures of other sizes are not alike.
+    """
+    if picture.shape != photograph.shape:
+        return False
+    apart = np.abs(picture.astype(np.int16) - photograph)
+    return float((apart if where is None else apart[where]).mean()) < SAME

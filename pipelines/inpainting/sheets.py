@@ -7,19 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ...index.retriever import Retriever
 from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
-from ...storage.outputs import check_output, write_outputs
+from ...storage.outputs import write_outputs
 from ...synth.canvas import encoded
 from ..inpaint import ImageLike, checked_sliders, image_of
-from ..written import check_folder
+from ..written import check_files
 from .methods import NETWORKS, VARYING, Draw, FromNetwork
 from .regions import RegionLike, region_of
 from .sliders import Effect, Parser, effect_of, rendered, sheet, sweep
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+SHEET = "-sliders.png"
+"""What follows the picture's name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,17 +47,20 @@ class SliderSheet:
         return rendered(self.effects, self.names)
 
 
-def check_sheet(out: str | Path, method: str, models: str | Path | None) -> None:
+def check_sheet(out: str | Path, method: str, models: str | Path | None, image: ImageLike, region: RegionLike) -> None:
     """Refuses a sheet that cannot be made.
 
     Raises:
-        InputError: the method has no sliders, there are no networks, or `out` cannot be written.
+        InputError: the method has no sliders, there are no networks, or `out` cannot be written, or only over what is
+            read.
     """
     known = [name for name in NETWORKS if name in VARYING]
     if method not in known or models is None:
         found = method if method not in known else "no folder of trained networks"
         raise InputError(sentence("sheet", expected=f"a network with sliders, {' or '.join(known)}", found=found))
-    check_folder(out)
+    name = "image" if isinstance(image, np.ndarray) else str(image)
+    stems = {Path(name).stem, name.replace("/", "-")}  # of a file, and of a source
+    check_files(out, [f"{stem}{SHEET}" for stem in stems], [image, region])
 
 
 def slider_sheet(
@@ -74,14 +83,12 @@ def slider_sheet(
     Raises:
         InputError: one of the arguments cannot be used.
     """
-    check_sheet(out, method, models)
+    check_sheet(out, method, models, image, region)
     reader = None if retriever is None else retriever.reader
     picture, stem, source = image_of(image, reader)
     inside = region_of(region, picture, source, reader, erase=erase)
     filler = FromNetwork(models, method)
-    path = Path(out) / f"{stem}-sliders.png"
-    if path.parent.is_dir():
-        check_output(path)
+    path = Path(out) / f"{stem}{SHEET}"
     judge = Parser(models, filler.device) if (Path(models) / "judge.safetensors").exists() else None
     rows = sweep(filler, picture, inside, Draw(seed, 0, checked_sliders(sliders, filler)))
     drawn = sheet(picture, inside, rows)

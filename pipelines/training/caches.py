@@ -5,11 +5,35 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from ...storage.errors import InputError, sentence
+from ...storage.files import fsync_file
+
+DAMAGES = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+"""What reading files of arrays raises where they are damaged or incomplete."""
+
+
+_Held = TypeVar("_Held")
+
+
+def kept_or_made(folder: Path, load: Callable[[Path], _Held], make: Callable[[Path], None]) -> _Held:
+    """What a folder holds; it is made where there is none, and anew where it is damaged.
+
+    Raises:
+        InputError: it cannot be written, see `made_whole`.
+    """
+    if folder.is_dir():
+        try:
+            return load(folder)
+        except DAMAGES:
+            shutil.rmtree(folder, ignore_errors=True)
+    make(folder)
+    return load(folder)
 
 
 @contextmanager
@@ -23,6 +47,8 @@ def made_whole(folder: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        for path in temporary.iterdir():
+            fsync_file(path)
         os.replace(temporary, folder)
     except OSError as error:
         if not folder.is_dir():  # or another process was faster

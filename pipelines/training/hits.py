@@ -20,6 +20,7 @@ from ...storage.outputs import write_outputs
 from ...storage.reader import Reader
 from ...synth.transform import Mask, Origin, Piece, Target
 from ..progress import Progress, silent
+from .caches import DAMAGES
 from .sources import BankSources
 
 NONE = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -133,9 +134,10 @@ def find_hits(sources: BankSources, k: int, progress: Progress = silent) -> list
     counts = [len(sources.segments(number).rows) for number in range(len(sources))]
     path = None if sources.cache is None else sources.cache / f"{sources.key}-hits-{k}.npy"
     if path is not None and path.is_file():
-        kept = np.load(path, mmap_mode="r")
-        if kept.shape == (sum(counts), k) and kept.dtype == np.uint64:
-            return np.split(kept, np.cumsum(counts)[:-1])
+        with suppress(*DAMAGES):
+            kept = np.load(path, mmap_mode="r")
+            if kept.shape == (sum(counts), k) and kept.dtype == np.uint64:
+                return np.split(kept, np.cumsum(counts)[:-1])
     found = _retrieved(sources, k, progress)
     if path is not None:
         with suppress(OSError):  # which writing into it reports

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...storage.errors import UnfinishedError, sentence
 from ...storage.files import make_folder, writer_lock
-from ...synth.checkpoint import Card, save_checkpoint
+from ...synth.checkpoint import Card, is_whole, save_checkpoint
 from ...synth.layers import is_finite
 from .devices import Devices, gpus
 from .logs import Logs
@@ -87,7 +87,7 @@ class Keeper:
         learner = self.learner
         restore(self.paths.resume, held, self.marks, learner.modules, learner.average, learner.optimisers)
         self.devices.fabric._precision.load_state_dict(self.marks.scaler)
-        if not self.paths.checkpoint.exists():
+        if not is_whole(self.paths.checkpoint):
             self.marks.best = None
         return {name.removeprefix("random."): each for name, each in held.items() if name.startswith("random.")}
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...synth.checkpoint import is_whole
 from ..progress import Progress, silent
 from .batches import Place, batches
 from .devices import Devices, gpus
@@ -80,7 +81,7 @@ def train(
         marks = Marks(settings_of(task, options) | {"frozen weights": fingerprint(modules)})
         if not restart and (before := standing(paths, marks.settings, steps)) is not None:
             marks = before
-            if marks.step >= steps and marks.best is not None and paths.checkpoint.exists():
+            if marks.step >= steps and marks.best is not None and is_whole(paths.checkpoint):
                 return _report(task, paths, marks, marks.step, marks.seconds)
             if marks.step and tell is not None:
                 tell(f"{task.name}: goes on from step {marks.step:,}")

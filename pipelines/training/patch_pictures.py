@@ -26,7 +26,7 @@ from ...storage.images import Photograph
 from ...storage.layouts import Box
 from ...storage.reader import Reader
 from ..progress import Progress, silent
-from .caches import made_whole
+from .caches import kept_or_made, made_whole
 from .made_pictures import PIXELS, Boxes, MadePicture, MadePictures
 from .object_windows import LEAST_LONGER, LEAST_SHORTER, LONGEST, MOST_CUT, ROOM, object_windows
 from .patch_crops import WIDE, Square, boxes_inside, drawn_square, with_room
@@ -213,12 +213,14 @@ class PatchPictures:
         limits = (LEAST_LONGER, LEAST_SHORTER, LONGEST, MOST_CUT)
         of, content = _digest(self.subject.bank), _digest(self.subject.content)
         folder = self.cache / f"key-patches-{of}-{content}-{_digest(*self.names, repr((options, limits)))}"
-        if not folder.is_dir():
-            self._fill(folder)
-            for stale in self.cache.glob(f"key-patches-{of}-*"):  # as it was before it changed
-                if stale.name.split("-")[3] != content:
-                    shutil.rmtree(stale, ignore_errors=True)
-        return MadePictures.load(folder)
+        return kept_or_made(folder, MadePictures.load, self._make)
+
+    def _make(self, folder: Path) -> None:
+        self._fill(folder)
+        *_, of, content, _ = folder.name.split("-")
+        for stale in folder.parent.glob(f"key-patches-{of}-*"):  # as it was before it changed
+            if stale.name.split("-")[3] != content:
+                shutil.rmtree(stale, ignore_errors=True)
 
     @property
     def _key(self) -> bool:

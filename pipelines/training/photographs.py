@@ -19,7 +19,7 @@ from ...ingest.datasets import open_dataset
 from ...storage.images import Photograph, decode_photograph
 from ...storage.reader import Reader
 from ..progress import Progress, silent
-from .caches import made_whole
+from .caches import kept_or_made, made_whole
 from .task import Subject, subject_of
 
 APART = 10
@@ -155,15 +155,14 @@ class Photographs:
         """All pixels one after the other, `(n, 2)` rows and columns, and where each begins."""
         assert self.cache is not None
         folder = self.cache / f"photographs-{self._of}-{self._content}-{_digest(*self.names)}-{self.short}"
-        if not folder.is_dir():
-            self._fill(folder)
-            for stale in self.cache.glob(f"photographs-{self._of}-*"):  # as it was before it changed
-                if stale.name.split("-")[2] != self._content:
-                    shutil.rmtree(stale, ignore_errors=True)
-        shapes = np.load(folder / "shapes.npy")
-        ends = np.cumsum(shapes.prod(1) * 3)
-        pixels = np.memmap(folder / "pixels", np.uint8, "r") if len(shapes) else np.zeros(0, np.uint8)
-        return pixels, shapes, np.append(0, ends)
+        return kept_or_made(folder, _load, self._make)
+
+    def _make(self, folder: Path) -> None:
+        self._fill(folder)
+        assert self.cache is not None
+        for stale in self.cache.glob(f"photographs-{self._of}-*"):  # as it was before it changed
+            if stale.name.split("-")[2] != self._content:
+                shutil.rmtree(stale, ignore_errors=True)
 
     def _fill(self, folder: Path) -> None:
         """Decodes as many as may be kept."""
@@ -180,6 +179,19 @@ class Photographs:
 
     def _decoded(self, number: int) -> Photograph:
         return shortened(self.origin.read(self.names[number]), self.short)
+
+
+def _load(folder: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """What `Photographs` has mapped.
+
+    Raises:
+        ValueError, OSError: it is damaged.
+    """
+    shapes = np.load(folder / "shapes.npy")
+    starts = np.append(0, np.cumsum(shapes.prod(1) * 3))
+    size = int(starts[-1])
+    pixels = np.memmap(folder / "pixels", np.uint8, "r", shape=(size,)) if size else np.zeros(0, np.uint8)
+    return pixels, shapes, starts
 
 
 def shortened(image: Photograph, short: int) -> Photograph:

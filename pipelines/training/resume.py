@@ -69,6 +69,7 @@ def refuse_other_settings(what: Path, before: Mapping[str, Any], now: Mapping[st
     Raises:
         InputError: it names each setting that differs, with both values.
     """
+    before, now = _flat(before), _flat(now)
     names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
     if not names:
         return
@@ -77,6 +78,15 @@ def refuse_other_settings(what: Path, before: Mapping[str, Any], now: Mapping[st
     found = ", ".join(f"{name} {new}" for name, (_, new) in said.items())
     fix = "give the same ones to go on, or --restart to train anew"
     raise InputError(sentence(what, f"was trained otherwise, expected {expected}", found=found, fix=fix))
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, what is inside a setting on its own: `config norm`."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        inside = value if isinstance(value, Mapping) else None
+        found |= {name: value} if inside is None else {f"{name} {key}": each for key, each in inside.items()}
+    return found
 
 
 def _short(value: Any) -> str:

@@ -22,7 +22,7 @@ from ...storage.images import Photograph
 from ...storage.layouts import frame_layout, sample_to_frame
 from ...storage.reader import Reader, content_of
 from ..progress import Progress, silent
-from .caches import made_whole
+from .caches import kept_or_made, made_whole
 
 BUDGET = 2 << 30
 """Bytes of decoded sources that are kept, by default; those beyond are decoded whenever they are asked for."""
@@ -162,10 +162,14 @@ class BankSources:
         """The arrays of the kept sources, one a field of `Picture`."""
         assert self.cache is not None
         folder = self.cache / f"{self.key}-{self.size[0]}x{self.size[1]}-{self._n_kept}"
-        if not folder.is_dir():
-            self._fill(folder)
-            self._remove_stale()
+        return kept_or_made(folder, self._load, self._make)
+
+    def _load(self, folder: Path) -> tuple[npt.NDArray[Any], ...]:
         return tuple(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Picture._fields)
+
+    def _make(self, folder: Path) -> None:
+        self._fill(folder)
+        self._remove_stale()
 
     def _remove_stale(self) -> None:
         """Removes what was cached of the bank before it changed."""

@@ -74,7 +74,7 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
 _OPTIONS = ("preset", "batch", "seed", "lr", "precision", "accumulate", "ema", "adversarial", "calibrate_after")
 
 _CHOICES = (
-    "regions", "penalty", "augment", "objects", "parts", "patches", "objective", "ratio", "critic_steps"
+    "regions", "penalty", "augment", "objects", "parts", "patches", "objective", "ratio", "critic_steps", "vivid"
 )  # fmt: skip
 """None where they were not made, as in trainings of before there were any."""
 

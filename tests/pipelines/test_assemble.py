@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,6 +87,22 @@ def test_an_object_of_the_bank_is_drawn_by_the_seed_from_what_was_not_trained_on
     assert of_class(reader, "car", SIDE, 2, 0, split="train").patches[0].source.startswith("folder/train")
 
 
+def test_no_object_is_drawn_twice_and_held_out_ones_come_first(reader: Reader):
+    found: list[str] = []
+
+    def draw_all() -> None:
+        for number in range(40):
+            found.append(of_class(reader, "car", SIDE, PARTS, 0, number, taken=found).of)
+
+    with pytest.raises(InputError, match="expected another object of class 'car'"):
+        draw_all()
+    assert len(set(found)) == len(found)
+    splits = [name.split("/")[1] for name in found]
+    assert splits == sorted(splits, key=["test", "val", "train"].index)
+    assert {"test", "train"} <= set(splits)
+    assert 2 < len(found) < 40
+
+
 def test_patches_of_a_photograph_are_those_of_the_bank(folder: Path, reader: Reader):
     group = of_photograph(reader, "folder/test/u", SIDE, PARTS)
     rows = reader.table("patches", {"source": "folder/test/u"}).num_rows
@@ -108,8 +125,36 @@ def test_parts_of_several_pictures_are_taken_in_turn(folder: Path, reader: Reade
     assert names[0] == "patch 0"
     assert all("#" in name for name in names[1:])
     assert made.files[0].name == "patches+car-0.png"
-    both = assemble(models=folder / "models", variants=1, reader=reader, from_bank=["class:car", "class:car"], seed=2)
-    assert len(both[0].places) == PARTS
+    asked = {"models": folder / "models", "variants": 1, "reader": reader}
+    for seed in range(6):
+        (both,) = assemble(**asked, from_bank=["class:car", "class:car"], seed=seed)
+        names = [used.name for used in both.report.patches]
+        assert len(names) == len(set(names)) == PARTS
+    with pytest.raises(InputError, match="--patches: expected at least 2, one of each picture that is named, found 1"):
+        assemble(**asked, from_bank=["class:car", "class:car"], count=1)
+    with pytest.raises(InputError, match="source 'folder/test/u': expected once, found several times"):
+        assemble(**asked, sources=["folder/test/u", "folder/test/u"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"patches": None}, "patches: expected a list of files or arrays, found NoneType"),
+        ({"patches": np.zeros((2, 8, 8, 3), np.uint8)}, "patches: expected a list of files or arrays, found ndarray"),
+        ({"patches": [None]}, "patch 0: expected a file, or .* of uint8, found NoneType"),
+        ({"from_bank": "class:car"}, "from_bank: expected a list of names, found 'class:car'"),
+        ({"sources": "folder/test/u"}, "sources: expected a list of names, found 'folder/test/u'"),
+        ({"patches": [patch(0)], "count": True}, "--patches: expected a whole number"),
+    ],
+)
+def test_arguments_of_other_types_are_one_sentence(folder: Path, reader: Reader, given: dict[str, Any], said: str):
+    with pytest.raises(InputError, match=said):
+        assemble(models=folder / "models", reader=reader, **given)
+
+
+def test_numbers_of_numpy_are_numbers(folder: Path):
+    (made,) = assemble([patch(0), patch(1)], 1, models=folder / "models", count=np.int64(1))
+    assert len(made.places) == 1
 
 
 def test_grey_is_read_as_rgb_and_what_is_transparent_lies_on_grey(tmp_path: Path):

@@ -22,7 +22,7 @@ from zeuxis.pipelines.models import Models, as_names_map, check_size
 from zeuxis.storage.classes import VOID, SemanticClass
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
-from zeuxis.synth.checkpoint import save_checkpoint
+from zeuxis.synth.checkpoint import load_card, save_checkpoint
 
 Write = Callable[[Path], None]
 
@@ -276,3 +276,20 @@ def test_a_width_without_bounds_is_said_in_a_line(reader: Reader, tmp_path: Path
         Models(tmp_path, reader).load("synthesis")
     assert "holds no configuration" in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "said"),
+    [
+        ("roi", "roi", "roi"),
+        ("roi-published", "roi", "roi --variant published"),
+        ("glcic", "glcic", "roi --variant glcic"),
+        ("synthesis-no-canvas", "synthesis", "synthesis --variant no-canvas"),
+        ("key-patches-no-mask", "key-patches", "key-patches --variant no-mask"),
+        ("key-patches-random", "key-patches", "key-patches --patches random"),
+        ("generator-began", "generator", "generator --kind began"),
+    ],
+)
+def test_how_a_missing_network_is_trained_is_told(tmp_path, name, network, said):
+    with pytest.raises(InputError, match=f"train it: `zeuxis train {said}`"):
+        load_card(tmp_path / f"{name}.safetensors", network)

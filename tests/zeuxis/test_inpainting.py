@@ -107,6 +107,19 @@ def test_a_refusal_is_one_sentence_and_nothing_is_written(run: Run, words: list[
     assert not Path("made").exists()
 
 
+def test_a_mask_is_never_written_over_by_the_sheet(run: Run, folder: Path):
+    mask = Path("made/p-sliders.png")
+    mask.parent.mkdir()
+    Image.fromarray(np.pad(np.full((20, 30), 255, np.uint8), ((20, 40), (30, 50)))).save(mask)
+    before = mask.read_bytes()
+    code, lines, errors = run("inpaint", "p.png", "--region", mask, "--models", folder / "models", "--sheet", "--out",
+                              "made")  # fmt: skip
+    assert (code, lines, len(errors)) == (2, [], 1)
+    assert "would be written over" in errors[0]
+    assert [path.name for path in mask.parent.iterdir()] == [mask.name]
+    assert mask.read_bytes() == before
+
+
 def test_the_evaluation_is_a_command(run: Run, folder: Path):
     given = ("evaluate", "inpaint", "--bank", folder / "bank", "--models", folder / "models", "--out", "made")
     code, lines, _ = run(*given, "--system", "telea", "--system", "glcic")

@@ -137,6 +137,7 @@ def test_what_an_interrupted_command_does_next_is_told():
         "synthesize", "evaluate", "train",
     }  # fmt: skip
     assert cli._what_then(["paint"]) == ", which starts over"
+    assert cli._what_then(["train", "roi", "--restart"]) == " without --restart to go on"
 
 
 def test_boosts_are_read():

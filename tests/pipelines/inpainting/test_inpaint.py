@@ -222,6 +222,32 @@ def test_the_bank_gives_nothing_that_is_held_out_or_of_the_picture_itself(fill: 
             np.testing.assert_array_equal(made.image[~made.region], photograph[~made.region])
 
 
+def test_the_bank_gives_a_copy_of_its_photograph_nothing_of_it_either(
+    fill: Callable, retriever: Retriever, tmp_path: Path
+):
+    photograph = retriever.reader.photograph("folder/train/a")
+    Image.fromarray(photograph).save(tmp_path / "a.png")
+    Image.fromarray(photograph).save(tmp_path / "renamed.png")
+    for image in (tmp_path / "a.png", tmp_path / "renamed.png", photograph):
+        (made,) = fill(image, (4, 4, 40, 50), method="bank", erase=True)
+        assert "folder/train/" in made.report.how
+        assert "train/a" not in made.report.how
+        assert (made.image[made.region] != photograph[made.region]).any()
+
+
+def test_a_mask_with_a_palette_goes_by_its_colours(fill: Callable, tmp_path: Path):
+    inside = np.zeros((ROWS, COLS), bool)
+    inside[20:40, 30:60] = True
+    mask = Image.fromarray(np.where(inside, 0, 1).astype(np.uint8), "P")  # what is inside has the first colour
+    mask.putpalette([255, 255, 255, 0, 0, 0])
+    mask.save(tmp_path / "mask.png")
+    (made,) = fill(picture(), tmp_path / "mask.png", method="telea")
+    np.testing.assert_array_equal(made.region, inside)
+    Image.fromarray(np.dstack([inside.astype(np.uint8) * 255] * 2), "LA").save(tmp_path / "mask.png")
+    refused(fill, tmp_path, "mask.png: expected a lossless mask of grey levels or colours", picture(),
+            tmp_path / "mask.png", method="telea")  # fmt: skip
+
+
 def test_the_bank_gives_nothing_of_the_groups_before_and_after_where_they_are_alike():
     rows = [{"source": f"nyu/{group}", "group": f"nyu/{group}", "split": "train"} for group in range(5)]
     for neighbours, left in ((True, [0, 4]), (False, [0, 1, 3, 4])):
@@ -323,6 +349,7 @@ MASK = np.zeros((ROWS, COLS), bool)
         ("1,2,3", "region: expected MASK.png, TOP,LEFT,BOTTOM,RIGHT or segment:ID, found 1,2,3"),
         ((1.5, 2, 3, 4), "region: expected MASK.png"),
         (None, "region: expected MASK.png.* found NoneType"),
+        ((True, False, 20, 20), "region: expected MASK.png"),
         (np.where(MASK, 1.0, np.nan), "region: expected a mask of numbers, 0 outside, found some that are none"),
         (np.full((ROWS, COLS), "a"), "region: expected a mask of numbers, 0 outside, found <U1"),
         ("nowhere.png", "region nowhere.png: cannot be read .*, expected MASK.png, TOP"),
@@ -343,7 +370,9 @@ def test_a_region_that_cannot_be(fill: Callable, tmp_path: Path, region: Any, sa
         ({"sliders": [0.5], "method": "telea"}, "sliders: expected at most 0, as many as telea has, found 1"),
         ({"method": "magic"}, "method: expected one of roi, roi-published, glcic, telea, .*, bank, found 'magic'"),
         ({"models": None}, "method roi: no folder of trained networks was named; give --models"),
-        ({"models": "nowhere"}, r"roi\.safetensors: expected a trained network, found no such file"),
+        ({"models": "nowhere"}, "nowhere: expected a folder of trained networks, found no such folder"),
+        ({"method": "telea", "models": "nowhere"}, "nowhere: expected a folder of trained networks"),
+        ({"sliders": 0.3}, "sliders: expected a list of numbers, found 0.3"),
         ({"method": "bank", "retriever": None}, "method bank: no bank was named; give --bank, or .*: telea"),
         ({"method": "telea", "dataset": "folder"}, "dataset: is for the method bank; leave it out"),
         ({"variants": 0}, "variants: expected a whole number of at least 1"),

@@ -23,6 +23,7 @@ from zeuxis.pipelines.training.crn import CrnTask, make_task
 from zeuxis.pipelines.training.memory import check_memory, peak_of, predicted
 from zeuxis.pipelines.training.options import TrainOptions, resolved
 from zeuxis.pipelines.training.own_options import VARIANTS
+from zeuxis.pipelines.training.standing import settings_of
 from zeuxis.pipelines.training.task import NothingToLearn
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
@@ -185,6 +186,8 @@ def test_vivid_targets_are_those_of_training_and_validation_alike(bank, tmp_path
         assert torch.equal(after.of(0)["image"], to_tensor(vivid(to_image(photograph["image"]))))
         assert not torch.equal(after.of(0)["image"], photograph["image"])
         assert torch.equal(after.of(0)["layout"], photograph["layout"])
+    before, after = (settings_of(each, each.options) for each in (plain, strong))
+    assert [name for name in before if before[name] != after[name]] == ["vivid"]
 
 
 # ---- going on

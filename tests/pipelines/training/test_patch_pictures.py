@@ -124,6 +124,12 @@ def test_the_cache_gives_the_same_and_knows_its_options(bank, tmp_path, monkeypa
             for name in ("image", "boxes", "patches"):
                 assert np.array_equal(getattr(pictures[k], name), getattr(fresh[k], name))
             assert pictures[k].name == fresh[k].name
+    monkeypatch.undo()
+    for name in ("boxes.npz", "pixels"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:-1])
+        anew = of(bank, objects="car", cache=tmp_path)
+        assert all(np.array_equal(anew[k].image, fresh[k].image) for k in range(2))
+    monkeypatch.setattr(patch_pictures, "key_patches", None)
     stale = folder.with_name(folder.name.replace(folder.name.split("-")[3], "0" * 8))
     stale.mkdir()
     with pytest.raises(TypeError):  # another option, searched for anew

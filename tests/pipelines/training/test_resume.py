@@ -7,12 +7,15 @@ import errno
 import json
 import os
 import signal
+from dataclasses import fields
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from zeuxis.pipelines.training import standing
+from zeuxis.pipelines.training.options import TrainOptions
 from zeuxis.pipelines.training.resume import load_marks
 from zeuxis.storage.errors import InputError, UnfinishedError
 from zeuxis.synth.checkpoint import load_card, load_checkpoint
@@ -138,6 +141,25 @@ def test_more_steps_go_on(whole, learn, toy):
 def test_a_removed_checkpoint_is_made_anew(learn, toy):
     learn(toy(), steps=8).checkpoint.unlink()
     assert load_card(learn(toy(), steps=8).checkpoint).step == 8
+
+
+@pytest.mark.parametrize("left", [0, 100, -1])
+def test_a_checkpoint_that_was_cut_short_is_made_anew(learn, toy, left):
+    path = learn(toy(), steps=8).checkpoint
+    whole = path.read_bytes()
+    path.write_bytes(whole[:left])
+    learn(toy(), steps=8)
+    assert load_checkpoint(path, "toy")[0].step == 8
+
+
+def test_every_option_is_compared_or_known_not_to_matter():
+    elsewhere = {
+        "size", "features", "devices", "start", "variant", "images", "sliders", "categories", "fourier", "spectral",
+        "equalised", "blend", "norm", "kind", "dataset", "second",
+    }  # fmt: skip
+    of_no_matter = {"steps", "workers", "checkpointing", "validate_every", "log_every"}
+    compared = {*standing._OPTIONS, *standing._CHOICES}
+    assert compared | elsewhere | of_no_matter == {each.name for each in fields(TrainOptions)}
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,16 @@ def test_kept_sources_are_decoded_once_by_all_processes(reader, tmp_path, monkey
     assert np.array_equal(again[1].image, first.image)
 
 
+@pytest.mark.parametrize("left", [0, 100, -1])
+def test_a_cache_that_was_cut_short_is_made_anew(reader, tmp_path, left):
+    whole = BankSources(reader, SIZE, cache=tmp_path / "cache")[1]
+    for path in (tmp_path / "cache").rglob("*.npy"):
+        path.write_bytes(path.read_bytes()[:left])
+    again = BankSources(reader, SIZE, cache=tmp_path / "cache")[1]
+    for one, other in zip(again, whole, strict=True):
+        assert np.array_equal(one, other)
+
+
 def test_a_picture_is_the_callers_own(reader):
     sources = BankSources(reader, SIZE)
     sources[0].image[:] = 0
