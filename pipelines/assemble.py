@@ -6,7 +6,7 @@ The same patches, network, seed and variant give the same bytes on the same mach
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -126,10 +126,9 @@ def assemble(
     check_draws(variants, seed)
     _check_noise(noise)
     check_count(count)
+    from_bank, sources = _listed("from_bank", from_bank), _listed("sources", sources)
     _check_bank(reader, from_bank, sources, split)
-    if not isinstance(patches, list | tuple):
-        fix = "give [PATCH], or several"
-        raise InputError(sentence("patches", expected="a list of files or arrays", found=_kind(patches), fix=fix))
+    patches = _listed("patches", patches)
     own = [given(patches)] if patches else []
     if models is None:
         raise InputError(sentence("models", "no folder of trained networks was named", fix="give --models"))
@@ -148,8 +147,13 @@ def assemble(
     return [replace(each, files=paths) for each, paths in zip(made, save(made, drawn, out, stem), strict=True)]
 
 
-def _kind(value: Any) -> str:
-    return repr(str(value)) if isinstance(value, str | Path) else type(value).__name__
+def _listed(name: str, values: Any) -> list[Any]:
+    """What several things are given as; a picture alone is none."""
+    single = isinstance(values, str | Path) or (isinstance(values, np.ndarray) and values.ndim in (2, 3))
+    if single or not isinstance(values, Iterable):
+        found = repr(str(values)) if isinstance(values, str | Path) else type(values).__name__
+        raise InputError(sentence(name, expected="a list of them", found=found, fix="put it in [ ]"))
+    return list(values)
 
 
 def _made(
@@ -228,11 +232,7 @@ def _check_noise(noise: float) -> None:
 
 
 def _check_bank(reader: Reader | None, from_bank: Sequence[str], sources: Sequence[str], split: str | None) -> None:
-    for name, those in (("from_bank", from_bank), ("sources", sources)):
-        if not isinstance(those, list | tuple):
-            raise InputError(sentence(name, expected="a list of names", found=_kind(those)))
-    if len(set(sources)) < len(sources):
-        twice = next(each for each in sources if list(sources).count(each) > 1)
+    if twice := next((each for each in sources if list(sources).count(each) > 1), None):
         raise InputError(sentence(f"source {twice!r}", expected="once", found="several times"))
     for each in from_bank:
         if not str(each).startswith(CLASS) or each == CLASS:

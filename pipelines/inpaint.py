@@ -26,7 +26,7 @@ from ..synth.inpainting.fills import FILLS
 from ..synth.roi_gan.regions import Region
 from .inpainting.files import check_places, save
 from .inpainting.methods import BANK, METHODS, NETWORKS, VARYING, Draw, FromBank, FromNetwork, FromPicture, Method
-from .inpainting.regions import RegionLike, alike, region_of
+from .inpainting.regions import SAME, RegionLike, distance, region_of
 from .painted_files import check_variants
 
 ImageLike = str | Path | npt.NDArray[np.uint8]
@@ -110,11 +110,11 @@ def inpaint(
     if models is not None and not Path(models).expanduser().is_dir():
         raise InputError(sentence(models, expected="a folder of trained networks", found="no such folder"))
     picture, stem, source = image_of(image, reader)
-    if source is None and reader is not None:
-        source = _source_alike(picture, stem, reader)
     inside = region_of(region, picture, source, reader, erase=erase)
     if out is not None:
         check_places(out, stem, variants, [image, region, layout])
+    if source is None and reader is not None and method == BANK:
+        source = _source_alike(picture, stem, reader)
     if layout is None and method == BANK and not erase:  # else what shall vanish would be put there again
         layout = _own_layout(source, reader)
     filler = method_of(method, models, retriever, source, layout, dataset)
@@ -222,8 +222,10 @@ def _source_alike(picture: Photograph, stem: str, reader: Reader) -> str | None:
     """The source of the bank that a file is a copy of, by its name and what it shows."""
     rows = reader.table("sources", None, ["source", "height", "width"]).to_pylist()
     named = [row for row in rows if row["source"].rpartition("/")[2] == stem]
-    same = (row["source"] for row in named if (row["height"], row["width"]) == picture.shape[:2])
-    return next((name for name in same if alike(picture, reader.photograph(name))), None)
+    same = [row["source"] for row in named if (row["height"], row["width"]) == picture.shape[:2]]
+    apart = {name: distance(picture, reader.photograph(name)) for name in same}
+    nearest = min(same, key=lambda name: apart[name], default=None)
+    return nearest if nearest is not None and apart[nearest] <= SAME else None
 
 
 def _own_layout(source: str | None, reader: Reader | None) -> LayoutLike | None:

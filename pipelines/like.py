@@ -156,6 +156,7 @@ def like(
     """
     plan, apart = checked(count, seed, noise, steps, descent), checked_apart(apart)
     count, seed = int(count), int(seed)
+    references = list(references)
     _check_references(references, depth)
     reader = None if retriever is None else retriever.reader
     seen = [reference_of(*each, generator.resolution, reader) for each in references]

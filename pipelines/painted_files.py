@@ -61,12 +61,10 @@ def check_places(folder: str | Path, stems: Sequence[str], variants: int, inputs
     if not folder.is_dir():
         check_output(folder)  # which can be made
         return
-    for stem in stems:
-        for variant in range(variants):
-            paths = _paths(folder, stem, variant)
-            for path in paths:
-                check_output(path)
-            keep_inputs(inputs, paths)
+    paths = [path for stem in stems for variant in range(variants) for path in _paths(folder, stem, variant)]
+    for path in paths:
+        check_output(path)
+    keep_inputs(inputs, paths)
 
 
 def save(image: Painted, folder: str | Path, stem: str) -> Painted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -54,10 +55,20 @@ def keep_inputs(inputs: Iterable[object], outputs: Iterable[str | Path | None]) 
     Raises:
         InputError: one is another.
     """
-    read = [Path(each) for each in inputs if isinstance(each, str | Path) and os.path.isfile(each)]
+    named = (os.path.expanduser(each) for each in inputs if isinstance(each, str | Path))
+    read = {_identity(each) for each in named} - {None}
     for out in outputs:
-        if out is not None and any(os.path.exists(out) and path.samefile(out) for path in read):
+        if out is not None and _identity(out) in read:
             raise InputError(sentence(out, "would be written over", fix="choose another name or folder"))
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """What tells a file from all others; None where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return None if stat.S_ISDIR(found.st_mode) else (found.st_dev, found.st_ino)
 
 
 def _is_bank(folder: Path) -> bool:

@@ -102,12 +102,14 @@ def load_card(path: Path, network: str | None = None) -> Card:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether there is a checkpoint that is not cut short."""
+    """Whether there is a checkpoint that is not cut short; what is in it is not looked at."""
     try:
-        load_card(path)
-    except InputError:
+        with safe_open(path, framework="pt", device="cpu"):
+            return True
+    except (FileNotFoundError, SafetensorError):
         return False
-    return True
+    except OSError:  # as whoever reads it is told
+        return True
 
 
 def load_checkpoint(path: Path, network: str) -> tuple[Card, dict[str, Tensor]]:
@@ -127,9 +129,11 @@ def _training_of(path: Path, network: str | None) -> str:
     kind = network or "all"
     if not name.startswith(f"{kind}-"):
         return kind
-    rest = name.removeprefix(f"{kind}-")
-    option = {"generator": "--kind", "key-patches": "--patches" if rest in ("key", "random") else "--variant"}
-    return f"{kind} {option.get(kind, '--variant')} {rest}"
+    rest, patches = name.removeprefix(f"{kind}-"), ""
+    if kind == "key-patches" and rest.rpartition("-")[2] in ("key", "random"):
+        rest, _, patches = rest.rpartition("-")
+    option = "--kind" if kind == "generator" else "--variant"
+    return " ".join([kind, *([option, rest] if rest else []), *(["--patches", patches] if patches else [])])
 
 
 def _opened(path: Path, network: str | None, tensors: bool = False) -> tuple[Card, dict[str, Tensor]]:

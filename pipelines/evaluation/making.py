@@ -8,11 +8,13 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ...storage.errors import InputError, sentence
 from ...storage.outputs import write_outputs
@@ -30,15 +32,17 @@ class Making:
 
     Args:
         out: folder of the results; reader: of the bank; models: folders of networks.
-        options: all else that what is made depends on. What was kept with others, or of other networks, is not taken
-            up.
+        options: all else that what is made depends on. What was kept with others, of other networks, or by another
+            version, is not taken up.
     """
 
     def __init__(self, out: Path, reader: Reader, models: Sequence[str | Path], options: Mapping[str, Any]) -> None:
         self.folder = out / FOLDER
         files = [path for folder in models for path in sorted(Path(folder).expanduser().glob(f"*{SUFFIX}"))]
         networks = [[str(path), (seen := path.stat()).st_size, seen.st_mtime_ns] for path in files]
-        self._key = json.dumps({"bank": content_of(reader), "networks": networks, **options}, default=str)
+        made_by = metadata.version("zeuxis"), torch.__version__, torch.cuda.is_available()
+        told = {"bank": content_of(reader), "networks": networks, "made by": made_by, **options}
+        self._key = json.dumps(told, default=str)
 
     def __call__(self, what: Sequence[str | int], make: Callable[[], Arrays]) -> Arrays:
         """The arrays of that name, made now or before.

@@ -35,6 +35,7 @@ from ..like import checked, laid_out, own_pictures
 from ..progress import Progress, Steps, silent
 from ..training.completion import middle
 from ..training.photographs import BankOrigin
+from ..training.resume import fingerprint
 from ..written import EVALUATION, check_files, write_evaluation
 from .inpaint_measures import Measure
 from .making import Arrays, Making
@@ -95,7 +96,8 @@ def evaluate_region_semantics(
     ruler = _Ruler(measure, judge, compared, _training(reader, generator.resolution, measure), device)
     steps_done = Steps(progress, len(found) * len(cases))
     options = {"split": chosen, "photographs": photographs, "pictures": pictures, "seed": seed, "plan": asdict(plan)}
-    making = Making(out, reader, [folder], options | {"features": compared.name})
+    weights = fingerprint(torch.nn.ModuleDict({"features": compared}))
+    making = Making(out, reader, [folder], options | {"features": [compared.name, weights]})
     measured = [_measured(each, cases, ruler, pictures, seed, steps_done, making) for each in found]
     own = {name: _kid_of(name, folder, ruler, seed) for name in _generators(folder)}
     held = [case.reference for case in cases[:: len(SIZES)]]

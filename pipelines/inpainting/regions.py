@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -31,8 +32,8 @@ GROWN = 0.02
 """Share of a picture's rows by which a region is enlarged that shall be erased: edges and what is reflected beside them
 lie around an object."""
 
-SAME = 8.0
-"""Mean difference in levels below which two pictures of a size are the same photograph."""
+SAME = 4.0
+"""Levels by which most pixels of a photograph may differ from those of its copy."""
 
 
 def region_of(
@@ -108,7 +109,9 @@ def _picture(path: Path) -> npt.NDArray[Any]:
         raise InputError(sentence(f"region {path}", expected=expected, found=str(error))) from error
     with Image.open(io.BytesIO(data)) as picture:  # sound, as that was the first thing looked at
         if picture.mode == "P":
-            values = np.array(picture.convert("RGB"))
+            colours = np.array(picture.convert("RGB"))
+            if (colours != colours[:1, :1]).any():  # else it has no palette to speak of
+                values = colours
     return np.asarray(values.any(axis=2) if values.ndim == 3 else values)
 
 
@@ -138,12 +141,17 @@ def _segment(said: str, picture: Photograph, source: str | None, reader: Reader 
 
 
 def alike(picture: Photograph, photograph: Photograph, where: Region | None = None) -> bool:
-    """Whether one is the other, or a copy that was compressed again or retouched here and there.
+    """Whether one is the other, or a copy that was compressed again, or of which less than half was made anew.
 
     Args:
         where: only there, `(H, W)` bool; pictures of other sizes are not alike.
     """
+    return distance(picture, photograph, where) <= SAME
+
+
+def distance(picture: Photograph, photograph: Photograph, where: Region | None = None) -> float:
+    """The median over pixels of the largest difference of a channel, levels; infinite where the sizes differ."""
     if picture.shape != photograph.shape:
-        return False
-    apart = np.abs(picture.astype(np.int16) - photograph)
-    return float((apart if where is None else apart[where]).mean()) < SAME
+        return math.inf
+    apart = np.abs(picture.astype(np.int16) - photograph).max(axis=2)
+    return float(np.median(apart if where is None else apart[where]))

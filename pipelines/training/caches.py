@@ -14,7 +14,7 @@ from typing import TypeVar
 from ...storage.errors import InputError, sentence
 from ...storage.files import fsync_file
 
-DAMAGES = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+DAMAGES = (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 """What reading files of arrays raises where they are damaged or incomplete."""
 
 
@@ -31,9 +31,22 @@ def kept_or_made(folder: Path, load: Callable[[Path], _Held], make: Callable[[Pa
         try:
             return load(folder)
         except DAMAGES:
-            shutil.rmtree(folder, ignore_errors=True)
+            _put_aside(folder)
     make(folder)
     return load(folder)
+
+
+def _put_aside(folder: Path) -> None:
+    """Removes a damaged folder."""
+    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    try:
+        os.replace(folder, aside)
+    except FileNotFoundError:  # another process was faster
+        return
+    except OSError as error:
+        said = f"is damaged and cannot be removed ({error.strerror})"
+        raise InputError(sentence(folder, said, fix="remove it")) from error
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager
@@ -44,15 +57,20 @@ def made_whole(folder: Path) -> Iterator[Path]:
         InputError: it cannot be written.
     """
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    said = "cannot be written ({})"
     try:
         temporary.mkdir(parents=True)
+    except OSError as error:
+        fix = "choose another folder for the models"
+        raise InputError(sentence(folder.parent, said.format(error.strerror), fix=fix)) from error
+    try:
         yield temporary
         for path in temporary.iterdir():
             fsync_file(path)
         os.replace(temporary, folder)
     except OSError as error:
         if not folder.is_dir():  # or another process was faster
-            said = f"cannot be written ({error.strerror})"
-            raise InputError(sentence(folder.parent, said, fix="choose another folder for the models")) from error
+            fix = "choose another folder for the models"
+            raise InputError(sentence(folder.parent, said.format(error.strerror), fix=fix)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

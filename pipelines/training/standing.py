@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...storage.errors import InputError, sentence
-from ...synth.checkpoint import SUFFIX, load_card
+from ...synth.checkpoint import SUFFIX, is_whole, load_card
 from .options import TrainOptions, devices_of
 from .resume import Marks, load_marks, refuse_other_settings
 from .task import Task
@@ -102,7 +102,7 @@ def standing(paths: Paths, settings: Mapping[str, Any], steps: int) -> Marks | N
     if (marks := load_marks(paths.resume)) is not None:
         refuse_other_settings(paths.resume, marks.settings, settings)
         return marks
-    if not paths.checkpoint.exists():
+    if not is_whole(paths.checkpoint):
         return None
     training = load_card(paths.checkpoint).training
     refuse_other_settings(paths.checkpoint, {name: training.get(name) for name in settings}, settings)

@@ -139,11 +139,11 @@ def test_parts_of_several_pictures_are_taken_in_turn(folder: Path, reader: Reade
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"patches": None}, "patches: expected a list of files or arrays, found NoneType"),
-        ({"patches": np.zeros((2, 8, 8, 3), np.uint8)}, "patches: expected a list of files or arrays, found ndarray"),
+        ({"patches": None}, "patches: expected a list of them, found NoneType"),
+        ({"patches": patch(0)}, "patches: expected a list of them, found ndarray"),
         ({"patches": [None]}, "patch 0: expected a file, or .* of uint8, found NoneType"),
-        ({"from_bank": "class:car"}, "from_bank: expected a list of names, found 'class:car'"),
-        ({"sources": "folder/test/u"}, "sources: expected a list of names, found 'folder/test/u'"),
+        ({"from_bank": "class:car"}, "from_bank: expected a list of them, found 'class:car'"),
+        ({"sources": "folder/test/u"}, "sources: expected a list of them, found 'folder/test/u'"),
         ({"patches": [patch(0)], "count": True}, "--patches: expected a whole number"),
     ],
 )
@@ -152,9 +152,11 @@ def test_arguments_of_other_types_are_one_sentence(folder: Path, reader: Reader,
         assemble(models=folder / "models", reader=reader, **given)
 
 
-def test_numbers_of_numpy_are_numbers(folder: Path):
+def test_numbers_and_stacks_of_numpy_are_numbers_and_lists(folder: Path):
     (made,) = assemble([patch(0), patch(1)], 1, models=folder / "models", count=np.int64(1))
     assert len(made.places) == 1
+    (made,) = assemble(np.stack([patch(0), patch(1)]), 1, models=folder / "models")
+    assert len(made.places) == 2
 
 
 def test_grey_is_read_as_rgb_and_what_is_transparent_lies_on_grey(tmp_path: Path):

@@ -287,6 +287,7 @@ def test_a_width_without_bounds_is_said_in_a_line(reader: Reader, tmp_path: Path
         ("synthesis-no-canvas", "synthesis", "synthesis --variant no-canvas"),
         ("key-patches-no-mask", "key-patches", "key-patches --variant no-mask"),
         ("key-patches-random", "key-patches", "key-patches --patches random"),
+        ("key-patches-no-mask-random", "key-patches", "key-patches --variant no-mask --patches random"),
         ("generator-began", "generator", "generator --kind began"),
     ],
 )

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from zeuxis.storage.errors import InputError
-from zeuxis.storage.outputs import check_output, keep_banks, write_outputs
+from zeuxis.storage.outputs import check_output, keep_banks, keep_inputs, write_outputs
 
 
 def test_names_that_cannot_be_written_are_refused(tmp_path):
@@ -50,3 +50,14 @@ def test_files_are_replaced_together_or_left_as_they_were(tmp_path, monkeypatch)
         write_outputs({first: b"3", second: b"4"})
     assert (first.read_bytes(), second.read_bytes()) == (b"1", b"2")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_what_is_read_is_kept_whatever_it_is_called(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    mask = tmp_path / "mask.png"
+    mask.write_bytes(b"a mask")
+    (tmp_path / "link.png").symlink_to(mask)
+    for named in (mask, str(mask), "~/mask.png", tmp_path / "link.png"):
+        with pytest.raises(InputError, match="would be written over"):
+            keep_inputs([None, named], [None, tmp_path / "new.png", mask])
+    keep_inputs([mask, tmp_path], [tmp_path / "new.png", tmp_path])

@@ -54,6 +54,10 @@ def test_other_options_and_other_networks_are_not_taken_up(reader: Reader, tmp_p
     os.utime(network, ns=(1, 1))
     Making(tmp_path, reader, [tmp_path], {"seed": 2})(["roi"], make)
     assert make.times == 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zeuxis.pipelines.evaluation.making.torch.__version__", "another")
+        Making(tmp_path, reader, [tmp_path], {"seed": 2})(["roi"], make)
+    assert make.times == 4
 
 
 def test_a_damaged_file_is_made_again_and_all_is_removed_in_the_end(reader: Reader, tmp_path: Path):

@@ -243,6 +243,11 @@ def test_a_mask_with_a_palette_goes_by_its_colours(fill: Callable, tmp_path: Pat
     mask.save(tmp_path / "mask.png")
     (made,) = fill(picture(), tmp_path / "mask.png", method="telea")
     np.testing.assert_array_equal(made.region, inside)
+    mask = Image.new("P", (COLS, ROWS))  # without a palette
+    mask.putdata(inside.ravel().astype(int).tolist())
+    mask.save(tmp_path / "mask.png")
+    (made,) = fill(picture(), tmp_path / "mask.png", method="telea")
+    np.testing.assert_array_equal(made.region, inside)
     Image.fromarray(np.dstack([inside.astype(np.uint8) * 255] * 2), "LA").save(tmp_path / "mask.png")
     refused(fill, tmp_path, "mask.png: expected a lossless mask of grey levels or colours", picture(),
             tmp_path / "mask.png", method="telea")  # fmt: skip
@@ -413,7 +418,7 @@ def test_a_copy_of_a_photograph_has_its_segments(fill: Callable, retriever: Retr
     name = f"segment:{hex_id(segment_of(retriever.reader, 'folder/test/u')['segment_id'])}"
     photograph = retriever.reader.photograph("folder/test/u")
     retouched = np.where(photograph > 250, 245, photograph).astype(np.uint8)
-    retouched[:4, :4] = 0
+    retouched[:20] = 0
     (own,) = fill("folder/test/u", name, method="telea")
     for copy in (photograph, retouched):
         (made,) = fill(copy, name, method="telea")

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from zeuxis.pipelines.training import standing
 from zeuxis.pipelines.training.options import TrainOptions
 from zeuxis.pipelines.training.resume import load_marks
+from zeuxis.pipelines.training.standing import Paths
 from zeuxis.storage.errors import InputError, UnfinishedError
 from zeuxis.synth.checkpoint import load_card, load_checkpoint
 
@@ -147,9 +148,12 @@ def test_a_removed_checkpoint_is_made_anew(learn, toy):
 def test_a_checkpoint_that_was_cut_short_is_made_anew(learn, toy, left):
     path = learn(toy(), steps=8).checkpoint
     whole = path.read_bytes()
-    path.write_bytes(whole[:left])
-    learn(toy(), steps=8)
-    assert load_checkpoint(path, "toy")[0].step == 8
+    for resumed in (True, False):
+        path.write_bytes(whole[:left])
+        if not resumed:
+            Paths(path.parent, "toy").resume.unlink()
+        learn(toy(), steps=8)
+        assert load_checkpoint(path, "toy")[0].step == 8
 
 
 def test_every_option_is_compared_or_known_not_to_matter():
