@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-FIRST = ("tests/index/test_search.py", "tests/synth/", "tests/reliability/")
-"""Where several processes run tests: one compiles the kernels of the search, the others need none of them meanwhile."""
+FIRST = ("tests/index/test_search.py", "tests/reliability/", "tests/synth/")
+"""Where several processes run tests: one compiles the kernels of the search while the others need few of them. Those on
+reliability fork, which must not be done where compiled networks have started threads."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -80,8 +80,11 @@ class Keeper:
         """Puts back what was saved, and returns the states of the random numbers; a new training removes what was."""
         if not self.marks.step:
             if self.devices.first:
-                for path in (self.paths.resume, self.paths.along):
-                    path.unlink(missing_ok=True)
+                self.paths.along.unlink(missing_ok=True)
+                if self.paths.checkpoint.exists():  # which is forgotten from now on, but stays until a better one
+                    self._save({})
+                else:
+                    self.paths.resume.unlink(missing_ok=True)
             return {}
         self.marks, held = load_state(self.paths.resume)
         learner = self.learner

@@ -209,6 +209,18 @@ def test_restart_trains_anew_under_other_options(learn, toy):
     assert [path.name for path in (report.logs / "grids").iterdir()] == ["000006.png"]
 
 
+def test_a_restart_that_is_stopped_before_it_saved_is_not_done(learn, toy, monkeypatch):
+    before = learn(toy(), steps=8).checkpoint.read_bytes()
+    stopped, task = toy(), toy()
+    monkeypatch.setattr(stopped, "dataset", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        learn(stopped, steps=8, restart=True)
+    report = learn(task, steps=8)
+    assert (report.first, report.step) == (0, 8)
+    assert len(task.seen) > 0
+    assert report.checkpoint.read_bytes() == before, "the same training, taken anew"
+
+
 def test_a_checkpoint_without_its_state_is_done_or_refused_but_never_written_over(learn, toy, tmp_path):
     report = learn(toy())
     (tmp_path / "models/resume/toy.safetensors").unlink()
