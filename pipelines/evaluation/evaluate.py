@@ -11,9 +11,8 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +46,10 @@ from ..models import Model, Models
 from ..paint import Painter
 from ..progress import Progress, silent
 from ..training.sources import BankSources, held_out_split
-from .making import Arrays, Making
+from .making import Making
 from .report import build_report, spectra_figure, table_of
 from .results import Evaluation, Figures, Gap, Judged
+from .samples import Sample, painted
 from .systems import CRN, WHOLE, System, available
 
 REAL = "real"
@@ -58,9 +58,6 @@ LAYOUTS = 200
 """Held-out layouts that are painted, at most."""
 FEWEST = 4
 """Of them: one half of the photographs is compared with the other, and a distance needs two on each side."""
-VARIANTS = 3
-VARIED = 20
-"""Layouts of which the whole pipeline paints `VARIANTS` variants, to see how they differ."""
 JUDGED_AT_ONCE = 16
 
 Reading = tuple[npt.NDArray[np.int64], Features]
@@ -111,7 +108,7 @@ def evaluate(
         samples = [
             [
                 steps(one, system.name)
-                for one in _painted(Painter(reader, retriever, folder), system, held, seed, making, str(folder))
+                for one in painted(Painter(reader, retriever, folder), system, held, seed, making, str(folder))
             ]
             for folder in fit
         ]
@@ -200,69 +197,6 @@ class Truth:
         read, features = judge(photographs)
         indices = judge.model.channel_of[layouts]
         return cls(photographs, layouts, indices, read, features, log_power_spectrum(photographs))
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """One layout painted by one system: its picture, and what the painter told of it; no score: nothing was asked of
-    the bank."""
-
-    image: Photograph
-    variants: Sequence[Photograph]
-    share: float
-    score: float | None
-    seconds: float
-    transforms: dict[str, int]
-
-    def arrays(self) -> Arrays:
-        """All of it, for `of`."""
-        return {
-            "images": np.stack([self.image, *self.variants]), "share": np.array(self.share),
-            "score": np.array(np.nan if self.score is None else self.score), "seconds": np.array(self.seconds),
-            "transforms": np.array(list(self.transforms), str), "counts": np.array(list(self.transforms.values()), int),
-        }  # fmt: skip
-
-    @classmethod
-    def of(cls, arrays: Arrays) -> Sample:
-        """What `arrays` has told."""
-        first, *variants = arrays["images"]
-        score = float(arrays["score"])
-        counts = zip(arrays["transforms"].tolist(), arrays["counts"].tolist(), strict=True)
-        return cls(
-            first, variants, float(arrays["share"]), None if np.isnan(score) else score, float(arrays["seconds"]),
-            dict(counts),
-        )  # fmt: skip
-
-
-def _painted(
-    painter: Painter, system: System, sources: BankSources, seed: int, making: Making, folder: str
-) -> Iterator[Sample]:
-    """A system's pictures of held-out layouts, each kept from what its own source's group, val and test hold."""
-    for number, name in enumerate(sources.names):
-        variants = _variants(painter, system) if number < VARIED else 1
-        yield Sample.of(
-            making([system.name, folder, name], partial(_one_painted, painter, system, name, variants, seed))
-        )
-
-
-def _one_painted(painter: Painter, system: System, name: str, variants: int, seed: int) -> Arrays:
-    """A `Sample` of a source's layout."""
-    made = painter.paint(None, variants, seed, source=name, stages=system.stages)
-    first = made[0]
-    scores = [component.hits[0].score for component in first.retrieval if component.hits]
-    score = float(np.mean(scores)) if scores else None
-    finished = [system.finish(each) for each in made]
-    return Sample(
-        finished[0], finished if variants > 1 else [], system.share(first), score, sum(first.report.seconds.values()),
-        dict(first.report.transforms),
-    ).arrays()  # fmt: skip
-
-
-def _variants(painter: Painter, system: System) -> int:
-    """How many images of a layout a system shows, so that it is seen how they differ."""
-    if system.name == WHOLE:
-        return VARIANTS
-    return min(VARIANTS, painter.images(system.stages)) if system.stages.kind == CRN else 1
 
 
 def _size(models: Models) -> tuple[int, int]:
