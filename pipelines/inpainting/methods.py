@@ -26,6 +26,8 @@ from ...synth.roi_gan.regions import Region
 from ..models import built, ready
 from .regions import alike
 
+WHOLE = 0.98
+"""Share of the pixels around a region in which a picture is a photograph."""
 NETWORKS = {"roi": "roi", "roi-published": "roi", "glcic": "glcic"}
 """Kind of the network by the name of its file, which is that of the method."""
 BANK = "bank"
@@ -206,7 +208,8 @@ class FromBank:
         names = training_sources(reader, self.source)
         chosen = [names[i] for i in np.linspace(0, len(names) - 1, min(len(names), PHOTOGRAPHS)).round().astype(int)]
         photographs = map(reader.photograph, chosen)
-        others = (each[:0] if alike(image, each, ~region) else each for each in photographs)  # not the picture itself
+        # not the picture itself; others may share most of it, such as a white ground
+        others = (each[:0] if alike(image, each, ~region, WHOLE) else each for each in photographs)
         place = nearest_place(image, region, others)
         if place is None:
             expected = "a training photograph at least as large as what surrounds the region"

@@ -33,7 +33,7 @@ GROWN = 0.02
 lie around an object."""
 
 SAME = 4.0
-"""Levels by which most pixels of a photograph may differ from those of its copy."""
+"""Levels by which a pixel of a photograph may differ from that of its copy."""
 
 
 def region_of(
@@ -140,18 +140,19 @@ def _segment(said: str, picture: Photograph, source: str | None, reader: Reader 
     return mask
 
 
-def alike(picture: Photograph, photograph: Photograph, where: Region | None = None) -> bool:
-    """Whether one is the other, or a copy that was compressed again, or of which less than half was made anew.
+def alike(picture: Photograph, photograph: Photograph, where: Region | None = None, share: float = 0.5) -> bool:
+    """Whether one is the other, or a copy that was compressed again, or of which some was made anew.
 
     Args:
         where: only there, `(H, W)` bool; pictures of other sizes are not alike.
+        share: of the pixels, how many must be the same.
     """
-    return distance(picture, photograph, where) <= SAME
+    return distance(picture, photograph, where, share) <= SAME
 
 
-def distance(picture: Photograph, photograph: Photograph, where: Region | None = None) -> float:
-    """The median over pixels of the largest difference of a channel, levels; infinite where the sizes differ."""
+def distance(picture: Photograph, photograph: Photograph, where: Region | None = None, share: float = 0.5) -> float:
+    """What a share of the pixels differ by at most, levels of the worst channel; infinite for other sizes."""
     if picture.shape != photograph.shape:
         return math.inf
     apart = np.abs(picture.astype(np.int16) - photograph).max(axis=2)
-    return float(np.median(apart if where is None else apart[where]))
+    return float(np.quantile(apart if where is None else apart[where], share))

@@ -57,12 +57,10 @@ def made_whole(folder: Path) -> Iterator[Path]:
         InputError: it cannot be written.
     """
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    said = "cannot be written ({})"
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
-        fix = "choose another folder for the models"
-        raise InputError(sentence(folder.parent, said.format(error.strerror), fix=fix)) from error
+        raise _unwritable(folder, error) from error
     try:
         yield temporary
         for path in temporary.iterdir():
@@ -70,7 +68,11 @@ def made_whole(folder: Path) -> Iterator[Path]:
         os.replace(temporary, folder)
     except OSError as error:
         if not folder.is_dir():  # or another process was faster
-            fix = "choose another folder for the models"
-            raise InputError(sentence(folder.parent, said.format(error.strerror), fix=fix)) from error
+            raise _unwritable(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    said, fix = f"cannot be written ({error.strerror})", "choose another folder for the models"
+    return InputError(sentence(folder.parent, said, fix=fix))

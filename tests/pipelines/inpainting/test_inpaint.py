@@ -20,7 +20,8 @@ from tests.pipelines.inpainting.tiny_roi import ROI, SIDE, SLIDERS, save_fillers
 from tests.pipelines.tiny_models import make_bank
 from zeuxis.index.retriever import Retriever
 from zeuxis.pipelines.inpaint import Inpainted, inpaint
-from zeuxis.pipelines.inpainting.methods import METHODS, VARYING, Draw, FromNetwork, training_sources
+from zeuxis.pipelines.inpainting.methods import METHODS, VARYING, WHOLE, Draw, FromNetwork, training_sources
+from zeuxis.pipelines.inpainting.regions import alike
 from zeuxis.pipelines.inpainting.sheets import slider_sheet
 from zeuxis.pipelines.inpainting.sliders import effect_of, mean_effect, rows_of
 from zeuxis.storage.errors import InputError
@@ -233,6 +234,20 @@ def test_the_bank_gives_a_copy_of_its_photograph_nothing_of_it_either(
         assert "folder/train/" in made.report.how
         assert "train/a" not in made.report.how
         assert (made.image[made.region] != photograph[made.region]).any()
+
+
+def test_pictures_that_share_a_ground_are_not_the_same():
+    one = np.full((40, 60, 3), 250, np.uint8)
+    other = one.copy()
+    one[5:15, 5:15], other[20:30, 30:40] = 20, 90
+    again = (one - np.random.default_rng(0).integers(0, 4, one.shape)).astype(np.uint8)
+    assert not alike(one, other, share=WHOLE)
+    assert alike(one, again, share=WHOLE)
+    assert alike(one, again)
+    assert not alike(one, one[:-1])
+    aside = np.zeros((40, 60), bool)
+    aside[:, 45:] = True
+    assert alike(one, other, aside, WHOLE)
 
 
 def test_a_mask_with_a_palette_goes_by_its_colours(fill: Callable, tmp_path: Path):
