@@ -17,7 +17,7 @@ from .progress import Progress, silent
 from .training.loop import TrainReport
 from .training.loop import train as run
 from .training.memory import Foreseen, check_memory
-from .training.options import NETWORKS, RIVALS, TrainOptions, check, resolved
+from .training.options import NETWORKS, RIVALS, TrainOptions, check, is_emulated, resolved
 from .training.own_options import FROM_PHOTOGRAPHS, ONLY, check_only
 from .training.task import NothingToLearn, Task
 
@@ -45,8 +45,8 @@ def train(
         bank: its folder, None where the option `dataset` names photographs (`own_options.FROM_PHOTOGRAPHS`).
         models: the folder of networks, made where there is none.
         restart: forget what was trained before.
-        progress: told steps; tell: given a line when a training goes on, when its memory is predicted, or when it is
-            passed over; the latter is a warning otherwise.
+        progress: told steps; tell: given a line when a training goes on, its memory is predicted, its precision is
+            slow here, or it is passed over; the latter is a warning otherwise.
         options: fields of `TrainOptions`, such as `preset="tiny"` or `steps=1000`; of each network with `all`.
 
     Raises:
@@ -72,6 +72,8 @@ def trainings(
     check(options)
     folder = _models_folder(models)
     reader = _reader(bank, options)
+    if is_emulated(options) and tell is not None:
+        tell(f"precision {options.precision}: this processor lacks it, 32-true is several times as fast")
     several = len(names) > 1
     return _trained(names, reader, folder, options, restart, progress, tell, several)
 

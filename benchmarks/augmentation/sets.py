@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import zeuxis
+from zeuxis.pipelines.training.options import TrainOptions, is_emulated
 from zeuxis.storage.reader import Reader
 
 FIFTHS = 5
@@ -81,9 +82,11 @@ def make_bank(full: Path, names: Sequence[str], out: Path) -> int:
 
 def train_networks(bank: Path, models: Path, scale: Scale) -> dict[str, Any]:
     """All that painting needs; goes on where it was stopped."""
+    half = "bf16-mixed"
+    precision = "32-true" if is_emulated(TrainOptions(precision=half)) else half
     found = {}
     for network, steps in scale.steps.items():
-        options: dict[str, Any] = {"preset": scale.preset, "steps": steps, "precision": "bf16-mixed"}
+        options: dict[str, Any] = {"preset": scale.preset, "steps": steps, "precision": precision}
         if network != "transform":
             options["size"] = scale.size
         (report,) = zeuxis.train(network, bank, models, **options)

@@ -279,3 +279,12 @@ def devices_of(options: TrainOptions) -> tuple[str, int]:
         noun = "GPUs" if kind == "cuda" else "CPU cores"
         raise InputError(sentence("devices", expected=f"at most the {there} {noun} that are here", found=str(number)))
     return kind, number
+
+
+def is_emulated(options: TrainOptions) -> bool:
+    """Whether the arithmetic of `precision` is one that this processor lacks, and so slower than single precision."""
+    import torch
+
+    if options.precision != "bf16-mixed" or devices_of(options)[0] != "cpu":
+        return False
+    return not torch.ops.mkldnn._is_mkldnn_bf16_supported()

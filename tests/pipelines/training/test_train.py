@@ -8,6 +8,7 @@ import types
 from pathlib import Path
 
 import pytest
+import torch
 
 import zeuxis
 from zeuxis.pipelines import train as training
@@ -124,6 +125,16 @@ def test_what_cannot_be_is_refused_before_anything_is_read_or_written(tmp_path, 
     with pytest.raises(InputError, match=said):
         zeuxis.train(options.pop("what", "features"), tmp_path / "no bank", tmp_path / "models", **QUICK | options)
     assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(("there", "precision"), [(False, "bf16-mixed"), (True, "bf16-mixed"), (False, "32-true")])
+def test_arithmetic_that_the_processor_lacks_is_told(bank, toys, tmp_path, monkeypatch, there, precision):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: there)
+    lines: list[str] = []
+    options = QUICK | {"precision": precision, "devices": "cpu:1"}
+    zeuxis.train("features", bank, tmp_path / "models", **options, tell=lines.append)
+    slow = [line for line in lines if "this processor lacks it, 32-true is several times as fast" in line]
+    assert len(slow) == (precision == "bf16-mixed" and not there)
 
 
 def test_places_that_cannot_be_are_refused(bank, toys, tmp_path, photos):
