@@ -40,8 +40,8 @@ from ...synth.vivid import vivid
 from ..models import channels_of
 from ..progress import Progress, silent
 from .options import TrainOptions
-from .sources import BankSources, validation_split
-from .task import Batch, Losses, NothingToLearn, palette_of, subject_of
+from .sources import BankSources, trained_and_held_out
+from .task import Batch, Losses, palette_of, subject_of
 
 NETWORK = "crn"
 N_VALIDATION = 16
@@ -110,11 +110,9 @@ class CrnTask:
         n_classes, images = len(self.subject.classes), options.images or 1
         self.net_config = CrnConfig(n_classes, options.size, options.width, images, body)
         self._start = None if options.start is None else _beginning(Path(options.start), reader, self.net_config)
-        cache, split = models / "cache", validation_split(reader)
-        sources = BankSources(reader, options.size, "train", cache=cache, progress=progress)
-        held_out = BankSources(reader, options.size, split, cache=cache, most=N_VALIDATION, progress=progress)
-        if not len(sources):
-            raise NothingToLearn(sentence(reader.path, expected="labelled sources in train", found="none"))
+        sources, held_out = trained_and_held_out(
+            reader, options.size, most=N_VALIDATION, cache=models / "cache", progress=progress
+        )
         self.samples = PhotographItems(sources, options.seed, strong=options.vivid)
         self._held_out = PhotographItems(held_out, options.seed, strong=options.vivid)
 

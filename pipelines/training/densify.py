@@ -15,7 +15,6 @@ from torch.optim import Adam, Optimizer
 from torch.utils.data import Dataset
 
 from ...storage.classes import Layout
-from ...storage.errors import sentence
 from ...storage.images import Photograph
 from ...storage.reader import Reader
 from ...synth.coarsening import Coarsening, coarsen, densified, nearest_filled
@@ -25,8 +24,8 @@ from ...synth.losses import parsing_loss
 from ...synth.metrics import confusion, parsing
 from ..progress import Progress, silent
 from .options import TrainOptions
-from .sources import BankSources, validation_split
-from .task import Batch, Losses, NothingToLearn, Subject, palette_of, subject_of
+from .sources import BankSources, trained_and_held_out
+from .task import Batch, Losses, Subject, palette_of, subject_of
 
 N_VALIDATION = 64
 """Held-out layouts that are validated on, at most."""
@@ -77,12 +76,10 @@ class DensifyTask:
         self.options, self.lr, self.coarsening = options, options.lr, coarsening
         self.subject: Subject = subject_of(reader, options.size)
         self.net_config = DensificationConfig(len(self.subject.classes), options.size, options.width)
-        split = validation_split(reader)
         self._channel_of = class_indices(self.subject.classes)
-        self.sources = BankSources(reader, options.size, "train", cache=cache, progress=progress)
-        self.held_out = BankSources(reader, options.size, split, cache=cache, most=N_VALIDATION, progress=progress)
-        if not len(self.sources):
-            raise NothingToLearn(sentence(reader.path, expected="labelled sources in train", found="none"))
+        self.sources, self.held_out = trained_and_held_out(
+            reader, options.size, most=N_VALIDATION, cache=cache, progress=progress
+        )
 
     def modules(self) -> nn.ModuleDict:
         """The network alone."""

@@ -25,7 +25,7 @@ from ...synth.ordering_evidence import front_logit, prior
 from ...synth.ordering_network import OrderingConfig, OrderingNetwork
 from ..progress import Progress, silent
 from .options import TrainOptions
-from .sources import BankSources
+from .sources import BankSources, set_apart
 from .task import Batch, Losses, NothingToLearn, Subject, palette_of, subject_of
 
 PAIRS = 10
@@ -233,7 +233,7 @@ class OrderingTask:
             what = "orderings of its training split of which it is known who is in front"
             fix = "rebuild it from a data set with depth, or with an ordering rule"
             raise NothingToLearn(sentence(reader.path, expected=what, found="none", fix=fix))
-        apart = set_apart(self.sources.groups)
+        apart = set_apart(self.sources.groups, APART)
         self.pairs = PairSources(self.sources, np.flatnonzero(~apart).tolist())
         self._held_out = PairSources(self.sources, np.flatnonzero(apart).tolist())
 
@@ -282,13 +282,6 @@ def make_task(reader: Reader, models: Path, options: TrainOptions, progress: Pro
         NothingToLearn: of no pair of the training split it is known who is in front.
     """
     return OrderingTask(reader, options, models / "cache", progress)
-
-
-def set_apart(groups: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
-    """`(n,)` bool: the sources of every sixth group, of every sixth source where there are fewer than six groups."""
-    names, numbers = np.unique(groups, return_inverse=True)
-    apart: npt.NDArray[np.bool_] = (numbers if len(names) >= APART else np.arange(len(groups))) % APART == APART - 1
-    return apart
 
 
 def accuracy(net: nn.Module, items: OrderingItems, most: int | None = None) -> dict[str, float]:

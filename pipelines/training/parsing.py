@@ -18,7 +18,6 @@ from torch.optim import AdamW, Optimizer
 from torch.utils.data import Dataset
 
 from ...storage.classes import Layout
-from ...storage.errors import sentence
 from ...storage.images import Photograph
 from ...storage.reader import Reader
 from ...synth.encoding import class_indices, to_tensor
@@ -26,8 +25,8 @@ from ...synth.losses import parsing_loss
 from ...synth.metrics import confusion, parsing
 from ..progress import Progress
 from .options import TrainOptions
-from .sources import BankSources, validation_split
-from .task import Batch, Losses, NothingToLearn, palette_of, subject_of
+from .sources import BankSources, trained_and_held_out
+from .task import Batch, Losses, palette_of, subject_of
 
 N_VALIDATION = 100
 """Held-out photographs that are validated on, at most."""
@@ -107,11 +106,9 @@ class ParsingTask(ABC):
         self.options, self.seed = options, options.seed + seed_shift
         self.subject = subject_of(reader, options.size)
         self.channel_of = class_indices(self.subject.classes)
-        cache, split = models / "cache", validation_split(reader)
-        self.sources = BankSources(reader, options.size, "train", cache=cache, progress=progress)
-        self.held_out = BankSources(reader, options.size, split, cache=cache, most=N_VALIDATION, progress=progress)
-        if not len(self.sources):
-            raise NothingToLearn(sentence(reader.path, expected="labelled sources in train", found="none"))
+        self.sources, self.held_out = trained_and_held_out(
+            reader, options.size, most=N_VALIDATION, cache=models / "cache", progress=progress
+        )
 
     @property
     def n_classes(self) -> int:

@@ -20,10 +20,9 @@ from ...storage.images import Photograph, decode_photograph
 from ...storage.reader import Reader
 from ..progress import Progress, silent
 from .caches import kept_or_made, made_whole
+from .sources import set_apart
 from .task import Subject, subject_of
 
-APART = 10
-"""Without a split to validate on, every so manieth photograph of the training split is not trained on."""
 MOST_KEPT = 2 << 30
 """Bytes of decoded photographs that are kept; those beyond are decoded whenever they are asked for."""
 
@@ -33,6 +32,9 @@ class Origin(Protocol):
 
     def names(self, split: str) -> list[str]:
         """Of its sources in a split, ascending."""
+
+    def groups(self, names: Sequence[str]) -> list[str]:
+        """Those of sources: what one of them shows may be seen in another one of its group."""
 
     def read(self, name: str) -> Photograph:
         """A source's photograph, `(H, W, 3)` uint8 RGB.
@@ -55,6 +57,12 @@ class BankOrigin:
         """Of its sources in a split, ascending."""
         names: list[str] = self.reader.table("sources", {"split": split}, ["source"])["source"].to_pylist()
         return sorted(names)
+
+    def groups(self, names: Sequence[str]) -> list[str]:
+        """Those of sources."""
+        table = self.reader.table("sources", None, ["source", "group"]).to_pylist()
+        group_of = {row["source"]: row["group"] for row in table}
+        return [group_of[name] for name in names]
 
     def read(self, name: str) -> Photograph:
         """A source's photograph. Raises BankError: the bank is damaged."""
@@ -87,6 +95,10 @@ class DatasetOrigin:
     def names(self, split: str) -> list[str]:
         """Of its sources in a split, ascending; those that the listing shows to be unusable are left out."""
         return sorted(name for name, ref in self._refs.items() if ref.split == split)
+
+    def groups(self, names: Sequence[str]) -> list[str]:
+        """Those of sources."""
+        return [self._refs[name].group for name in names]
 
     def read(self, name: str) -> Photograph:
         """A source's photograph. Raises SourceError: it cannot be read."""
@@ -204,16 +216,13 @@ def shortened(image: Photograph, short: int) -> Photograph:
 
 
 def trained_and_held_out(origin: Origin) -> tuple[list[str], list[str]]:
-    """Names that are trained on, and others that are validated on.
-
-    The latter are those of `val`, else of `test`; where there is neither, every tenth of `train`.
-    """
-    names = origin.names("train")
-    held_out = origin.names("val") or origin.names("test")
-    if not held_out and len(names) > 1:
-        held_out = names[APART - 1 :: APART] or names[-1:]
-        names = [name for name in names if name not in set(held_out)]
-    return names, held_out or names
+    """Names that are trained on, and others that are validated on; see `sources.trained_and_held_out`."""
+    names, held_out = origin.names("train"), origin.names("val")
+    if names and not held_out:
+        apart = set_apart(origin.groups(names))
+        held_out = [name for name, out in zip(names, apart, strict=True) if out]
+        names = [name for name, out in zip(names, apart, strict=True) if not out] or names
+    return names, held_out
 
 
 def _digest(*parts: str) -> str:

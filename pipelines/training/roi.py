@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,7 @@ BETAS = (0.5, 0.999)
 PENALTY_EVERY = 4
 """Steps between two gradient penalties, which count for as many (as StyleGAN2 does); the released code has none."""
 NOISE = 0.05
-"""Deviation of the noise that the released code adds to what its discriminator sees."""
+"""Deviation of the noise that the released code adds to its photographs."""
 TOLD_FIRST, SETTLED = 3.0, 0.6
 """How many times the weight of the sliders' likelihood is that of the end in the beginning, and the share of the steps
 over which it falls: a slider that nobody reads has little to gain, one that is read keeps what it has."""
@@ -69,6 +71,7 @@ class RoiTask(CompletionTask):
 
     network = NETWORK
     along = ("discriminator", "head")
+    revision = 2
 
     def __init__(
         self,
@@ -80,7 +83,6 @@ class RoiTask(CompletionTask):
         progress: Progress = silent,
     ) -> None:
         self.published = options.variant == "published"
-        self.revision = None if self.published else 2
         self.figure = "masked" if self.published else "cost"
         self.name = f"{NETWORK}-published" if self.published else NETWORK
         categories = PUBLISHED_CATEGORIES if self.published else (CHOICES,) * (options.categories or 0)
@@ -119,13 +121,15 @@ class RoiTask(CompletionTask):
 
     def losses(self, modules: nn.ModuleDict, batch: Batch, step: int) -> Losses:
         """The generator's and the head's (equation 3.18), then the discriminator's on the same pictures (3.19)."""
-        image, region, weights = batch["image"], batch["region"], self.weights
-        raw, mean, logvar = modules["net"](image, region, batch["z"], batch["sliders"], styled=True)
+        image, region, weights = self._noisy(batch["image"]), batch["region"], self.weights
+        given = image, region, batch["z"], batch["sliders"]
+        raw, mean, logvar = modules["net"](*given, styled=True)
         raw = raw.float()
         done = completed(image, region, raw)
-        real, fake, where = self._shown(image, done, region)
+        real, fake, where = augmented(image, done, region) if self.options.augment else (image, done, region)
         discriminator = modules["discriminator"]
-        judged, wanted = discriminator(fake, where), discriminator(real.detach(), where)
+        with self._resting(discriminator):
+            judged, wanted = discriminator(fake, where), discriminator(real.detach(), where)
         two = torch.cat([raw, done])
         whole = self.published  # the code blackens the outside and takes the mean over all pixels
         # the raw picture counts everywhere, the completed one inside: over all of it, that would be a fifth
@@ -147,6 +151,10 @@ class RoiTask(CompletionTask):
         counts = {**asdict(weights), "fooled": 1.0, "information": self._told(step)}
         yield "net", torch.stack([counts[name] * each for name, each in parts.items()]).sum(), parts
 
+        if self.published:
+            with torch.no_grad(), self._resting(modules["net"]):
+                fake = completed(image, region, modules["net"](*given).float())
+            wanted = discriminator(real, where)
         scores, judged = wanted.scores.float(), discriminator(fake.detach(), where)
         parts = {"hinge": hinge_discriminator(scores, judged.scores.float())}
         total = parts["hinge"] + weights.centring * centring(scores)
@@ -219,13 +227,16 @@ class RoiTask(CompletionTask):
         with torch.autocast(real.device.type, enabled=False):
             return gradient_penalty(lambda at, where: discriminator(at, where).scores, real, fake, region, self.penalty)
 
-    def _shown(self, image: Tensor, done: Tensor, region: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the discriminator sees of photographs, completed pictures and regions."""
-        if self.options.augment:
-            return augmented(image, done, region)
-        if self.published:
-            return image + NOISE * torch.randn_like(image), done + NOISE * torch.randn_like(done), region
-        return image, done, region
+    def _noisy(self, image: Tensor) -> Tensor:
+        """Photographs as all of the released code sees them: with noise, the same in the completed picture."""
+        return image + NOISE * torch.randn_like(image) if self.published else image
+
+    @contextmanager
+    def _resting(self, module: nn.Module) -> Iterator[None]:
+        """A network of the released code is in evaluation while the other one learns."""
+        module.train(not self.published)
+        yield
+        module.train()
 
     def _read(self, modules: nn.ModuleDict, done: Tensor, region: Tensor, judged: Judged) -> Any:
         """What the head reads of completed pictures; not of augmented ones, since sliders may do the same."""
@@ -258,10 +269,14 @@ def make_task(
     assert reader is not None or options.dataset is not None
     origin = BankOrigin(reader) if reader is not None else DatasetOrigin(str(options.dataset))
     square_side(options, RESOLUTIONS)
-    if options.variant == "published" and devices_of(options)[1] > 1:
-        raise InputError(
-            sentence("--variant published", expected="one device", found="several", fix="give --devices 1")
-        )
+    if options.variant == "published":
+        if devices_of(options)[1] > 1:
+            fix = "give --devices 1"
+            raise InputError(sentence("--variant published", expected="one device", found="several", fix=fix))
+        if options.batch == 1:
+            expected = "batches of at least 2, which its layers are normalised over"
+            fix = "give a larger --batch"
+            raise InputError(sentence("--variant published", expected=expected, found="--batch 1", fix=fix))
     features = load_features(options.features, models)
     if options.variant == GLCIC:
         return GlcicTask(origin, models, options, features, progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -23,11 +23,14 @@ from ...storage.layouts import frame_layout, sample_to_frame
 from ...storage.reader import Reader, content_of
 from ..progress import Progress, silent
 from .caches import kept_or_made, made_whole
+from .task import NothingToLearn
 
 BUDGET = 2 << 30
 """Bytes of decoded sources that are kept, by default; those beyond are decoded whenever they are asked for."""
 
 SPLITS = ("train", "val", "test")
+APART = 10
+"""Without a split `val`, one of so many training groups is not trained on."""
 
 
 class Picture(NamedTuple):
@@ -72,7 +75,7 @@ class BankSources:
         reader: of the bank.
         size: `(rows, cols)`; photographs are averaged over areas, layouts sampled as to the frame, both stretched
             where the aspect ratio is another.
-        split: `train`, `val` or `test`.
+        split: `train`, `val` or `test`; names: only those of it, default all.
         cache: a folder; what is decoded is kept there in `.npy` files, mapped into memory and so shared by all
             processes. None keeps it in the memory of each process.
         budget: bytes that are kept, at most; further sources are decoded on demand.
@@ -89,6 +92,7 @@ class BankSources:
         size: tuple[int, int],
         split: str = "train",
         *,
+        names: Collection[str] | None = None,
         cache: Path | None = None,
         budget: int = BUDGET,
         most: int | None = None,
@@ -97,7 +101,7 @@ class BankSources:
         if split not in SPLITS:
             raise InputError(sentence(f"split {split!r}", expected=f"one of {', '.join(SPLITS)}", found="another"))
         self.reader, self.size, self.split, self.cache, self._progress = reader, size, split, cache, progress
-        found = _labelled(reader, split)
+        found = [each for each in _labelled(reader, split) if names is None or each[0] in names]
         if most is not None and most < len(found):
             found = [found[i] for i in np.linspace(0, len(found) - 1, most).round().astype(int)]
         self.names = [name for name, _, _ in found]
@@ -217,19 +221,42 @@ def resized_image(image: Photograph, size: tuple[int, int]) -> Photograph:
 
 def held_out_split(reader: Reader) -> str:
     """The split that figures are measured on: `test`, else `val`; `train` where the bank has neither."""
-    return _first_of(reader, "test", "val")
+    return next((split for split in ("test", "val") if _labelled(reader, split)), "train")
 
 
-def validation_split(reader: Reader) -> str:
-    """The split that a training looks at to choose what it keeps: `val`, else `test`; `train` where there is neither.
+def trained_and_held_out(
+    reader: Reader, size: tuple[int, int], *, most: int, cache: Path | None = None, progress: Progress = silent
+) -> tuple[BankSources, BankSources]:
+    """The labelled sources that a network is trained on, and those that choose what is kept of it.
 
-    Not the one that figures are measured on, where the bank has both: what is measured must not have chosen.
+    The latter are those of `val`; without any some of `train`, which are not trained on then (`set_apart`). Never those
+    of `test`: what is measured must not have chosen.
+
+    Args:
+        most: of the latter, evenly spaced; else see `BankSources`.
+
+    Raises:
+        NothingToLearn: there are none in `train`.
     """
-    return _first_of(reader, "val", "test")
+    there = [(name, group) for name, group, _ in _labelled(reader, "train")]
+    if not there:
+        raise NothingToLearn(sentence(reader.path, expected="labelled sources in train", found="none"))
+    split, trained, held_out = "val", None, None
+    if not _labelled(reader, "val"):
+        apart = set_apart([group for _, group in there])
+        split, held_out = "train", {name for (name, _), out in zip(there, apart, strict=True) if out}
+        trained = {name for name, _ in there} - held_out or held_out
+    own = BankSources(reader, size, names=trained, cache=cache, progress=progress)
+    return own, BankSources(reader, size, split, names=held_out, most=most, cache=cache, progress=progress)
 
 
-def _first_of(reader: Reader, *splits: str) -> str:
-    return next((split for split in splits if _labelled(reader, split)), "train")
+def set_apart(groups: Sequence[str] | npt.NDArray[np.str_], every: int = APART) -> npt.NDArray[np.bool_]:
+    """`(n,)` bool: the sources of every so manieth group; of so few groups every so manieth source, or the last one."""
+    names, numbers = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    apart: npt.NDArray[np.bool_] = (numbers if len(names) >= every else np.arange(len(groups))) % every == every - 1
+    if len(groups) and not apart.any():
+        apart[-1] = True
+    return apart
 
 
 def _labelled(reader: Reader, split: str) -> list[tuple[str, str, _Place]]:

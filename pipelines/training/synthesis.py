@@ -26,8 +26,8 @@ from ..progress import Progress, silent
 from .canvases import CanvasSamples
 from .hits import check_leaving_out
 from .options import TrainOptions
-from .sources import BankSources, validation_split
-from .task import Batch, Losses, NothingToLearn, palette_of, subject_of
+from .sources import trained_and_held_out
+from .task import Batch, Losses, palette_of, subject_of
 
 NETWORK = "synthesis"
 N_VALIDATION = 16
@@ -103,11 +103,9 @@ class SynthesisTask:
             semantic_head=loss.parsing > 0,
             passing=options.variant != "no-canvas",
         )
-        cache, split = models / "cache", validation_split(reader)
-        sources = BankSources(reader, options.size, "train", cache=cache, progress=progress)
-        held_out = BankSources(reader, options.size, split, cache=cache, most=N_VALIDATION, progress=progress)
-        if not len(sources):
-            raise NothingToLearn(sentence(reader.path, expected="labelled sources in train", found="none"))
+        sources, held_out = trained_and_held_out(
+            reader, options.size, most=N_VALIDATION, cache=models / "cache", progress=progress
+        )
         check_leaving_out(reader)
         self.samples = CanvasSamples(sources, settings, seed=options.seed, k=k, flip=flip, progress=progress)
         self._held_out = CanvasSamples(held_out, settings, seed=VALIDATION_SEED, k=k, progress=progress)

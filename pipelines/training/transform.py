@@ -34,7 +34,7 @@ from ...synth.transform import Origin, Piece, Target, identity
 from ...synth.transformation import TransformationConfig, TransformationNetwork, warped
 from ..progress import Progress, silent
 from .options import TrainOptions
-from .sources import BankSources, validation_split
+from .sources import BankSources, trained_and_held_out
 from .task import Batch, Losses, NothingToLearn, Subject, subject_of
 
 MISALIGNMENT = Misalignment(scale=0.5, shift=0.35, rotation=5.0, crop=0.15)
@@ -241,9 +241,9 @@ class TransformTask:
         self.options, self.lr, self.misalignment, self.loss = options, options.lr, misalignment, loss
         self.subject: Subject = subject_of(reader, options.size)
         self.net_config = TransformationConfig(len(self.subject.classes), options.width)
-        sources = BankSources(reader, options.size, "train", cache=cache, progress=progress)
-        split = validation_split(reader)
-        held_out = BankSources(reader, options.size, split, cache=cache, most=N_VALIDATION, progress=progress)
+        sources, held_out = trained_and_held_out(
+            reader, options.size, most=N_VALIDATION, cache=cache, progress=progress
+        )
         self.examples, self._held_out = SegmentExamples(sources), SegmentExamples(held_out)
         self._items: list[dict[str, Tensor]] = []
         if not reader.table("segments", {"split": "train"}, ["class_id"]).num_rows:

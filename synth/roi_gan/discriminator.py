@@ -19,7 +19,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ..layers import LEAK, channels
 from .blocks import MULTIPLE
-from .generator import RoiConfig
+from .generator import RoiConfig, drawn_by_he
 
 HALVING, FLAT = (64, 128), (256, 512, 256)
 """Channels behind convolutions of stride 2, the last of them as often as it takes to reach 16x16, and of stride 1."""
@@ -104,6 +104,7 @@ class SliderHead(nn.Module):
             hidden = channels(READ, config.width, MULTIPLE)
             first = [nn.Conv2d(levels[-1], hidden, 4), nn.BatchNorm2d(hidden)]
             self.layers = nn.Sequential(*first, nn.LeakyReLU(LEAK), nn.Conv2d(hidden, out, 4), nn.Flatten())
+            self.apply(drawn_by_he)
         else:
             self.layers = nn.Sequential(nn.Linear(3 + sum(levels), READ), nn.LeakyReLU(LEAK), nn.Linear(READ, out))
 

@@ -86,6 +86,12 @@ class RoiConfig:
         return int(math.log2(self.resolution)) - 1
 
 
+def drawn_by_he(layer: nn.Module) -> None:
+    """Draws the weights of a layer as the released code does (He et al. 2015)."""
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(layer.weight)
+
+
 def completed(image: Tensor, region: Tensor, raw: Tensor) -> Tensor:
     """The raw picture inside the region, the image itself outside, untouched to the bit (equation 3.9).
 
@@ -127,6 +133,8 @@ class RoiGenerator(nn.Module):
         )
         self.fourier = FourierBlock(up[1], wrap) if config.fourier else None
         self.to_image = wrap(nn.Conv2d(up[-1], 3, 3, padding=1))
+        if published:
+            self.apply(drawn_by_he)
 
     @overload
     def forward(self, image: Tensor, region: Tensor, z: Tensor, sliders: Tensor) -> Tensor: ...

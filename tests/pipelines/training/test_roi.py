@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from dataclasses import asdict, replace
@@ -294,6 +295,47 @@ def test_the_discriminator_sees_photographs_and_completed_pictures(bank, tmp_pat
     assert not seen[2][0].requires_grad
 
 
+def test_the_released_code_sees_noisy_photographs_and_lets_a_network_rest_while_the_other_learns(bank, tmp_path):
+    task = task_of(bank, tmp_path, variant="published")
+    modules, batch = task.modules(), batch_of(task)
+    seen: dict[str, list[Any]] = {"net": [], "discriminator": []}
+    for name, calls in seen.items():
+        modules[name].register_forward_pre_hook(
+            lambda module, given, calls=calls: calls.append((module.training, given[0], torch.is_grad_enabled()))
+        )
+    for _ in task.losses(modules, batch, 1):
+        pass
+    outside = (batch["region"] == 0).expand_as(batch["image"])
+    assert [(training, learns) for training, _, learns in seen["net"]] == [(True, True), (False, False)]
+    modes = [training for training, _, _ in seen["discriminator"]]
+    assert modes[:2] == [False, False]
+    assert all(modes[2:])
+    assert modules["net"].training
+    photograph = seen["net"][0][1]
+    assert float((photograph - batch["image"]).std()) == pytest.approx(0.05, rel=0.1)
+    for _, image, _ in seen["discriminator"][:4]:
+        assert torch.equal(image[outside], photograph[outside]), "the same noise in photographs and completed pictures"
+
+
+def test_the_released_code_draws_its_weights_by_he(bank, tmp_path):
+    torch.manual_seed(0)
+    modules = task_of(bank, tmp_path, variant="published").modules()
+    for layer in (modules["net"].to_mean, modules["head"].layers[0]):
+        wanted = math.sqrt(2 / math.prod(layer.weight.shape[1:]))
+        assert float(layer.weight.detach().std()) == pytest.approx(wanted, rel=0.1)
+
+
+@pytest.mark.parametrize("option", ["fourier", "spectral", "equalised"])
+def test_switches_reach_the_network_that_is_trained(bank, tmp_path, option):
+    task = task_of(bank, tmp_path, **{option: True})
+    assert getattr(task.net_config, option)
+    modules, batch = task.modules(), batch_of(task)
+    for _, total, _ in task.losses(modules, batch, 0):
+        total.backward()
+    plain = task_of(bank, tmp_path).modules()["net"].state_dict()
+    assert set(modules["net"].state_dict()) != set(plain)
+
+
 def test_glcic_has_three_phases(bank, tmp_path):
     task = task_of(bank, tmp_path, variant="glcic", steps=100)
     modules, batch = task.modules(), batch_of(task)
@@ -430,9 +472,10 @@ def test_only_what_takes_the_steps_it_took_before_goes_on_with_a_training_of_bef
             "config": {name: value for name, value in found["config"].items() if name != "blend"}
         }
 
-    for same in ({"variant": "published"}, {"variant": "glcic", "blend": 0.0}):
-        refuse_other_settings(tmp_path, before(same), settings_of(task_of(bank, tmp_path, **same), OPTIONS))
-    for other, said in (({"blend": 0.0}, "revision"), ({"variant": "glcic"}, "config")):
+    same = {"variant": "glcic", "blend": 0.0}
+    refuse_other_settings(tmp_path, before(same), settings_of(task_of(bank, tmp_path, **same), OPTIONS))
+    others = ({"blend": 0.0}, "revision"), ({"variant": "published"}, "revision"), ({"variant": "glcic"}, "config")
+    for other, said in others:
         with pytest.raises(InputError, match=said):
             refuse_other_settings(tmp_path, before(other), settings_of(task_of(bank, tmp_path, **other), OPTIONS))
 
@@ -493,6 +536,7 @@ def test_a_labelled_folder_is_read_as_it_is(photos):
         ({"spectral": True, "equalised": True}, "--equalised: expected no --spectral-norm"),
         ({"variant": "published", "regions": "mixed"}, "--regions: expected without --variant published"),
         ({"variant": "published", "spectral": True}, "--spectral-norm: expected without --variant published"),
+        ({"variant": "published", "batch": 1}, "--variant published: expected batches of at least 2"),
         ({"variant": "glcic", "sliders": 3}, "--sliders: expected without --variant glcic"),
         ({"variant": "gan"}, "variant 'gan': expected one of published, glcic with roi"),
         ({"images": 2}, "--images: expected with crn, found with roi"),

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from zeuxis.pipelines.training.sources import BankSources, held_out_split, validation_split
+from zeuxis.pipelines.training.sources import BankSources, held_out_split, set_apart, trained_and_held_out
 from zeuxis.storage.errors import BankError, InputError
 from zeuxis.storage.layouts import find_components, sample_to_frame
 from zeuxis.storage.reader import Reader
@@ -111,7 +111,7 @@ def test_a_cache_that_cannot_be_written_is_told_in_a_sentence(reader, tmp_path):
 
 
 def test_splits_are_kept_apart(reader):
-    assert (held_out_split(reader), validation_split(reader)) == ("test", "val")
+    assert held_out_split(reader) == "test"
     assert BankSources(reader, SIZE, "val").names[0].endswith("/d")
     assert len(BankSources(reader, SIZE, most=2)) == 2
     with pytest.raises(InputError, match="'holdout'"):
@@ -124,3 +124,30 @@ def test_a_bank_without_sources_says_so(photos, rebuild_bank, tmp_path):
     with pytest.raises(BankError, match="keeps no sources"):
         BankSources(Reader(tmp_path / "bank"), SIZE, cache=tmp_path / "cache").prepare()
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_what_chooses_is_val_else_groups_of_train_and_never_test(reader, photos, rebuild_bank):
+    def names(reader):
+        both = trained_and_held_out(reader, SIZE, most=100)
+        return [[name.rpartition("/")[2] for name in sources.names] for sources in both]
+
+    assert names(reader) == [["a", "b", "c"], ["d"]]
+    (photos.root / "sources.csv").write_text("name,split,group\nd,test,\ne,test,\n")
+    rebuild_bank(photos.spec)
+    without = Reader(reader.path)
+    assert names(without) == [["a", "b"], ["c"]]
+    own, held_out = trained_and_held_out(without, SIZE, most=100)
+    assert own.key != held_out.key
+    (photos.root / "sources.csv").write_text("name,split,group\nb,test,\nc,test,\nd,test,\ne,test,\n")
+    rebuild_bank(photos.spec)
+    assert names(Reader(reader.path)) == [["a"], ["a"]], "with one alone there is no other"
+
+
+def test_whole_groups_are_set_apart():
+    groups = np.repeat([f"g{number:02d}" for number in range(20)], 3)
+    apart = set_apart(groups)
+    assert set(groups[apart]) == {"g09", "g19"}
+    assert not set(groups[apart]) & set(groups[~apart])
+    assert np.flatnonzero(set_apart(["one"] * 25)).tolist() == [9, 19]
+    assert set_apart(["one", "two"]).tolist() == [False, True]
+    assert set_apart([]).tolist() == []
