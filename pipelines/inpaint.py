@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ..index.request import LayoutLike
 from ..index.retriever import Retriever
@@ -22,6 +24,7 @@ from ..storage.errors import InputError, SourceError, sentence
 from ..storage.files import plain_bytes
 from ..storage.images import Photograph, decode_photograph
 from ..storage.reader import Reader
+from ..synth.compiling.packages import Store
 from ..synth.inpainting.fills import FILLS
 from ..synth.roi_gan.regions import Region
 from .inpainting.files import check_places, save
@@ -41,7 +44,7 @@ class InpaintReport:
         method: one of `METHODS`; how: its windows, or where its pixels come from, in words.
         seed, variant: which draws; sliders: as they were given, None where they were drawn or there are none.
         share: of the picture's pixels that were filled, 0..1.
-        network: file, steps of training, size, bank; empty without one.
+        network: file, steps of training, size, bank, what ran it; empty without one.
     """
 
     method: str
@@ -81,6 +84,7 @@ def inpaint(
     *,
     method: str = "roi",
     models: str | Path | None = None,
+    compiled: str | Path | None = None,
     retriever: Retriever | None = None,
     sliders: Sequence[float] | None = None,
     erase: bool = False,
@@ -95,6 +99,7 @@ def inpaint(
         variants: how many; seed: of all draws.
         method: one of `METHODS`.
         models: folder of trained networks, for the methods that are one.
+        compiled: folder of compiled forms of them, which are used where they fit.
         retriever: of the bank, for `bank`, for segments, and for sources as images.
         sliders: in [-1, 1]; those not given are 0; None draws all of them for each variant.
         erase: the region is an object that shall vanish: it is enlarged a little.
@@ -117,7 +122,10 @@ def inpaint(
         source = _source_alike(picture, stem, reader)
     if layout is None and method == BANK and not erase:  # else what shall vanish would be put there again
         layout = _own_layout(source, reader)
-    filler = method_of(method, models, retriever, source, layout, dataset)
+    store = None if compiled is None else Store(compiled)
+    filler = method_of(method, models, retriever, source, layout, dataset, compiled=store)
+    for warning in filler.warnings:
+        warnings.warn(warning, stacklevel=2)
     given = checked_sliders(sliders, filler)
     if variants > 1 and not filler.varies:
         fix = f"ask for one, or use {_listed(VARYING)}"
@@ -164,8 +172,11 @@ def method_of(
     source: str | None = None,
     layout: LayoutLike | None = None,
     dataset: str | None = None,
+    *,
+    device: str | torch.device | None = None,
+    compiled: Store | None = None,
 ) -> Method:
-    """A method by its name, ready for use.
+    """A method by its name, ready for use; `device` and `compiled` are for networks.
 
     Raises:
         InputError: there is none of that name, or what it needs is missing.
@@ -181,7 +192,7 @@ def method_of(
         if models is None:
             fix = f"give --models, or a method that needs none: {_listed([*FILLS])}"
             raise InputError(sentence(f"method {name}", "no folder of trained networks was named", fix=fix))
-        return FromNetwork(models, name)
+        return FromNetwork(models, name, device, compiled)
     if retriever is None:
         fix = f"give --bank, or a method that needs none: {_listed([*FILLS])}"
         raise InputError(sentence(f"method {name}", "no bank was named", fix=fix))

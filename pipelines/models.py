@@ -183,7 +183,7 @@ class Models:
         network = ready(built(kind, card, tensors, path), kind, self.device)
         said: tuple[str, ...] = ()
         if self.compiled is not None:
-            network, said = _fastest(network, path, self.compiled)
+            network, said = with_compiled(network, path, self.compiled)
         return Model(path, card, network, channel_of, class_of, unknown, said)
 
 
@@ -319,7 +319,7 @@ def _maker(kind: str, card: Card, path: Path, fix: str) -> Callable[[], nn.Modul
     return make
 
 
-def _fastest(network: nn.Module, path: Path, store: Store) -> tuple[nn.Module, tuple[str, ...]]:
+def with_compiled(network: nn.Module, path: Path, store: Store) -> tuple[Compiled, tuple[str, ...]]:
     """A network with its compiled forms, and what is to be said where there are none."""
     compiled, said = store.load(network)
     if not compiled.buckets and not said:

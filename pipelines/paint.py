@@ -29,7 +29,7 @@ from ..synth.encoding import resized
 from . import painting_steps as steps
 from .drawn import Asked, Drawn
 from .inpaint import method_of
-from .inpainting.methods import Method
+from .inpainting.methods import FromNetwork, Method
 from .models import Model, Models, NamesMap, as_names_map
 from .painted import Painted, PaintReport, Prepared
 from .painted_files import check_places, save, stem_of
@@ -160,7 +160,7 @@ class Painter:
         }
         if not pieces:
             _check_images(model, wish.variants)
-        filler = method_of(wish.stages.inpaint, self._folder, None) if wish.stages.inpaint else None
+        filler = _filler(wish.stages.inpaint, models, model) if wish.stages.inpaint else None
         return Run(self.reader, self.retriever, wish, model, helpers, BATCH.get(models.device.type, 1), filler)
 
     def images(self, stages: Stages) -> int:
@@ -172,6 +172,20 @@ class Painter:
         if key not in self._models:
             self._models[key] = Models(self._folder, self.reader, map_classes, self._device, self._compiled)
         return self._models[key]
+
+
+def _filler(name: str, models: Models, model: Model) -> Method:
+    """What fills the canvases of a network that paints, on its device.
+
+    Raises:
+        InputError: there is no such method or network, or it sees larger pictures than the canvases are.
+    """
+    found = method_of(name, models.folder, None, device=models.device, compiled=models.compiled)
+    if isinstance(found, FromNetwork) and any(a > b for a, b in zip(found.card.size, model.size, strict=True)):
+        expected = "a network that sees at most {}x{} pixels, the size of the canvases".format(*model.size)
+        seen = "{}x{}".format(*found.card.size)
+        raise InputError(sentence(f"--inpaint {name}", expected=expected, found=seen, fix="train a smaller one"))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,8 +295,10 @@ class Run:
         with clock("elide"):
             random = random_of(self.wish.seed, asked.digest, drawn.variant, Draw.ELISION)
             elided = steps.elided(canvas, self.reader, stages.elision_of(self.model), random)
-            seen = steps.without_holes(elided, self.filler, self.wish.seed, drawn.variant)
+            seen, unfilled = steps.without_holes(elided, self.filler, self.wish.seed, drawn.variant)
         report = self._report(asked, drawn.variant, canvas, elided, clock)
+        if unfilled:
+            report = replace(report, warnings=(*report.warnings, unfilled))
         return Prepared(asked.layout, canvas, elided, seen, asked.together, report)
 
     def imagined(self, ready: Sequence[Prepared]) -> Iterator[Painted]:
@@ -340,7 +356,8 @@ class Run:
             said.append(sentence(folder, "holds no transform network: segments are fitted by their boxes"))
         if not self.blind and stages.order == "network" and self.helpers["ordering"] is None:
             said.append(sentence(folder, "holds no ordering network: segments are ordered by their classes"))
-        return said + [warning for used in (self.model, *self.helpers.values()) if used for warning in used.warnings]
+        used = (self.model, *self.helpers.values(), self.filler)
+        return said + [warning for each in used if each for warning in each.warnings]
 
     def _warnings(self, alone: Sequence[str], void: Sequence[str], strange: Sequence[int]) -> list[str]:
         """What the user should know of how a layout was taken."""

@@ -314,17 +314,21 @@ def _on_own_components(canvas: Canvas) -> npt.NDArray[np.uint16]:
     return kept
 
 
-def without_holes(canvas: Elided, filler: Method | None, seed: int, variant: int) -> Elided:
+def without_holes(canvas: Elided, filler: Method | None, seed: int, variant: int) -> tuple[Elided, str]:
     """A canvas whose missing pixels are filled, all of it valid; one that is all there or all missing stays, as without
     a filler every one does.
 
-    Raises:
-        InputError: the method cannot fill them.
+    Returns:
+        And why the method could not fill it: it stays then too, and the sentence is for the user; empty where it did.
     """
     if filler is None or canvas.valid.all() or not canvas.valid.any():
-        return canvas
-    image, _ = filler(canvas.image, ~canvas.valid, Draw(seed, variant))
-    return Elided(image, np.ones_like(canvas.valid))
+        return canvas, ""
+    try:
+        image, _ = filler(canvas.image, ~canvas.valid, Draw(seed, variant))
+    except InputError:
+        there = f"{canvas.valid.mean():.1%} of it is there"
+        return canvas, sentence("canvas", f"{there}, too little for {filler.name} to go by: nothing was filled")
+    return Elided(image, np.ones_like(canvas.valid)), ""
 
 
 def synthesised(model: Model, layouts: Sequence[Layout], canvases: Sequence[Elided], batch: int) -> list[Photograph]:

@@ -252,6 +252,7 @@ class Bank(Holdings):
         *,
         method: str = "roi",
         models: str | Path | None = None,
+        compiled: str | Path | None = None,
         sliders: Sequence[float] | None = None,
         erase: bool = False,
         layout: LayoutLike | None = None,
@@ -265,6 +266,7 @@ class Bank(Holdings):
             region: a mask as an array or a file, a box `(top, left, bottom, right)`, or `segment:ID` of this bank.
             method: a network, `roi`, `roi-published` or `glcic`; `telea`, `navier-stokes` or `patchmatch`; or `bank`.
             models: folder of trained networks; default that which the bank was opened with.
+            compiled: folder of compiled forms of them, as `zeuxis.compile` makes it; they are used where they fit.
             variants, seed, sliders, erase, layout, dataset, out: see `zeuxis.pipelines.inpaint.inpaint`.
 
         Raises:
@@ -273,8 +275,8 @@ class Bank(Holdings):
         from .pipelines.inpaint import inpaint
 
         return inpaint(
-            image, region, variants, seed, method=method, models=models or self._models, retriever=self._retriever,
-            sliders=sliders, erase=erase, layout=layout, dataset=dataset, out=out,
+            image, region, variants, seed, method=method, models=models or self._models, compiled=compiled,
+            retriever=self._retriever, sliders=sliders, erase=erase, layout=layout, dataset=dataset, out=out,
         )  # fmt: skip
 
     def assemble(

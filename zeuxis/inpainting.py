@@ -19,6 +19,9 @@ def inpaint(
     out: Annotated[Path, typer.Option(help="Folder for the pictures; made where there is none.")],
     method: Annotated[str, typer.Option(metavar="NAME", help="roi, telea, patchmatch, bank, ...")] = "roi",
     models: Annotated[Path | None, typer.Option(help="Folder of trained networks.")] = None,
+    compiled: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Compiled networks, as `zeuxis compile` made them.")
+    ] = None,
     bank: BankOption = None,
     variants: Annotated[int, typer.Option(help="Pictures.")] = 1,
     seed: Annotated[int, typer.Option(help="Equal seeds, equal pictures.")] = 0,
@@ -43,8 +46,8 @@ def inpaint(
         check_sheet(out, method, models, image, region)
     retriever = open(bank)._retriever if bank or os.environ.get("ZEUXIS_BANK") else None
     made = inpaint(
-        image, region, variants, seed, method=method, models=models, retriever=retriever, sliders=given, erase=erase,
-        layout=layout, dataset=dataset, out=out,
+        image, region, variants, seed, method=method, models=models, compiled=compiled, retriever=retriever,
+        sliders=given, erase=erase, layout=layout, dataset=dataset, out=out,
     )  # fmt: skip
     typer.echo(f"{method}: {made[0].report.how}, {made[0].report.share:.1%} of the picture", err=True)
     for each in made:

@@ -143,7 +143,7 @@ class _Seen(NamedTuple):
 class _Nearest:
     """As `FromBank` by the likest place, among photographs that are held at the size of the networks."""
 
-    name, identity, varies, sliders = BANK, dict[str, Any](), False, 0
+    name, identity, varies, sliders, warnings = BANK, dict[str, Any](), False, 0, ()
 
     def __init__(self, photographs: Sequence[Photograph]) -> None:
         self.photographs = photographs

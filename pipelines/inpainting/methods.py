@@ -17,13 +17,15 @@ from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
 from ...storage.reader import Reader
 from ...synth.checkpoint import SUFFIX, load_checkpoint
+from ...synth.compiling.buckets import Compiled
+from ...synth.compiling.packages import Store
 from ...synth.encoding import to_image, to_tensor
 from ...synth.inpainting.fills import FILLS
 from ...synth.inpainting.nearest import nearest_place, surroundings
 from ...synth.inpainting.windows import fill_by_windows, plan
 from ...synth.roi_gan.generator import completed
 from ...synth.roi_gan.regions import Region
-from ..models import built, ready
+from ..models import built, ready, with_compiled
 from .regions import alike
 
 WHOLE = 0.98
@@ -53,7 +55,7 @@ class Method(Protocol):
 
     Attributes:
         name: one of `METHODS`; identity: of the network, empty where there is none.
-        varies: whether variants and seeds differ; sliders: how many it has.
+        varies: whether variants and seeds differ; sliders: how many it has; warnings: what to tell of it.
     """
 
     @property
@@ -64,6 +66,8 @@ class Method(Protocol):
     def varies(self) -> bool: ...
     @property
     def sliders(self) -> int: ...
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
 
     def __call__(self, image: Photograph, region: Region, draw: Draw) -> tuple[Photograph, str]:
         """The filled picture, and how it was filled, for readers.
@@ -81,6 +85,7 @@ class FromPicture:
     name: str
     identity: Mapping[str, Any] = field(default_factory=dict)
     sliders: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def varies(self) -> bool:
@@ -103,19 +108,29 @@ class FromNetwork:
     Args:
         folder: of trained networks; name: of its file, one of `NETWORKS`.
         device: default a CUDA device where there is one.
+        compiled: where compiled forms of it are; they are used where they fit.
+
+    Attributes:
+        warnings: what the user should know of it, one sentence each.
 
     Raises:
         InputError: there is no such folder or network, or it cannot be used.
     """
 
-    def __init__(self, folder: str | Path, name: str, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, name: str, device: str | torch.device | None = None, compiled: Store | None = None
+    ) -> None:
         path = Path(folder).expanduser() / f"{name}{SUFFIX}"
         card, tensors = load_checkpoint(path, NETWORKS[name])
         self.name, self.card = name, card
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = ready(built(NETWORKS[name], card, tensors, path), NETWORKS[name], self.device)
+        self.warnings: tuple[str, ...] = ()
+        if compiled is not None:
+            self.network, self.warnings = with_compiled(self.network, path, compiled)
+        backend = self.network.backend if isinstance(self.network, Compiled) else "eager"
         self.identity = {"file": path.name, "step": card.step, "size": list(card.size), "bank": card.bank,
-                         "generation": card.generation, "features": card.features}  # fmt: skip
+                         "generation": card.generation, "features": card.features, "backend": backend}  # fmt: skip
 
     @property
     def varies(self) -> bool:
@@ -172,7 +187,7 @@ class FromBank:
         layout: of the picture, None to go by what surrounds the region; dataset: whose ids it is in.
     """
 
-    name, identity, varies, sliders = BANK, dict[str, Any](), False, 0
+    name, identity, varies, sliders, warnings = BANK, dict[str, Any](), False, 0, ()
 
     def __init__(
         self,

@@ -47,12 +47,14 @@ class SliderSheet:
         return rendered(self.effects, self.names)
 
 
-def check_sheet(out: str | Path, method: str, models: str | Path | None, image: ImageLike, region: RegionLike) -> None:
-    """Refuses a sheet that cannot be made.
+def check_sheet(
+    out: str | Path, method: str, models: str | Path | None, image: ImageLike, region: RegionLike
+) -> FromNetwork:
+    """The network of a sheet; refuses one that cannot be made.
 
     Raises:
-        InputError: the method has no sliders, there are no networks, or `out` cannot be written, or only over what is
-            read.
+        InputError: the method or its network has no sliders, there are no networks, or `out` cannot be
+            written, or only over what is read.
     """
     known = [name for name in NETWORKS if name in VARYING]
     if method not in known or models is None:
@@ -61,6 +63,10 @@ def check_sheet(out: str | Path, method: str, models: str | Path | None, image: 
     name = "image" if isinstance(image, np.ndarray) else str(image)
     stems = {Path(name).stem, name.replace("/", "-")}  # of a file, and of a source
     check_files(out, [f"{stem}{SHEET}" for stem in stems], [image, region])
+    filler = FromNetwork(models, method)
+    if not filler.sliders:
+        raise InputError(sentence("sheet", expected="a network with sliders", found=f"{method} with none"))
+    return filler
 
 
 def slider_sheet(
@@ -83,11 +89,10 @@ def slider_sheet(
     Raises:
         InputError: one of the arguments cannot be used.
     """
-    check_sheet(out, method, models, image, region)
+    filler = check_sheet(out, method, models, image, region)
     reader = None if retriever is None else retriever.reader
     picture, stem, source = image_of(image, reader)
     inside = region_of(region, picture, source, reader, erase=erase)
-    filler = FromNetwork(models, method)
     path = Path(out) / f"{stem}{SHEET}"
     judge = Parser(models, filler.device) if (Path(models) / "judge.safetensors").exists() else None
     rows = sweep(filler, picture, inside, Draw(seed, 0, checked_sliders(sliders, filler)))

@@ -13,10 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...storage.errors import InputError, sentence
-from ...storage.footprints import source_regions
 from ...storage.layouts import Box, sample_to_frame
-from ...storage.reader import Reader
-from ...storage.records import hex_id
 
 Region = npt.NDArray[np.bool_]
 Kind = Literal["rectangle", "ellipse", "level-set", "mixed"]
@@ -84,33 +81,6 @@ def from_box(box: Box, size: tuple[int, int]) -> Region:
     mask = np.zeros(size, bool)
     mask[top:bottom, left:right] = True
     return from_mask(mask, what="box")
-
-
-def from_segment(reader: Reader, segment_id: int, size: tuple[int, int] | None = None) -> Region:
-    """The footprint of a stored segment at its place in the picture.
-
-    Args:
-        reader: of its bank; size: `(rows, cols)`, default the bank's frame.
-
-    Raises:
-        InputError: the bank has no such segment, or nothing is left of it at that size.
-    """
-    shard, row = reader.find_segment(segment_id)
-    footprints = reader.shards[shard].footprints
-    regions = source_regions(footprints, int(footprints.source[row]), reader.geometry.frame)
-    return from_mask(regions == footprints.region[row], size, f"segment {hex_id(segment_id)}")
-
-
-def from_canvas(valid: Region, size: tuple[int, int] | None = None) -> Region:
-    """The holes of a canvas: where no segment lies.
-
-    Args:
-        valid: `(H, W)` bool, as `Canvas.valid`; size: `(rows, cols)`, default the canvas' own.
-
-    Raises:
-        InputError: it has no holes, or nothing else.
-    """
-    return from_mask(~valid, size, "canvas")
 
 
 def _rectangle(size: tuple[int, int], random: np.random.Generator) -> Region:

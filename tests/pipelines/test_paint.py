@@ -25,6 +25,7 @@ from zeuxis.storage.classes import VOID, SemanticClass
 from zeuxis.storage.errors import InputError, LayoutError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.canvas import load_provenance
+from zeuxis.synth.checkpoint import load_checkpoint, save_checkpoint
 from zeuxis.synth.elision import Elided, Elision
 from zeuxis.synth.fitting import AT_ONCE
 from zeuxis.synth.ordering import Order
@@ -519,6 +520,34 @@ def test_a_network_sees_a_filled_canvas_as_all_there(painter: Painter, monkeypat
     for stages in (Stages(), Stages(inpaint="telea")):
         painter.paint(layout_of(1), stages=stages)
     assert [bool(each.valid.all()) for each in seen] == [False, True]
+
+
+def test_a_canvas_of_which_too_little_is_there_stays_and_that_is_said(painter: Painter, models: Path, bank: Path):
+    from zeuxis.pipelines.inpainting.methods import FromNetwork
+    from zeuxis.pipelines.painting_steps import without_holes
+
+    save_fillers(models, bank, "roi")
+    filler = FromNetwork(models, "roi")
+    rows, cols = 96, 128
+    valid = np.zeros((rows, cols), bool)
+    valid[40:42, 60:63] = True
+    canvas = Elided(np.full((rows, cols, 3), 90, np.uint8), valid)
+    same, said = without_holes(canvas, filler, 0, 0)
+    assert same is canvas
+    assert said == "canvas: 0.0% of it is there, too little for roi to go by: nothing was filled"
+    valid[:, :80] = True
+    filled, said = without_holes(canvas, filler, 0, 0)
+    assert filled.valid.all()
+    assert not said
+
+
+def test_a_network_that_sees_more_than_a_canvas_does_not_fill_it(painter: Painter, models: Path, bank: Path):
+    save_fillers(models, bank, "roi")
+    card, tensors = load_checkpoint(models / "roi.safetensors", "roi")
+    save_checkpoint(models / "roi.safetensors", tensors, replace(card, size=(512, 512)))
+    expected = r"--inpaint roi: expected a network that sees at most \d+x\d+ pixels, .*found 512x512"
+    with pytest.raises(InputError, match=expected):
+        painter.paint(layout_of(1), stages=Stages(inpaint="roi"))
 
 
 def test_a_way_to_fill_that_cannot_be_is_refused():

@@ -22,7 +22,7 @@ from zeuxis.synth.roi_gan.augment import augmented
 from zeuxis.synth.roi_gan.blocks import Denormalisation, FourierBlock, GatedConvolution, UpsampleBlock, wrap_of
 from zeuxis.synth.roi_gan.discriminator import Reading, RoiDiscriminator, SliderHead
 from zeuxis.synth.roi_gan.generator import PUBLISHED_CATEGORIES, RoiConfig, RoiGenerator, completed
-from zeuxis.synth.roi_gan.regions import KINDS, from_box, from_canvas, from_mask, sample_region
+from zeuxis.synth.roi_gan.regions import KINDS, from_box, from_mask, sample_region
 
 PLAIN = wrap_of(False, False)
 SMALL = RoiConfig(64, 1 / 8, noise=6, sliders=3)
@@ -121,9 +121,6 @@ def test_regions_come_from_what_users_have():
     box = from_box((1, 2, 4, 8), (6, 8))
     assert box.sum() == 18
     assert box[1:4, 2:8].all()
-    valid = np.ones((6, 8), bool)
-    valid[0, 0] = False
-    assert from_canvas(valid).sum() == 1
     for bad, said in (
         (lambda: from_mask(np.zeros((4, 4))), "region: expected some of the 4x4 pixels inside and some .*none inside"),
         (lambda: from_mask(np.ones((4, 4))), "all of them inside"),
@@ -132,7 +129,6 @@ def test_regions_come_from_what_users_have():
         (lambda: from_box((0, 0, 7, 8), (6, 8)), "box: expected top,left,bottom,right inside 6x8 .*found 0,0,7,8"),
         (lambda: from_box((2, 2, 2, 4), (6, 8)), "box: expected"),
         (lambda: from_box((0, 0, 6, 8), (6, 8)), "box: .*all of them inside"),
-        (lambda: from_canvas(np.ones((4, 4), bool)), "canvas: .*none inside"),
     ):
         with pytest.raises(InputError, match=said):
             bad()

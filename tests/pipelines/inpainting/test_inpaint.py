@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +27,9 @@ from zeuxis.pipelines.inpainting.sliders import effect_of, mean_effect, rows_of
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.storage.records import hex_id
-from zeuxis.synth.checkpoint import load_checkpoint, save_checkpoint
+from zeuxis.synth.checkpoint import Card, load_checkpoint, save_checkpoint
+from zeuxis.synth.compiling.buckets import Bucket, Compiled, Verdict
+from zeuxis.synth.compiling.packages import Store
 from zeuxis.synth.encoding import to_image, to_tensor
 from zeuxis.synth.inpainting.seam import seam
 from zeuxis.synth.roi_gan.generator import RoiGenerator
@@ -470,6 +472,35 @@ def test_inputs_are_not_written_over(fill: Callable, tmp_path: Path):
     Image.fromarray(picture()).save(tmp_path / "x.png")
     with pytest.raises(InputError, match=r"x-0\.region\.png: would be written over; choose another name or folder"):
         fill(tmp_path / "x.png", tmp_path / "x-0.region.png", out=tmp_path)
+
+
+def test_a_network_without_sliders_has_no_sheet(tmp_path: Path):
+    network = RoiGenerator(config := replace(ROI, sliders=0))
+    (tmp_path / "models").mkdir()
+    card = Card("roi", asdict(config), (), (SIDE, SIDE), "bank", 1)
+    save_checkpoint(tmp_path / "models/roi.safetensors", network.state_dict(), card)
+    with pytest.raises(InputError, match="sheet: expected a network with sliders, found roi with none"):
+        slider_sheet(picture(), BOX, tmp_path / "models", tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_compiled_form_runs_where_it_fits_and_else_that_is_said(
+    fill: Callable, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "compiled").mkdir(mode=0o700)
+    (plain,) = fill(picture(), BOX, seed=1)
+    with pytest.warns(UserWarning, match=r"holds nothing compiled for roi\.safetensors.*: it runs uncompiled"):
+        (same,) = fill(picture(), BOX, seed=1, compiled=tmp_path / "compiled")
+    np.testing.assert_array_equal(same.image, plain.image)
+    assert same.report.network["backend"] == plain.report.network["backend"] == "eager"
+
+    shapes = ((3, SIDE, SIDE), (1, SIDE, SIDE), (ROI.noise,), (ROI.n_sliders,))
+    verdict = Verdict("inductor", "float32", 1, shapes, "cpu", None, 2.0, 1.0, "")
+    white = Bucket(verdict, lambda image, *_: torch.ones_like(image))
+    monkeypatch.setattr(Store, "load", lambda self, network: (Compiled(network, [white]), ()))
+    (made,) = fill(picture(), BOX, seed=1, compiled=tmp_path / "compiled")
+    assert (made.image[made.region] == 255).all()
+    assert made.report.network["backend"] == "inductor float32"
 
 
 def test_a_sheet_needs_sliders(folder: Path, tmp_path: Path):
