@@ -1,6 +1,7 @@
 """Every network compiled beside the same network eager: milliseconds a call, ratios inside one run, drift.
 
-Weights do not change the time, so the networks are untrained ones; what they are given is made up.
+They are built as trainings build them. Weights do not change the time, so the networks are untrained ones; what they are
+given is made up.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from zeuxis.synth.compile import compile
 from zeuxis.synth.compiling.packages import Store
 from zeuxis.synth.compiling.parity import Inputs, side_by_side
 from zeuxis.synth.discriminator import DiscriminatorConfig, PatchDiscriminator
+from zeuxis.synth.inpainting.membrane import BLEND
 from zeuxis.synth.presets import Preset, preset
 from zeuxis.synth.roi_gan.generator import RoiConfig
 
@@ -32,6 +34,8 @@ FRAME, CLASSES = (360, 480), 11
 ROUNDS = 5
 """Ratios, each of two medians, of which the median is told."""
 QUICK = ("transform",)
+TOGETHER = {"roi": ("tiny", 16)}
+"""Networks that are measured with more pictures at once as well, and of which preset."""
 
 
 def run(quick: bool, data: Path | None) -> list[dict[str, Any]]:
@@ -46,6 +50,8 @@ def run(quick: bool, data: Path | None) -> list[dict[str, Any]]:
             if not quick or name in QUICK:
                 sizes = (1,) if quick else (SEVERAL if kind in ("transform", "ordering") else BATCHES)[device.type]
                 rows += _measured(name, kind, make(), sized, sizes, store, device)
+        for kind, (smaller, batch) in {} if quick else TOGETHER.items():
+            rows += _measured(kind, kind, _made(kind, preset(smaller)), preset(smaller), (batch,), store, device)
     mean = geometric_mean(row["times eager"] for row in rows)
     return [*rows, {**dict.fromkeys(rows[0], ""), "network": "geometric mean", "times eager": mean}]
 
@@ -92,7 +98,8 @@ def _made(kind: str, sized: Preset, **settings: Any) -> nn.Module:
     module = import_module(f"zeuxis.synth.{home.module}")
     config_of = getattr(module, home.config)
     size = _size(kind, sized)
-    given = {"n_classes": CLASSES, "size": size, "resolution": size[0], "width": sized.width} | settings
+    own = {"n_classes": CLASSES, "size": size, "resolution": size[0], "width": sized.width, "blend": BLEND}
+    given = own | settings
     known = {field.name for field in fields(config_of)}
     network: nn.Module = getattr(module, home.network)(config_of(**{k: v for k, v in given.items() if k in known}))
     return network
