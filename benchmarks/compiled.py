@@ -1,7 +1,7 @@
 """Every network compiled beside the same network eager: milliseconds a call, ratios inside one run, drift.
 
-They are built as trainings build them. Weights do not change the time, so the networks are untrained ones; what they are
-given is made up.
+They are built as trainings build them. Weights do not change the time, so the networks are untrained ones; what they
+are given is made up.
 """
 
 from __future__ import annotations
