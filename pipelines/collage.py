@@ -90,14 +90,15 @@ def piece_of(reader: Reader, component: Component, hit: Hit, target: Target | No
 def class_order(reader: Reader) -> ClassOrder:
     """Which class stands in front of which, from the bank's orderings.
 
-    Those of `val` and `test` do not count where there are others: they are the answers for layouts that are held out.
+    Those of `val` and `test` do not count in a bank that has other sources, even where these say nothing: they are the
+    answers for layouts that are held out.
     """
     import pyarrow.compute as pc
 
     known, held_out = ~pc.field("front").is_null(), pc.field("split").isin(["val", "test"])
     columns = ["segment_a", "class_a", "class_b", "front"]
     table = reader.table("orderings", known & ~held_out, columns)
-    if not table.num_rows:
+    if not table.num_rows and not reader.table("sources", ~held_out, ["source"]).num_rows:
         table = reader.table("orderings", known, columns)
     a, b = table["class_a"].to_numpy(), table["class_b"].to_numpy()
     a_in_front = table["front"].to_numpy() == table["segment_a"].to_numpy()

@@ -82,6 +82,12 @@ def rated(pools: Sequence[Pool], objects: ObjectBank, boost: Floats, removal: Fl
     return [pool._replace(rate=float(rate)) for pool, rate in zip(pools, rates, strict=True)]
 
 
+def lacking(pools: Sequence[Pool], objects: ObjectBank, boost: Floats) -> Ints:
+    """Indices of the classes that there shall be more of, and that no object of the pools has or carries."""
+    brought = sum((objects.pixels_of(pool.objects) for pool in pools), np.zeros(len(objects.things)))
+    return np.flatnonzero((boost > 1) & (brought == 0))
+
+
 def without(pool: Pool, barred: npt.NDArray[np.bool_]) -> Pool:
     """A pool without some objects; `barred`: `(n,)` by object."""
     return pool._replace(objects=pool.objects[~barred[pool.objects]])

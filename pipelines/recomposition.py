@@ -20,7 +20,7 @@ from ..synth.placing import Layer, Place, Placed, Places, placed_at
 from ..synth.scene import Limits, Scene, Thing, around
 from .collage import chances_ahead
 from .object_bank import MaskCache, ObjectBank, indices_of, read_objects, regions_of
-from .object_pools import Pool, check_thing, checked_boost, pools_of, rated, removal_rates, without
+from .object_pools import Pool, check_thing, checked_boost, lacking, pools_of, rated, removal_rates, without
 from .recomposed import Edit, Recomposed, Recomposition, mirrored
 
 SPLITS = ("train", "val", "test")
@@ -76,6 +76,13 @@ class Recomposer:
         for name in erased:
             check_thing(reader, f"{name!r} to be erased", name)
         self.erased, self.exclude = tuple(erased), frozenset(exclude)
+        self._limits = Limits(self.settings.overlap, self.settings.support, self.settings.smallest)
+
+    def lacking(self) -> list[str]:
+        """Names of the classes that there shall be more of, and no object of which can be put in."""
+        objects, barred = self._objects, self._of(self.exclude)[self._objects.source]
+        pools = [without(pool, barred) for pool in pools_of(objects, self._erased_classes)]
+        return [self._class_name(index) for index in lacking(pools, objects, self._boost).tolist()]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: each for name, each in vars(self).items() if name != "_masks"}
@@ -240,7 +247,7 @@ class Recomposer:
             after=around(made),
             scale=scale,
             segments=tuple(hex_id(thing.segment) for thing in made),
-            source=self._name(int(objects.source[at])),
+            source=str(self._named[int(objects.source[at]), 0]),
         )
         return _Done(edit, made)
 
@@ -332,15 +339,8 @@ class Recomposer:
         """By number of source, whether it, or its group, is among these names."""
         return np.asarray(np.isin(self._named, list(names)).any(axis=1), bool)
 
-    def _name(self, source: int) -> str:
-        return str(self._named[source, 0])
-
     def _class_name(self, index: int) -> str:
         return self.reader.classes[int(self._objects.class_ids[index])].name
-
-    @property
-    def _limits(self) -> Limits:
-        return Limits(self.settings.overlap, self.settings.support, self.settings.smallest)
 
     @cached_property
     def _objects(self) -> ObjectBank:

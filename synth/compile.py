@@ -62,14 +62,25 @@ def compile(
     for batch in sorted(set(batches)) or [len(example[0])]:
         inputs = tuple(_repeated(each, batch) for each in example)
         place = place_of(network, shapes_of(inputs), batch) if store else {}
-        if store and (card := store.find(name, place, asked)):
-            buckets.append(Bucket(card.verdict, store.call(card, device_of(network))))
+        if store and (before := _kept(store, name, place, asked, device_of(network))):
+            buckets.append(before)
             continue
         made = _best(network, inputs, backend, precision, about)
         if store:
             store.keep(name, place, asked, made.bucket.verdict, made.package)
         buckets.append(made.bucket)
     return Compiled(network, buckets)
+
+
+def _kept(
+    store: Store, name: str, place: dict[str, Any], asked: tuple[str, str], device: torch.device
+) -> Bucket | None:
+    """What was compiled before, if it can be loaded still."""
+    card = store.find(name, place, asked)
+    try:
+        return None if card is None else Bucket(card.verdict, store.call(card, device))
+    except InputError:  # it is compiled again
+        return None
 
 
 class _Made(NamedTuple):

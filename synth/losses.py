@@ -21,16 +21,20 @@ class FeatureLoss(nn.Module):
     """Absolute differences of pixels and of features, each weighted to count as much as the pixels.
 
     The papers hard-code divisors, which are the terms' means relative to that of the pixels. Here the weights follow
-    the running means over `calibration_steps` calls in training mode, and stay as they are from then on. CRN waits a
-    hundred epochs before it rescales (section 3.3): `wait` calls, during which all weights are 1.
+    the running means over `calibration_steps` steps in training mode, and stay as they are from then on. CRN waits a
+    hundred epochs before it rescales (section 3.3): `wait` steps, during which all weights are 1.
     `weights`, `sums` and `steps` are buffers: a state dict resumes them. The features' own weights are not part of it.
 
     Args:
         features: frozen; `None` only with `image_space`.
         layers: names of those compared.
-        calibration_steps: calls after which the weights are frozen, those of `wait` not counted.
+        calibration_steps: after which the weights are frozen, those of `wait` not counted.
         image_space: compare nothing but pixels (CRN's baseline).
-        wait: calls before the first that is counted.
+        wait: steps before the first that is counted.
+        accumulate: calls that make a step.
+
+    Attributes:
+        steps: how often it was called so far, to calibrate or to wait.
     """
 
     weights: Tensor
@@ -45,13 +49,14 @@ class FeatureLoss(nn.Module):
         *,
         image_space: bool = False,
         wait: int = 0,
+        accumulate: int = 1,
     ) -> None:
         super().__init__()
         if features is None and not image_space:
             raise ValueError("a perceptual loss needs features")
         self.features = None if image_space else features
         self.layers = () if image_space else tuple(layers)
-        self.calibration_steps, self.wait = calibration_steps, wait
+        self.calibration_calls, self.wait = calibration_steps * accumulate, wait * accumulate
         terms = 1 + len(self.layers)
         self.register_buffer("weights", torch.ones(terms))
         self.register_buffer("sums", torch.zeros(terms, dtype=torch.float64))
@@ -67,7 +72,7 @@ class FeatureLoss(nn.Module):
     @property
     def frozen(self) -> bool:
         """Whether calibration is over."""
-        return int(self.steps) >= self.wait + self.calibration_steps
+        return int(self.steps) >= self.wait + self.calibration_calls
 
     def _seen(self, image: Tensor) -> dict[str, Tensor]:
         """What is compared, in the order of `names`."""

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from ...storage.classes import Layout
+from ...storage.errors import InputError, sentence
 from ...storage.reader import Reader
 from ..recomposed import Recomposed
 from ..recomposition import Recomposer
@@ -34,11 +35,25 @@ class Composer:
         """Opens what the run needs.
 
         Raises:
-            InputError: a class cannot be boosted or erased.
+            InputError: a class cannot be boosted or erased, or there is nothing to boost it with.
         """
         given = self.options
-        if given.recompose or given.generated or given.erase:
-            _ = self._recomposer
+        if not (given.recompose or given.generated or given.erase):
+            return
+        recomposer = self._recomposer
+        more = [name for name, factor in given.boost.items() if factor > 1]
+        if not more or not (given.recompose or given.generated):
+            return
+        if lacking := recomposer.lacking():
+            raise InputError(sentence("--boost", f"no {lacking[0]} can be put into layouts", fix="leave it out"))
+        if given.stages.kind != "crn" and (lost := [name for name in more if name not in self._shown()]):
+            raise InputError(sentence("--boost", f"--where leaves no {lost[0]} to show", fix="leave it out"))
+
+    def _shown(self) -> set[str]:
+        """Names of the classes of which there are segments to paint with."""
+        table = self.reader.table("segments", self.options.where, ["class_name", "split"])
+        rows = zip(table["class_name"].to_pylist(), table["split"].to_pylist(), strict=True)
+        return {name for name, split in rows if split == TRAIN}
 
     def recomposed(self, layout: Layout, variant: int, group: str | None, source: str | None) -> Recomposed:
         """A layout made anew, without anything of a group or a source; each variant another one."""

@@ -23,7 +23,7 @@ class Ready:
     """All of an image but its pixels.
 
     Attributes:
-        item: which; layout: `(H, W)` uint16 in the bank's ids, at the size of the image; instances: likewise.
+        item: which; layout: `(H, W)` uint16 in the bank's ids, what the image shows, at its size; instances: likewise.
         seen: what the synthesis network is shown; image: of a photograph that is kept, else None.
         used: what it is made from; group: what it must stay apart from, and with.
         told: what else is to be said of it, plain values.
@@ -37,6 +37,8 @@ class Ready:
     used: tuple[Used, ...]
     group: str | None
     told: dict[str, Any]
+    shown: Layout | None = None
+    """Classes that the network has no channel for, where the canvas shows them, void elsewhere; None for none."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,18 @@ class Rejected:
 
 @dataclass(frozen=True, eq=False)
 class Imagined:
-    """An image with all that is known of it; `fed` is a checksum of the layout that the network was given."""
+    """An image with all that is known of it.
+
+    Attributes:
+        fed: checksum of the layout that the network was given, mapped back to the bank's ids, with what the canvas
+            alone has shown it.
+        alike: `(65536,)` id to the one that stands for all that the network takes as one; None for a photograph.
+    """
 
     ready: Ready
     image: Photograph
     fed: int
+    alike: npt.NDArray[np.uint16] | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ..models import Models, as_names_map
 from .layouts import TRAIN, Entry, Layouts
 from .options import SynthesisOptions
 
-VERSION = 3
+VERSION = 4
 """Of what a run writes: one that was begun by another version is not gone on with."""
 PLAN = "plan.json"
 FILLING = "roi"
@@ -184,8 +184,8 @@ def make_plan(reader: Reader, models: Models, layouts: Layouts, options: Synthes
     if options.limit is not None:
         made = min(made, options.limit - wanted)
     real = round(made * options.keep_real / (1 - options.keep_real))
-    if options.limit is not None:
-        real = min(real, options.limit - made)
+    if options.limit is not None:  # where it ends the run, all of its images are made
+        real = wanted if made == options.limit - wanted else min(real, options.limit - made)
     said = []
     if real > len(trainable):
         real = len(trainable)
@@ -269,7 +269,9 @@ def _weights(reader: Reader, layouts: Layouts, options: SynthesisOptions) -> npt
     """How often each layout shall be taken, beside the others; None for all alike.
 
     One that holds a boosted class weighs more by its factor where it has as much of it as layouts that hold the class
-    have on average, and accordingly where it has more or less. Layouts that are made anew have more objects instead.
+    have on average, and accordingly where it has more or less: 1 + (factor - 1) * amount / average. A factor below 1
+    divides by what its reciprocal would multiply by, so that no weight is 0; those of several classes are multiplied.
+    Layouts that are made anew have more objects instead.
     """
     factors = boosted(options, reader.classes)
     if not factors or options.recompose or options.generated:
@@ -280,8 +282,10 @@ def _weights(reader: Reader, layouts: Layouts, options: SynthesisOptions) -> npt
         holding = amounts[:, column] > 0
         if not holding.any():
             raise InputError(sentence("--boost", f"no layout holds any {reader.classes[id].name}", fix="leave it out"))
-        weights += (factor - 1) * amounts[:, column] / amounts[holding, column].mean()
-    return np.maximum(weights, 0)
+        relative = amounts[:, column] / amounts[holding, column].mean()
+        more = 1 + (max(factor, 1 / factor) - 1) * relative
+        weights *= more if factor > 1 else 1 / more
+    return weights
 
 
 def _picked(layouts: int, weights: npt.NDArray[np.float64] | None, count: int, seed: int) -> tuple[int, ...]:

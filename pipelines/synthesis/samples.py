@@ -91,7 +91,10 @@ class Encoder:
         }
         if self.native:
             parts[NATIVE] = self.native.write(ready.layout)
-        check_label(name, imagined, self.form.read(parts[LABEL], name))
+        saved = self.form.read(parts[LABEL], name)
+        check_label(name, imagined, saved)
+        if self.native:
+            check_native(name, saved, self.native.read(parts[NATIVE], name), self.native)
         check_instances(name, ready.layout, ready.instances, self.classes)
         annotations = annotations_of(ready.item.index, ready.layout, ready.instances, self.classes) if self.coco else ()
         licences = sorted({self.guard.sources[each.source].licence or UNKNOWN for each in ready.used})
@@ -107,7 +110,9 @@ UNKNOWN = "unknown"
 
 
 def check_label(name: str, imagined: Imagined, saved: Layout) -> None:
-    """That the label in a file is, pixel by pixel, the layout that the network was given, at the image's size.
+    """That the label in a file is, pixel by pixel, what the network was given, at the image's size.
+
+    Classes that the network takes as one are so here, too. What it was given is mapped back to the bank's ids.
 
     Raises:
         ZeuxisError: it is not.
@@ -115,8 +120,23 @@ def check_label(name: str, imagined: Imagined, saved: Layout) -> None:
     size = imagined.image.shape[:2]
     if saved.shape != size:
         raise ZeuxisError(sentence(f"image {name}", expected=f"a label of {size}", found=f"{saved.shape}"))
-    if zlib.crc32(np.ascontiguousarray(saved, np.uint16).tobytes()) != imagined.fed:
+    told = saved if imagined.alike is None else imagined.alike[saved]
+    if zlib.crc32(np.ascontiguousarray(told, np.uint16).tobytes()) != imagined.fed:
         raise ZeuxisError(sentence(f"image {name}", "its label is not the one that was painted"))
+
+
+def check_native(name: str, label: Layout, native: Layout, form: Form) -> None:
+    """That a label in a data set's ids, read back, says what the label in the bank's ids does.
+
+    Args:
+        label, native: `(H, W)` both in the bank's ids; classes that the data set does not have are void in the latter.
+
+    Raises:
+        ZeuxisError: it does not.
+    """
+    wanted = np.where(np.isin(label, form.back), label, VOID)
+    if not np.array_equal(native, wanted):
+        raise ZeuxisError(sentence(f"image {name}", "its label in native ids is not the one that was painted"))
 
 
 def check_instances(name: str, layout: Layout, instances: Instances, classes: ClassTable) -> None:

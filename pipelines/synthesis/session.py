@@ -6,19 +6,19 @@ import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ...index.request import Options, RetrievalOptions
 from ...index.retriever import Retriever
-from ...storage.classes import Layout
+from ...storage.classes import VOID, Layout
 from ...storage.errors import InputError, SourceError, UnfinishedError, sentence
 from ...storage.images import Photograph
 from ...storage.layouts import find_components, sample_to_frame
@@ -32,6 +32,7 @@ from ..inpainting.methods import FromNetwork
 from ..models import Models
 from ..paint import Painter, Run
 from ..painted import Prepared
+from ..training.sources import resized_image
 from ..variants import digest_of
 from .assembling import Assembling, added_by, with_assembled
 from .composer import Composer
@@ -39,7 +40,9 @@ from .erasing import filled_where_erased
 from .guard import Guard, Used
 from .items import Imagined, Instances, LeftOut, Ready, Rejected
 from .judging import agreement
+from .labels import Reading
 from .layouts import Entry, Layouts
+from .memory import enough_for_one
 from .options import SynthesisOptions
 from .plan import Item, Plan, filling_networks, packages_of
 
@@ -129,7 +132,15 @@ class Session:
     # ---- layout to canvas
 
     def prepare(self, items: Sequence[Item]) -> list[Ready | Rejected]:
-        """Images of one layout, or one photograph, up to the network; what cannot be used is rejected."""
+        """Images of one layout, or one photograph, up to the network; what cannot be used is rejected.
+
+        Raises:
+            UnfinishedError: the device has not enough memory for the networks that this takes.
+        """
+        with enough_for_one():
+            return self._made_ready(items)
+
+    def _made_ready(self, items: Sequence[Item]) -> list[Ready | Rejected]:
         if items[0].photograph is not None:
             return [self._kept(item) for item in items]
         try:
@@ -170,7 +181,9 @@ class Session:
             }  # fmt: skip
             self.guard.check(self.plan.name(item.index), used, *self._apart_from(entry))
             group = entry.group or f"layout/{entry.name}"
-            made.append(Ready(item, each.layout, instances, seen, None, used, group, told))
+            label, shown = self._reading.label(each.layout, each.canvas, seen)
+            things = np.where(label == VOID, 0, instances).astype(np.uint16)
+            made.append(Ready(item, label, things, seen, None, used, group, told, shown))
         return made
 
     def _assembled(
@@ -217,10 +230,9 @@ class Session:
         return np.asarray(sample_to_frame(instances, self.plan.size), np.uint16)
 
     def _kept(self, item: Item) -> Ready | Rejected:
-        """A photograph with its labels, averaged over areas and sampled to the size of the images."""
+        """A photograph with its labels, resized and sampled to the size of the images."""
         name = cast(str, item.photograph)
-        rows, cols = self.plan.size
-        image = np.asarray(cv2.resize(self.reader.photograph(name), (cols, rows), interpolation=cv2.INTER_AREA))
+        image = resized_image(self.reader.photograph(name), self.plan.size)
         layout = self.reader.layout(name)
         used = (Used("photograph", name), *self._layout_of(name))
         source = self.guard.sources[name]
@@ -265,10 +277,15 @@ class Session:
     # ---- photograph to verdict
 
     def judged(self, each: Imagined | Rejected) -> Imagined | Rejected | LeftOut:
-        """An image with the judge's verdict; left out where it agrees too little with its layout."""
+        """An image with the judge's verdict; left out where it agrees too little with its layout.
+
+        Raises:
+            UnfinishedError: the device has not enough memory for the judge.
+        """
         if self._judge is None or isinstance(each, Rejected) or each.ready.seen is None:
             return each
-        share = round(agreement(self._judge, each.image, each.ready.layout), 6)
+        with enough_for_one():
+            share = round(agreement(self._judge, each.image, each.ready.layout), 6)
         if share < cast(float, self.options.agreement):
             return LeftOut(each.ready.item, each.ready.told["layout"], share)
         return replace(each, ready=replace(each.ready, told={**each.ready.told, "agreement": share}))
@@ -282,14 +299,13 @@ class Session:
         bits may depend on both.
         """
         due = [each for each in slots if isinstance(each, Ready) and each.seen is not None]
-        images: dict[int, tuple[Photograph, int]] = {}
+        images: list[Photograph] = []
+        given: list[Layout] = []
         if due:
             filled = [each if isinstance(each, Ready) and each.seen is not None else due[0] for each in slots]
             filled += [due[0]] * (self.batch - len(filled))
-            layouts = [each.layout for each in filled]
-            made = self._synthesised(filled)
-            fed = [zlib.crc32(layout.tobytes()) for layout in layouts]
-            images = {slot: (made[slot], fed[slot]) for slot in range(len(slots))}
+            given = [self._reading.given(each.layout) for each in filled]
+            images = self._synthesised(filled, given)
         done: list[Imagined | Rejected] = []
         for slot, each in enumerate(slots):
             if isinstance(each, Rejected):
@@ -297,15 +313,22 @@ class Session:
             elif each.image is not None:
                 done.append(Imagined(each, each.image, zlib.crc32(each.layout.tobytes())))
             else:
-                done.append(Imagined(each, *images[slot]))
+                done.append(Imagined(each, images[slot], _checksum(each, given[slot]), self._reading.alike))
         return done
+
+    @cached_property
+    def _reading(self) -> Reading:
+        """How the network takes the bank's classes, and whether it sees the canvas."""
+        model = self.run.model
+        blind = self.run.blind or not model.card.config.get("canvas", True)
+        return Reading(model, self.reader.classes, blind)
 
     @cached_property
     def _together(self) -> int:
         """Variants of a layout that the network makes at once."""
         return int(self.run.model.card.config["images"]) if self.run.blind else 1
 
-    def _synthesised(self, some: Sequence[Ready]) -> list[Photograph]:
+    def _synthesised(self, some: Sequence[Ready], given: Sequence[Layout]) -> list[Photograph]:
         """As many at once as the device has memory for.
 
         Raises:
@@ -314,23 +337,20 @@ class Session:
         while True:
             batch = self._batch
             try:
-                return self._pictures(some, batch)
-            except torch.OutOfMemoryError as error:
-                if batch == 1:
-                    said = "has not enough memory for one image"
-                    fix = "end what else runs on it, or give --models a smaller network"
-                    raise UnfinishedError(sentence("GPU", said, fix=fix)) from error
+                with enough_for_one() if batch == 1 else nullcontext():
+                    return self._pictures(some, given, batch)
+            except torch.OutOfMemoryError:
                 self._shrink(batch)
 
-    def _pictures(self, some: Sequence[Ready], batch: int) -> list[Photograph]:
+    def _pictures(self, some: Sequence[Ready], given: Sequence[Layout], batch: int) -> list[Photograph]:
         """Of a network that makes the variants of a layout at once, each layout is looked at once."""
         model = self.run.model
         if not self.run.blind:
-            canvases = [cast(Elided, each.seen) for each in some]
-            return steps.synthesised(model, [each.layout for each in some], canvases, batch)
-        layouts = {each.layout.tobytes(): each.layout for each in some}
+            return steps.synthesised(model, given, [cast(Elided, each.seen) for each in some], batch)
+        names = [layout.tobytes() for layout in given]
+        layouts = dict(zip(names, given, strict=True))
         made = dict(zip(layouts, steps.pictured(model, list(layouts.values()), batch), strict=True))
-        return [made[each.layout.tobytes()][each.item.variant] for each in some]
+        return [made[name][each.item.variant] for name, each in zip(names, some, strict=True)]
 
     def _shrink(self, batch: int) -> None:
         """Halves the batch, once for all threads that found it too large; says so the first time."""
@@ -341,6 +361,13 @@ class Session:
                 self.tell(sentence("GPU", f"has not enough memory for {batch} images at once: fewer are made together"))
             self._batch = batch // 2
         torch.cuda.empty_cache()
+
+
+def _checksum(ready: Ready, given: Layout) -> int:
+    """Of the layout that the network was given, with what the canvas alone has shown it."""
+    if ready.shown is not None:
+        given = np.where(ready.shown == VOID, given, ready.shown)
+    return zlib.crc32(given.tobytes())
 
 
 def _segments(canvas: Canvas) -> tuple[Used, ...]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...index.batch import usable_cores
 from ...index.request import is_whole
 from ...ingest.datasets.listing import PICTURES
 from ...storage.errors import InputError, sentence
@@ -104,7 +103,8 @@ def synthesize(
         layouts: a folder of layouts; None for the bank's own.
         options: or, by name, what `SynthesisOptions` takes.
         retry: `failed` makes shards with rejects again; layouts that were rejected may have been replaced meanwhile.
-        device: that the networks run on; workers: threads of a stage; default one a core.
+        device: that the networks run on, those of a cluster's workers too; default a GPU where there is one.
+        workers: threads of a stage; default one a core.
         scheduler: address of a Dask scheduler whose workers see the same files; each makes whole shards.
         progress: told how many images there are; tell: takes a sentence that the user should read meanwhile.
 
@@ -135,7 +135,7 @@ def synthesize(
             if scheduler is None:
                 making.here()
             else:
-                making.on(scheduler, Where(str(reader.path), str(models), paths, str(folder), given, plan.hash))
+                making.on(scheduler, Where(str(reader.path), str(models), paths, str(folder), given, plan.hash, device))
             finish(units, reader.classes)
             report = _report(units, making, teller.said)
             _log(folder, report)
@@ -233,7 +233,7 @@ def _report(units: Units, making: Making, said: Sequence[str]) -> SynthesisRepor
     rejects = [row for record in records(units) for row in record["rejects"]]
     images, left_out = (sum(len(record[what]) for record in records(units)) for what in ("images", "left_out"))
     rates, seconds = making.clocks.rates(), making.seconds
-    cores = usable_cores()
+    cores = making.cores
     return SynthesisReport(
         units.out, images, making.made, len(rejects), left_out, dict(Counter(row["reason"] for row in rejects)),
         list(dict.fromkeys(row["said"] for row in rejects))[:SHOWN_REJECTS], seconds, rates,

@@ -224,7 +224,8 @@ class CrnTask:
         net = CrnNetwork(self.net_config)
         net.recompute(self.options.checkpointing)
         kind = DiversityLoss if self.net_config.images > 1 else PerceptualLoss
-        loss = kind(features, image_space=features is None, wait=self.options.calibrate_after or 0)
+        wait, accumulate = self.options.calibrate_after or 0, self.options.accumulate
+        loss = kind(features, image_space=features is None, wait=wait, accumulate=accumulate)
         if isinstance(loss, DiversityLoss):
             loss.recompute = self.options.checkpointing
         modules: dict[str, nn.Module] = {"net": net, "loss": loss}

@@ -10,6 +10,7 @@ import io
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -36,7 +37,7 @@ class Backend(NamedTuple):
     """A compiler.
 
     Attributes:
-        missing: why it cannot be used on a device, empty if it can.
+        missing: why it cannot build for a device, empty if it can; what is built may load where this is said.
         build: a package for a network and inputs of fixed shape, both on their device and in their precision.
         load: what to call, from a package and the device that it was built for.
     """
@@ -121,11 +122,16 @@ BACKENDS = {
 class Graphed:
     """A call on a GPU recorded once as a CUDA graph, and replayed: the CPU no longer launches kernel after kernel.
 
+    Safe to call from several threads: the graph reads and writes the same buffers each time, so copy, replay and clone
+    are queued as one. All threads must use one stream, as they do unless told otherwise: the device's default one. It
+    runs what is queued in order, so that the next call's copy waits for this one's clone.
+
     Args:
         call: takes inputs of these shapes; inputs: an example, on the device.
     """
 
     def __init__(self, call: Call, inputs: Inputs) -> None:
+        self._lock = threading.Lock()
         self._given = tuple(each.clone() for each in inputs)
         stream = torch.cuda.Stream(inputs[0].device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(inputs[0].device))
@@ -139,10 +145,11 @@ class Graphed:
 
     def __call__(self, *inputs: Tensor) -> Any:
         """The outputs, which later calls leave alone."""
-        for own, each in zip(self._given, inputs, strict=True):
-            own.copy_(each)
-        self._graph.replay()
-        return pytree.tree_map_only(Tensor, torch.clone, self._made)
+        with self._lock:
+            for own, each in zip(self._given, inputs, strict=True):
+                own.copy_(each)
+            self._graph.replay()
+            return pytree.tree_map_only(Tensor, torch.clone, self._made)
 
 
 @contextmanager

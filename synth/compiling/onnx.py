@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from copy import deepcopy
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
@@ -41,7 +42,8 @@ def export_onnx(network: nn.Module, example: Inputs, path: str | Path) -> Parity
     """Writes a network as an ONNX file for inputs of the example's shapes, once it has answered as the network does.
 
     Args:
-        network: in evaluation mode; example: real inputs; path: of the file, `.onnx`; weights lie inside.
+        network: stays as and where it is, a copy is written in evaluation mode; example: real inputs; path: of the
+            file, `.onnx`; weights lie inside.
 
     Returns:
         Drift of onnxruntime's answers from eager ones in float32.
@@ -52,7 +54,7 @@ def export_onnx(network: nn.Module, example: Inputs, path: str | Path) -> Parity
     path = Path(path)
     check_output(path, (SUFFIX,))
     check_onnx()
-    held = network.cpu().eval()
+    held = deepcopy(network).cpu().eval()
     inputs = tuple(each.cpu() for each in example)
     data = _exported(held, inputs)
     parity = parity_of(onnx_call(data), lambda *given: flat(held(*given)), inputs, "float32")

@@ -185,11 +185,8 @@ class Store:
         package = self._package(card)
         if package is None:
             raise InputError(sentence(self.folder / card.file, "is not the package that its card names", fix=fix))
-        backend = card.verdict.backend
-        if why := BACKENDS[backend].missing(device):
-            raise InputError(sentence(self.folder / card.file, f"{backend} cannot be used here, {why}", fix=fix))
         try:
-            return running(backend, package, device, card.verdict)
+            return running(card.verdict.backend, package, device, card.verdict)
         except Exception as error:  # whatever a loader of native code raises
             said = f"cannot be loaded ({str(error)[:200]})"
             raise InputError(sentence(self.folder / card.file, said, fix=fix)) from error

@@ -9,6 +9,8 @@ import math
 import os
 import stat
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -451,6 +453,50 @@ def test_a_full_disk_leaves_what_was_there(fake, network, store, monkeypatch):
     assert {path.name: path.read_bytes() for path in store.folder.iterdir()} == before
 
 
+def test_a_package_that_cannot_be_loaded_is_compiled_again(fake, network, store):
+    compiler = fake()
+    compile(network, inputs(1), store=store)
+    first, refused = compiler.load, set(compiler.kept)
+
+    def load(package: bytes, device: torch.device) -> Any:
+        if package in refused:
+            raise OSError("cannot open shared object file")
+        return first(package, device)
+
+    compiler.load = load
+    BACKENDS["inductor"] = compiler.backend()
+    assert compile(network, inputs(1), store=store).backend == "inductor float32"
+    assert len(compiler.kept) == 2
+    refused.update(compiler.kept)
+    compiler.missing = "there is no C++ compiler g++"
+    found = compile(network, inputs(1), store=store)
+    assert found.backend == "eager"
+    assert "no C++ compiler" in found.verdicts[0].why
+
+
+def test_replays_of_a_graph_do_not_meet_in_their_buffers():
+    """Threads call one graph; its stand-in computes from the buffers that were recorded, while others could write."""
+
+    class Graph:
+        def replay(self) -> None:
+            seen = given.clone()
+            time.sleep(0.002)
+            made.copy_(seen + given)
+            time.sleep(0.002)
+
+    given, made = torch.zeros(4), torch.zeros(4)
+    graphed = backends.Graphed.__new__(backends.Graphed)
+    graphed._given, graphed._made, graphed._graph = (given,), made, Graph()
+    graphed._lock = threading.Lock()
+
+    def ask(value: int) -> list[Tensor]:
+        return [graphed(torch.full((4,), float(value))) for _ in range(5)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for value, answers in enumerate(pool.map(ask, range(4))):
+            assert all(torch.equal(each, torch.full((4,), 2.0 * value)) for each in answers)
+
+
 # the real compilers
 
 
@@ -469,8 +515,11 @@ def test_inductor_packages_answer_as_the_network_does(network, store, monkeypatc
     scratch = Path(backends._scratch().name)
     assert stat.S_IMODE(scratch.stat().st_mode) == 0o700
     assert list(scratch.rglob("*.cpp"))
+    monkeypatch.setenv("CXX", "no-such-compiler")  # which is for building alone
+    assert backends._inductor_missing(torch.device("cpu"))
     loaded, said = store.load(network)
     assert not said
+    assert compile(network, inputs(2), "inductor", store=store).verdicts == found.verdicts
     with torch.inference_mode():
         for n in (1, 2, 3):
             same(loaded(*inputs(n)), network(*inputs(n)))
@@ -537,6 +586,22 @@ def test_every_network_is_compiled_by_inductor(name):
     found = compile(network, given, "inductor")
     with torch.inference_mode():
         assert drift(found(*given), network(*given)) < TOLERANCE["float32"]
+
+
+def test_a_network_that_is_exported_stays_as_it_was(network, tmp_path, monkeypatch):
+    seen: list[nn.Module] = []
+
+    def exported(held: nn.Module, given: Any) -> bytes:
+        seen.append(held)
+        return b"an ONNX file"
+
+    monkeypatch.setattr(onnx, "onnx_call", lambda data: seen[-1])
+    monkeypatch.setattr(onnx, "_exported", exported)
+    network.train()
+    onnx.export_onnx(network, inputs(1), tmp_path / "a.onnx")
+    assert network.training
+    assert not seen[0].training
+    assert seen[0].layer.weight.data_ptr() != network.layer.weight.data_ptr()
 
 
 def test_onnx_that_drifts_is_not_written(network, tmp_path, monkeypatch):

@@ -150,3 +150,12 @@ def test_equal_predictions_cost_the_logarithm_of_the_classes():
     assert parsing_loss(torch.zeros(1, 4, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64)).item() == pytest.approx(
         math.log(4)
     )
+
+
+def test_calibration_counts_steps_of_several_batches():
+    loss = PerceptualLoss(features(), calibration_steps=1, wait=1, accumulate=2).train()
+    seen = []
+    for seed in range(4):
+        loss(*batch(seed))
+        seen.append((bool((loss.weights == 1).all()), loss.frozen))
+    assert seen == [(True, False), (True, False), (False, False), (False, True)]

@@ -618,6 +618,16 @@ def test_memory_that_runs_out_is_one_sentence(layout: Path, bank: Path, run: Run
     refused(run("retrieve", layout, "--bank", bank), "memory", "112 GiB", code=1)
 
 
+def test_memory_of_a_gpu_that_runs_out_is_one_sentence(layout: Path, bank: Path, run: Run, monkeypatch: Any):
+    import torch
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity")
+
+    monkeypatch.setattr("zeuxis.calls.retrieve", full)
+    refused(run("retrieve", layout, "--bank", bank), "GPU", "CUDA out of memory", code=1)
+
+
 def test_a_bank_may_be_moved(bank: Path, layout: Path, tmp_path: Path, run: Run):
     before = run("retrieve", layout, "--bank", bank)
     shutil.move(bank, tmp_path / "elsewhere")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.pipelines.synthesis.conftest import tree
-from zeuxis.pipelines.synthesis import making, units
+from zeuxis.pipelines.synthesis import line, making, units
 from zeuxis.pipelines.synthesis.making import Job, make_unit
 from zeuxis.pipelines.synthesis.units import folder_lock
 from zeuxis.storage.errors import InputError, NoRoomError, UnfinishedError
@@ -272,10 +274,37 @@ def test_gpus_and_cores_are_shared_by_the_workers_of_a_machine(monkeypatch: pyte
             hosts = {"tcp://a:1": "a", "tcp://b:1": "b", "tcp://a:2": "a"}
             return {"workers": {address: {"host": host, "nthreads": 1} for address, host in hosts.items()}}
 
-    monkeypatch.setattr(making, "usable_cores", lambda: 8)
-    devices, threads = making._spread(Client())
+    devices, beside = making._spread(Client())
     assert devices == {"tcp://a:1": 0, "tcp://a:2": 1, "tcp://b:1": 0}
-    assert threads == 4
+    assert beside == 2
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [making._device(None, number) for number in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert [making._device(asked, 3) for asked in ("cpu", "cuda", "cuda:0")] == ["cpu", "cuda:1", "cuda:0"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert [making._device(asked, 3) for asked in (None, "cuda")] == ["cpu", "cuda"]
+
+
+def test_a_cluster_tells_what_it_ran_on(make: Make, dask_address: str, monkeypatch: pytest.MonkeyPatch):
+    """Two machines of another size than this one, with GPUs; the device that was asked for is theirs."""
+    opened, threads, machines = making.Models, list[int](), itertools.cycle(["node 0", "node 1"])
+
+    def models(*given: Any) -> Any:
+        assert given[3] == "cpu"
+        return opened(*given)
+
+    def produced(session: Any, encoder: Any, jobs: Any, clocks: Any, workers: int) -> Any:
+        threads.append(workers)
+        yield from line.produce(session, encoder, jobs, clocks, workers)
+        clocks.device = True
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(making, "usable_cores", lambda: 16)
+    monkeypatch.setattr(making, "gethostname", lambda: next(machines))
+    monkeypatch.setattr(making, "Models", models)
+    monkeypatch.setattr(making, "produce", produced)
+    report = make(scheduler=dask_address, device="cpu", workers=None)
+    assert (report.cores, report.device) == (32, True)
+    assert threads == [8, 8]  # two workers share a machine's cores
 
 
 def test_a_scheduler_that_does_not_answer_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch):

@@ -24,11 +24,12 @@ from tests.pipelines.synthesis.conftest import picture, tree, write_layouts
 from tests.pipelines.tiny_models import SIZE, save_models
 from zeuxis.index.request import as_layout
 from zeuxis.ingest.datasets import open_dataset
-from zeuxis.pipelines import painting_steps
+from zeuxis.pipelines import painting_steps, recomposition
 from zeuxis.pipelines.inpainting.regions import grown
 from zeuxis.pipelines.paint import Painter
-from zeuxis.pipelines.synthesis import samples
+from zeuxis.pipelines.synthesis import plan, samples
 from zeuxis.pipelines.synthesis.guard import Guard, Used
+from zeuxis.pipelines.synthesis.layouts import Layouts
 from zeuxis.pipelines.synthesis.line import ENCODE, NETWORK, PREPARE, Rate, bottleneck
 from zeuxis.pipelines.synthesis.options import SynthesisOptions
 from zeuxis.pipelines.synthesis.plan import Plan
@@ -190,15 +191,13 @@ def test_coco_annotates_what_is_seen_and_nothing_else(make: Make, tmp_path: Path
 
 
 def test_a_share_of_real_photographs_is_kept(make: Make, tmp_path: Path, reader: Reader):
-    import cv2
-
     report = make(variants=2, keep_real=0.2, limit=10, seed=3)
     assert report.images == 10
     real = [row for row in provenance(tmp_path / "out") if row["use"] == "photograph"]
     assert len(real) == len({row["source"] for row in real}) == 2
     assert {row["split"] for row in real} == {"train"}
     for row in real:
-        photograph = cv2.resize(reader.photograph(row["source"]), SIZE[::-1], interpolation=cv2.INTER_AREA)
+        photograph = cv2.resize(reader.photograph(row["source"]), SIZE[::-1], interpolation=cv2.INTER_LINEAR)
         assert np.array_equal(shown(tmp_path / "out", "images")[row["name"]], photograph)
         layout = resized(reader.layout(row["source"]), SIZE)
         assert np.array_equal(shown(tmp_path / "out", "labels")[row["name"]], np.where(layout == 65535, 255, layout))
@@ -229,6 +228,30 @@ def test_a_boosted_class_is_in_more_of_the_layouts(make: Make, tmp_path: Path):
         make("none", layouts=write_uniform(tmp_path / "sky"), boost={"car": 2})
 
 
+@pytest.mark.parametrize("boost", [{"ground": 0.2, "sky": 0.2}, {"ground": 0.01, "car": 0.01, "sky": 0.01}])
+def test_factors_below_one_leave_every_layout_a_chance(home: Path, reader: Reader, boost: dict[str, float]):
+    options = SynthesisOptions(boost=boost)
+    weights = plan._weights(reader, Layouts(reader, options, sorted((home / "layouts").iterdir())), options)
+    assert weights is not None
+    assert (weights > 0).all()
+
+
+def test_weights_follow_what_layouts_hold(reader: Reader, monkeypatch: pytest.MonkeyPatch):
+    amounts = np.array([[0.0, 0.0], [0.1, 0.0], [0.3, 0.2]])
+    monkeypatch.setattr(Layouts, "amounts", lambda self, ids: amounts[:, : len(ids)])
+
+    def weights(**boost: float) -> list[float]:
+        options = SynthesisOptions(boost=boost)
+        found = plan._weights(reader, Layouts(reader, options, None), options)
+        assert found is not None
+        return found.tolist()
+
+    monkeypatch.setattr(Layouts, "_listed", lambda self: [None] * 3)
+    assert weights(car=3) == pytest.approx([1, 1 + 2 * 0.5, 1 + 2 * 1.5])
+    assert weights(car=1 / 3) == pytest.approx([1, 1 / 2, 1 / 4])
+    assert weights(car=3, sign=0.5) == pytest.approx([1, 2, 4 / 2])
+
+
 def write_uniform(folder: Path) -> Path:
     folder.mkdir()
     Image.fromarray(np.zeros((48, 64), np.uint8)).save(folder / "sky.png")
@@ -240,6 +263,14 @@ def test_a_limit_is_kept_and_spread(make: Make, tmp_path: Path):
     made = [(image["layout"], image["variant"]) for image in images(tmp_path / "out")]
     assert len(set(made)) == 5
     assert made[0][0] < made[-1][0]
+
+
+@pytest.mark.parametrize(("limit", "share", "real"), [(5, 0.95, 5), (1, 0.6, 1), (4, 0.7, 3), (3, 0.1, 0)])
+def test_what_a_limit_leaves_of_a_share_is_made(make: Make, tmp_path: Path, limit: int, share: float, real: int):
+    assert make(limit=limit, keep_real=share).images == limit
+    found = Plan.load(tmp_path / "out")
+    assert found is not None
+    assert len(found.real) == real
 
 
 # ---- recomposed layouts
@@ -261,6 +292,9 @@ class FakeRecomposer:
     erased: Any = ()
     exclude: Any = ()
     source = "folder/c"
+
+    def lacking(self) -> list[str]:
+        return []
 
     def recompose(
         self, layout: np.ndarray, random: np.random.Generator, group: str | None = None, source: str | None = None
@@ -300,6 +334,25 @@ def test_layouts_are_recomposed_for_real(make: Make, tmp_path: Path):
     with pytest.raises(InputError, match="sky"):
         make("stuff", recompose=True, boost={"sky": 2.0})
     assert not (tmp_path / "stuff").exists()
+
+
+@pytest.mark.parametrize("how", [{"recompose": True}, {"generated": 3, "layouts": None}], ids=str)
+def test_what_cannot_be_put_in_is_not_boosted(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+):
+    with pytest.raises(InputError, match="--where leaves no car to show"):
+        make(boost={"sign": 2, "car": 2}, where="class_name != 'car'", **how)
+    honest = recomposition.read_objects
+
+    def few_cars(reader: Reader, split: str) -> Any:
+        objects = honest(reader, split)
+        carless = objects.source == len(objects.sources) - 1  # an object a member: nothing here carries another
+        return replace(objects, of=np.where(carless & (objects.of == 2), 3, objects.of))
+
+    monkeypatch.setattr(recomposition, "read_objects", few_cars)
+    with pytest.raises(InputError, match="no car can be put into layouts"):
+        make(boost={"sign": 2, "car": 2}, exclude=("folder/street", "folder/c", "folder/d", "folder/e"), **how)
+    assert not (tmp_path / "out").exists()
 
 
 def test_layouts_of_nobody_are_generated(make: Make, tmp_path: Path):
@@ -345,7 +398,7 @@ def test_photographs_are_filled_where_something_was_erased(make: Make, home: Pat
         filled = shown(tmp_path / "out", "images")[image["name"]]
         label = shown(tmp_path / "out", "labels")[image["name"]]
         size = filled.shape[1::-1]
-        real = cv2.resize(reader.photograph(image["layout"]), size, interpolation=cv2.INTER_AREA)
+        real = cv2.resize(reader.photograph(image["layout"]), size, interpolation=cv2.INTER_LINEAR)
         gone = grown(resized(reader.layout(image["layout"]), label.shape) == car)
         assert not (label == car).any()
         assert np.array_equal(filled[~grown(gone)], real[~grown(gone)])
@@ -420,12 +473,36 @@ def test_the_label_that_is_saved_is_the_one_that_was_painted(
             layout[0, 0] ^= 1
         return honest(model, layouts, *rest)
 
+    with monkeypatch.context() as patch:
+        patch.setattr(painting_steps, "synthesised", painted_something_else)
+        with pytest.raises(ZeuxisError, match="not the one that was painted"):
+            make()
     monkeypatch.setattr(samples.Form, "write", lambda self, layout: samples.png(np.zeros((48, 64), np.uint8), 1))
     with pytest.raises(ZeuxisError, match="a label of"):
         make()
     monkeypatch.setattr(samples.Form, "write", lambda self, layout: samples.png(np.zeros(SIZE, np.uint8), 1))
     with pytest.raises(ZeuxisError, match="not the one that was painted"):
         make()
+
+
+def test_a_label_in_native_ids_says_the_same(make: Make, monkeypatch: pytest.MonkeyPatch):
+    honest = samples.native_form
+
+    def shifted(dataset: Any) -> samples.Form:
+        form = honest(dataset)
+        return form._replace(table=np.where(form.table == 2, 3, form.table).astype(np.uint16))
+
+    monkeypatch.setattr(samples, "native_form", shifted)
+    with pytest.raises(ZeuxisError, match="native ids is not the one that was painted"):
+        make(dataset="folder")
+
+
+def test_classes_that_a_data_set_lacks_are_void_in_its_ids():
+    form = samples.Form(np.zeros(65536, np.uint16), np.array([1, 4, 65535], np.uint16), 2)
+    samples.check_native("1", np.array([[1, 4, 7, 65535]]), np.array([[1, 4, 65535, 65535]]), form)
+    for native in ([[1, 4, 7, 65535]], [[1, 1, 65535, 65535]], [[1, 65535, 65535, 65535]]):
+        with pytest.raises(ZeuxisError, match="native ids"):
+            samples.check_native("1", np.array([[1, 4, 7, 65535]]), np.array(native), form)
 
 
 def test_what_is_hidden_is_not_annotated(reader: Reader):
@@ -519,6 +596,16 @@ def test_a_device_without_memory_makes_fewer_at_once(make: Make, tmp_path: Path,
     room = 0
     with pytest.raises(UnfinishedError, match="memory for one image"):
         make("none")
+
+
+@pytest.mark.parametrize("step", ["fitted", "led"])
+def test_a_device_without_memory_before_it_paints_is_said(make: Make, monkeypatch: pytest.MonkeyPatch, step: str):
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(painting_steps, step, full)
+    with pytest.raises(UnfinishedError, match="memory for one image"):
+        make(transform="network", order="network")
 
 
 def test_an_image_does_not_depend_on_its_company(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

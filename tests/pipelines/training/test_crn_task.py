@@ -74,6 +74,12 @@ def untrained():
 # ---- losses and variants
 
 
+def test_weights_wait_for_steps_of_however_many_batches(bank, models):
+    options = replace(OPTIONS, accumulate=3, calibrate_after=5)
+    loss = make_task(Reader(bank), models, options).modules()["loss"]
+    assert (loss.wait, loss.calibration_calls) == (15, 300)
+
+
 @pytest.mark.parametrize("variant", [None, *VARIANTS["crn"]])
 def test_every_variant_takes_steps_and_learns_a_batch(bank, models, tmp_path, variant):
     torch.manual_seed(0)
