@@ -108,7 +108,7 @@ def options_of(options: TrainOptions, network: str) -> TrainOptions:
     """The options as one of several networks has them: what the losses of painters compare is left out of others."""
     if network in ONLY["features"]:
         return options
-    return replace(options, features=None, variant=None, adversarial=None)
+    return replace(options, features=None, variant=None, adversarial=None, canvas=None)
 
 
 def _networks(what: str, options: TrainOptions) -> list[str]:

@@ -69,6 +69,10 @@ def train(
     adversarial: Annotated[
         float | None, typer.Option(help="Weight of a discriminator in the loss of synthesis.", show_default=False)
     ] = None,
+    canvas: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Of synthesis: how canvases are simulated, what counts; repeatable."),
+    ] = None,
     images: Annotated[
         int | None, typer.Option(metavar="K", help="Pictures crn makes of a layout at once.", show_default=False)
     ] = None,
@@ -147,7 +151,8 @@ def train(
     options = TrainOptions(
         preset=preset, steps=steps, batch=batch, seed=seed, lr=lr, precision=precision, devices=devices,
         accumulate=accumulate, workers=workers, ema=ema, validate_every=validate_every, features=features,
-        variant=variant, adversarial=adversarial, images=images, checkpointing=checkpointing, vivid=vivid,
+        variant=variant, adversarial=adversarial, canvas=tuple(canvas) if canvas else None, images=images,
+        checkpointing=checkpointing, vivid=vivid,
         start=start, calibrate_after=calibrate_after, dataset=dataset, sliders=sliders, categories=categories,
         regions=regions, penalty=penalty, fourier=fourier, spectral=spectral, equalised=equalised, blend=blend,
         augment=augment, objects=objects, parts=_whole("--parts", parts, "-"), patches=patches, norm=norm,

@@ -29,6 +29,7 @@ class Share:
 
     Attributes:
         steps, batch: times those of the preset; full_steps: at full width, where it differs.
+        full_batch: pictures of a step at full width, where it is not that of the preset.
         lr: learning rate at the narrow widths; full_lr: at full width.
         narrow_rows: of the pictures at the narrow widths, at most, for networks that look at a piece at a time.
         sides: of square pictures, for networks that are built for these; the largest that the preset's rows hold.
@@ -37,6 +38,7 @@ class Share:
     steps: float = 1.0
     full_steps: float | None = None
     batch: float = 1.0
+    full_batch: int | None = None
     lr: float = 5e-4
     full_lr: float = 1e-4
     narrow_rows: int | None = None
@@ -56,6 +58,12 @@ class Share:
         share = self.steps if named.width < 1 or self.full_steps is None else self.full_steps
         return max(1, round(named.steps * share))
 
+    def n_batch(self, named: Preset) -> int:
+        """Pictures of a step by a preset."""
+        if named.width >= 1 and self.full_batch is not None:
+            return self.full_batch
+        return max(1, round(named.batch * self.batch))
+
 
 SIDES = (64, 128, 256)
 """Of the square pictures of networks that are built for one size."""
@@ -69,7 +77,7 @@ SHARES = {
     "crn": Share(steps=1.0, full_steps=0.25, batch=1.0, lr=1e-3),
     "roi": Share(steps=2.0, full_steps=0.2, batch=2.0, lr=1e-3, sides=SIDES),
     "key-patches": Share(steps=2.0, full_steps=0.2, batch=2.0, lr=5e-4, full_lr=2e-4, sides=SIDES),
-    "generator": Share(steps=4.0, full_steps=0.2, batch=1.0, lr=1e-3, full_lr=1e-4, sides=SIDES[:1]),
+    "generator": Share(steps=4.0, full_steps=0.2, batch=1.0, full_batch=16, lr=1e-3, full_lr=1e-4, sides=SIDES[:1]),
     "domains": Share(steps=1.0, full_steps=0.2, batch=2.0, lr=1e-3, full_lr=3e-4, sides=SIDES[:1]),
 }
 """By network, in the order in which they are trained: features first, since losses need them."""
@@ -115,6 +123,7 @@ class TrainOptions:
             discriminator and generator a batch, None for `(1, 1)` (the paper: `(1, 2)`).
         kind: of a generator; critic_steps: of WGAN-GP, for each of its generator.
         second: the bank of the second domain.
+        canvas: of the synthesis network: `NAME=VALUE` each, of `canvas_settings.CanvasSettings`; None for the defaults.
         validate_every: steps between two validations; log_every: between two rows of the log.
     """
 
@@ -156,6 +165,7 @@ class TrainOptions:
     kind: str | None = None
     critic_steps: int | None = None
     second: str | None = None
+    canvas: tuple[str, ...] | None = None
     validate_every: int | None = None
     log_every: int = 10
 
@@ -184,7 +194,7 @@ def resolved(options: TrainOptions, network: str, frame: tuple[int, int]) -> Tra
     return replace(
         options,
         steps=options.steps or share.n_steps(named),
-        batch=options.batch or max(1, round(named.batch * share.batch)),
+        batch=options.batch or share.n_batch(named),
         lr=options.lr or (ADVERSARIAL_LR if options.variant in ("gan", "pix2pix") else rate),
         size=options.size or share.size(named, frame),
         adversarial=_adversarial(options, network),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...storage.errors import InputError, sentence
+from .canvas_settings import canvas_settings
 
 if TYPE_CHECKING:
     from .options import TrainOptions
@@ -40,6 +41,7 @@ ONLY = {
     **dict.fromkeys(_OF_KEY_PATCHES, ("key-patches",)),
     **dict.fromkeys(("kind", "critic_steps"), ("generator",)),
     "second": ("domains",),
+    "canvas": ("synthesis", "all"),
 }
 """Options that not every network has, and what must be named for them to be given."""
 FLAGS = {"start": "--from", "spectral": "--spectral-norm"}
@@ -57,6 +59,8 @@ MOST_STEPS = 100
 """Of a discriminator for one of its generator, or the other way round."""
 GENERATORS = ("began", "wgan-gp", "ladder-vae", "pixel-vae", "vae-gan")
 """Kinds of generators; the last three are what the others are compared with."""
+WITHOUT_CRITIC = ("ladder-vae", "pixel-vae")
+"""Those that learn from photographs and their own reconstructions alone."""
 GENERATOR = "wgan-gp"
 """The kind that is trained where none is named."""
 
@@ -67,6 +71,7 @@ def check_own(options: TrainOptions) -> None:
     Raises:
         InputError: the sentence names the option.
     """
+    canvas_settings(options.canvas or ())
     _check_rival(options)
     _check_roi(options)
     _check_key_patches(options)
@@ -159,6 +164,9 @@ def _check_generator(options: TrainOptions) -> None:
         if options.kind not in (None, GENERATOR):
             found = f"with --kind {options.kind}"
             raise InputError(sentence("--critic-steps", expected=f"with --kind {GENERATOR}", found=found))
+    if options.augment and options.kind in WITHOUT_CRITIC:
+        expected = f"without --kind {options.kind}, which has no critic to show changed pictures"
+        raise InputError(sentence("--augment", expected=expected, found="with it", fix="leave it out"))
 
 
 def _one_of(options: TrainOptions, name: str, known: Sequence[str]) -> None:

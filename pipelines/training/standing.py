@@ -50,8 +50,9 @@ class Paths:
 def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
     """What decides the losses of a training, JSON-able: other ones are another training.
 
-    How many steps are taken, how often is logged and validated, and what prepares the batches do not; but generators,
-    whose rate falls to the last step, learn faster again where more steps are asked for.
+    How many steps are taken, how often is logged and validated, and what prepares the batches do not; but where more
+    steps are asked for, generators, whose rate falls to the last step, learn faster again, and key patches, whose
+    weights of the loss, squares and random patches go by the share of the steps, go back to an earlier share.
     """
     subject = task.subject
     settings = {
@@ -74,7 +75,8 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
 _OPTIONS = ("preset", "batch", "seed", "lr", "precision", "accumulate", "ema", "adversarial", "calibrate_after")
 
 _CHOICES = (
-    "regions", "penalty", "augment", "objects", "parts", "patches", "objective", "ratio", "critic_steps", "vivid"
+    "regions", "penalty", "augment", "objects", "parts", "patches", "objective", "ratio", "critic_steps", "vivid",
+    "canvas",
 )  # fmt: skip
 """None where they were not made, as in trainings of before there were any."""
 

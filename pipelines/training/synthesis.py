@@ -23,6 +23,7 @@ from ...synth.losses import PIXEL, PerceptualLoss, hinge_discriminator, hinge_ge
 from ...synth.simulation import Simulation
 from ...synth.synthesis import SynthesisConfig, SynthesisNetwork
 from ..progress import Progress, silent
+from .canvas_settings import canvas_settings
 from .canvases import CanvasSamples
 from .hits import check_leaving_out
 from .options import TrainOptions
@@ -69,7 +70,7 @@ class SynthesisTask:
     Args:
         features: of the perceptual loss; None for `image-space`.
         settings: how canvases are simulated; loss: what counts; flip: half of the samples are mirrored; k: see
-            `CanvasSamples`.
+            `CanvasSamples`; passing: see `SynthesisConfig`.
     """
 
     network = NETWORK
@@ -86,12 +87,13 @@ class SynthesisTask:
         loss: SynthesisLoss = LOSS,
         flip: bool = True,
         k: int = 5,
+        passing: bool = True,
         progress: Progress = silent,
     ) -> None:
         assert options.size is not None
         assert options.lr is not None
         self.name = f"{NETWORK}-{options.variant}" if options.variant else NETWORK
-        self.lr, self.width, self.loss = options.lr, options.width, loss
+        self.lr, self.width, self.loss, self.accumulate = options.lr, options.width, loss, options.accumulate
         self._features, self.features = features, "" if features is None else features.name
         self.figure = "pixel" if features is None else "perceptual"
         self.subject = subject_of(reader, options.size)
@@ -101,7 +103,7 @@ class SynthesisTask:
             options.width,
             canvas=options.variant != "no-canvas",
             semantic_head=loss.parsing > 0,
-            passing=options.variant != "no-canvas",
+            passing=passing and options.variant != "no-canvas",
         )
         sources, held_out = trained_and_held_out(
             reader, options.size, most=N_VALIDATION, cache=models / "cache", progress=progress
@@ -115,7 +117,7 @@ class SynthesisTask:
         """The network, its loss, and the discriminator where it counts."""
         modules: dict[str, nn.Module] = {
             "net": SynthesisNetwork(self.net_config),
-            "loss": PerceptualLoss(self._features, image_space=self._features is None),
+            "loss": PerceptualLoss(self._features, image_space=self._features is None, accumulate=self.accumulate),
         }
         if self.loss.adversarial:
             config = DiscriminatorConfig(self.net_config.n_classes, self.width)
@@ -228,8 +230,12 @@ def make_task(reader: Reader, models: Path, options: TrainOptions, progress: Pro
         InputError: it is too small to leave a source's own group out; the features of the loss are missing.
     """
     features = None if options.variant == "image-space" else load_features(options.features, models)
-    loss = SynthesisLoss(adversarial=options.adversarial or 0.0)
-    return SynthesisTask(reader, models, options, features, loss=loss, progress=progress)
+    own = canvas_settings(options.canvas or ())
+    loss = SynthesisLoss(own.parsing, options.adversarial or 0.0)
+    return SynthesisTask(
+        reader, models, options, features, settings=own.simulation, loss=loss, flip=own.flip, k=own.k,
+        passing=own.passing, progress=progress,
+    )  # fmt: skip
 
 
 def _add(sums: dict[str, float], terms: Mapping[str, Tensor], times: int) -> None:

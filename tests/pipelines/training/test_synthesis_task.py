@@ -1,12 +1,15 @@
 """The synthesis network's task: what counts, what its variants leave out, what it refuses, and that it learns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from tests.pipelines.training.steps import batch_of, learn
 from zeuxis.pipelines.training import synthesis
-from zeuxis.pipelines.training.options import ADVERSARIAL, TrainOptions, resolved
+from zeuxis.pipelines.training.options import ADVERSARIAL, TrainOptions, check, resolved
+from zeuxis.pipelines.training.standing import settings_of
 from zeuxis.pipelines.training.synthesis import SynthesisLoss, SynthesisTask, make_task
 from zeuxis.pipelines.training.task import NothingToLearn
 from zeuxis.storage.errors import InputError
@@ -78,6 +81,44 @@ def test_a_discriminator_counts_by_default_where_features_do(reader, tmp_path, m
     assert task.loss.adversarial == weight
     assert ("discriminator" in task.modules()) == (weight > 0)
     assert task.config()["passing"] == (given.get("variant") != "no-canvas")
+
+
+def test_what_is_set_of_canvases_reaches_them_the_loss_and_the_checkpoint(reader, tmp_path, monkeypatch):
+    monkeypatch.setattr(synthesis, "load_features", lambda *_: features())
+    given = (
+        "interior=0.4", "interior_width=0.05", "exterior_width=0", "colour_share=0.5", "transfer=reinhard", "k=2",
+        "flip=no", "parsing=0", "passing=no",
+    )  # fmt: skip
+    options = resolved(TrainOptions(preset="tiny", size=(32, 64), canvas=given), "synthesis", (192, 256))
+    task = make_task(reader, tmp_path / "models", options)
+    found = task.extra(task.modules())
+    assert found["elision"] == {"interior": 0.4, "interior_width": 0.05, "exterior_width": 0.0}
+    assert [found[name] for name in ("colour_share", "transfer", "k", "flip")] == [0.5, "reinhard", 2, False]
+    assert (found["loss"]["parsing"], task.config()["semantic_head"], task.config()["passing"]) == (0, False, False)
+    assert task._held_out.settings == task.samples.settings
+    plain = make_task(reader, tmp_path / "models", replace(options, canvas=None))
+    assert (plain.samples.settings, plain.samples.flip, plain.loss.parsing) == (Simulation(), True, 10)
+    assert settings_of(task, options) != settings_of(plain, replace(options, canvas=None))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("width=1", r"--canvas: expected NAME=VALUE, each name once, of interior, .* found 'width=1'"),
+        ("k", "--canvas: expected NAME=VALUE"),
+        ("k=0", "--canvas k: expected a whole number of at least 1, found 0"),
+        ("k=two", "--canvas k: expected a whole number, found 'two'"),
+        ("flip=1", "--canvas flip: expected yes or no, found '1'"),
+        ("interior=2", r"elision: interior: expected a number in 0\.\.1, found 2"),
+        ("transfer=none", "simulation: transfer: expected one of"),
+        ("parsing=nan", "--canvas parsing: expected a number of at least 0, found nan"),
+    ],
+)
+def test_settings_of_canvases_that_cannot_be(given, said):
+    with pytest.raises(InputError, match=said):
+        check(TrainOptions(canvas=(given,)))
+    with pytest.raises(InputError, match="each name once"):
+        check(TrainOptions(canvas=("k=1", "k=1")))
 
 
 @pytest.mark.parametrize("variant", ["no-canvas", "image-space"])

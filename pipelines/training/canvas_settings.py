@@ -1,0 +1,75 @@
+"""What `train synthesis --canvas NAME=VALUE` sets: how canvases are simulated, and what counts besides pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from ...storage.errors import InputError, sentence
+from ...synth.elision import Elision
+from ...synth.simulation import Simulation
+
+_ELISION, _SIMULATION = Elision(), Simulation()
+_WORDS = {"yes": True, "no": False}
+
+
+@dataclass(frozen=True)
+class CanvasSettings:
+    """How the synthesis network is trained, beyond what every network has.
+
+    Attributes:
+        interior, interior_width, exterior_width: see `Elision`; painting keeps to them, by the checkpoint.
+        colour_share, transfer: see `Simulation`.
+        k: of every segment one of its k best hits is the stencil.
+        flip: half of the samples are mirrored.
+        parsing: weight of the semantic head, 0 for none; see `SynthesisLoss`.
+        passing: pixels of the canvas pass through; the paper's network paints every one anew.
+    """
+
+    interior: float = _ELISION.interior
+    interior_width: float = _ELISION.interior_width
+    exterior_width: float = _ELISION.exterior_width
+    colour_share: float = _SIMULATION.colour_share
+    transfer: str = _SIMULATION.transfer
+    k: int = 5
+    flip: bool = True
+    parsing: float = 10.0
+    passing: bool = True
+
+    @property
+    def simulation(self) -> Simulation:
+        """Of canvases.
+
+        Raises:
+            InputError: a value cannot be.
+        """
+        elision = Elision(self.interior, self.interior_width, self.exterior_width)
+        return Simulation(self.colour_share, self.transfer, elision)
+
+
+def canvas_settings(given: Sequence[str]) -> CanvasSettings:
+    """Settings of `NAME=VALUE` each; those not given are the defaults.
+
+    Raises:
+        InputError: a name is none of them, comes twice, or its value cannot be.
+    """
+    known = {field.name: type(field.default) for field in fields(CanvasSettings)}
+    found: dict[str, float | int | bool | str] = {}
+    for each in given:
+        name, equals, text = each.partition("=")
+        if name not in known or not equals or name in found:
+            expected = "NAME=VALUE, each name once, of " + ", ".join(known)
+            raise InputError(sentence("--canvas", expected=expected, found=repr(each)))
+        try:
+            found[name] = _WORDS[text] if known[name] is bool else known[name](text)
+        except (KeyError, ValueError) as error:
+            expected = {bool: "yes or no", int: "a whole number", float: "a number"}[known[name]]
+            raise InputError(sentence(f"--canvas {name}", expected=expected, found=repr(text))) from error
+    settings = CanvasSettings(**found)  # type: ignore[arg-type]
+    _ = settings.simulation
+    if settings.k < 1:
+        raise InputError(sentence("--canvas k", expected="a whole number of at least 1", found=str(settings.k)))
+    if not 0 <= settings.parsing < float("inf"):
+        expected = "a number of at least 0"
+        raise InputError(sentence("--canvas parsing", expected=expected, found=str(settings.parsing)))
+    return settings
