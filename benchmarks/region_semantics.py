@@ -14,7 +14,7 @@ from time import process_time
 import torch
 from torch import Tensor, nn
 
-from zeuxis.pipelines.like import OTHERS
+from zeuxis.pipelines.like import OTHERS, laid_out
 from zeuxis.synth.features import Features, FeaturesConfig
 from zeuxis.synth.region_semantics.generator import GeneratorConfig, GeneratorNetwork, Kind, draw
 from zeuxis.synth.region_semantics.objective import FeatureObjective, PixelObjective
@@ -34,6 +34,7 @@ def run(quick: bool, data: Path | None = None) -> list[dict[str, object]]:
         torch.manual_seed(0)
         generator = GeneratorNetwork(config).eval().requires_grad_(False)
         features = Features(FeaturesConfig(1 / 16 if quick else WIDTH, "max", True)).eval().requires_grad_(False)
+        laid_out(generator, features, device=torch.device("cpu"))
         reference, region = torch.rand(1, 3, SIDE, SIDE) * 2 - 1, torch.zeros(1, 1, SIDE, SIDE)
         region[..., 16:45, 12:40] = 1
         with torch.no_grad():

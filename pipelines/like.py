@@ -26,10 +26,11 @@ from ..synth.features import Features
 from ..synth.region_semantics.depth import UnknownDepth, layers_of, longer_side
 from ..synth.region_semantics.objective import APART, FeatureObjective
 from ..synth.region_semantics.solver import Descent, Solution, solve
-from ..synth.region_semantics.strangeness import strangeness
+from ..synth.region_semantics.strangeness import whole
 from .generators import Generator
 from .inpaint import ImageLike
 from .inpainting.regions import RegionLike
+from .liking.domain import how_strange
 from .liking.files import Places, check_places, places, save
 from .liking.lookup import LookedUp, LookUp
 from .liking.references import Reference, reference_of
@@ -43,8 +44,6 @@ SAMPLES = 144
 """Pictures of the generator's own that a reference is compared with."""
 OTHERS = 16
 """Of them, those that pictures are to have nothing in common with."""
-STRANGE = 3.5
-"""Deviations beyond which a reference is said to be of another domain."""
 SHEET_DEPTHS, SHEET_NOISE, SHEET_COUNT = ("conv3_1", "conv4_1", "conv5_1"), (0.0, 1.0, 2.0), 9
 """Of a sheet: depths; levels of noise, times the level asked for; pictures each."""
 
@@ -57,7 +56,8 @@ class LikeReport:
         generator: file, kind, steps of training, resolution; features: the network that compared.
         depth: as asked; layers: compared; field: pixels that a unit of the first sees.
         side: of the largest region's box, the longer one.
-        references: name, share of the picture, square that was seen, share of the region cut off, strangeness.
+        references: name, share of the picture, square that was seen, share of the region cut off, strangeness (None:
+            not known).
         count, seed, steps, noise, apart: as resolved; tried: latents solved; dropped: those whose loss was no number.
         losses, numbers, taken: of each picture, the best first: loss, which latent of the seed, steps.
         backend: of the steps; seconds: of the descent; warming: of compiling before it.
@@ -166,7 +166,7 @@ def like(
     device = next(features.parameters()).device
     laid_out(generator.network, features, device=device)
     samples = own_pictures(generator, SAMPLES, 0, device)
-    warned, strange = _strange(samples, features, seen, device)
+    warned, strange = how_strange(generator.name, samples, features, seen, device)
     others = others_of(samples)
     objective = objective_of(features, seen, layers, device, others, apart)
     solution = solved(generator, objective, count, plan, seed, device, compiled, progress)
@@ -305,8 +305,8 @@ def own_pictures(generator: Generator, count: int, seed: int, device: torch.devi
 
 def others_of(samples: Tensor) -> Tensor | None:
     """`(K, 3, R, R)`: the first `OTHERS` of a generator's own pictures that are numbers; None without any."""
-    whole = samples[samples.isfinite().all((1, 2, 3))][:OTHERS]
-    return whole if len(whole) else None
+    chosen = whole(samples)[:OTHERS]
+    return chosen if len(chosen) else None
 
 
 def about(generator: Generator) -> dict[str, Any]:
@@ -319,25 +319,6 @@ def about(generator: Generator) -> dict[str, Any]:
     return told
 
 
-def _strange(
-    samples: Tensor,
-    features: Features,
-    references: Sequence[Reference],
-    device: torch.device,
-) -> tuple[list[str], list[float]]:
-    """Warnings of references that are cut, or of another domain than a generator's pictures; how strange each is."""
-    warned, found = [], []
-    for each in references:
-        found.append(strangeness(features, each.tensors(device)[0], samples))
-        if each.cut > 0:
-            warned.append(sentence(each.name, f"{each.cut:.0%} of its region lie outside the square that is seen"))
-        if found[-1] > STRANGE:
-            said = f"lies {found[-1]:.1f} deviations from the generator's own pictures, beyond {STRANGE:g}"
-            fix = "it may be of another domain: expect pictures that share little with it"
-            warned.append(sentence(each.name, said, fix=fix))
-    return warned, found
-
-
 def _report(
     generator: Generator,
     objective: FeatureObjective,
@@ -348,7 +329,7 @@ def _report(
     count: int,
     depth: str,
     references: Sequence[Reference],
-    strange: Sequence[float],
+    strange: Sequence[float | None],
     warned: Sequence[str],
 ) -> LikeReport:
     """How pictures were found."""
@@ -373,7 +354,7 @@ def _said(solution: Solution, count: int) -> list[str]:
     return said
 
 
-def _told(reference: Reference, strange: float) -> dict[str, Any]:
+def _told(reference: Reference, strange: float | None) -> dict[str, Any]:
     return {
         "name": reference.name, "share": float(reference.region.mean()), "square": list(reference.square),
         "cut": reference.cut, "strangeness": strange,

@@ -31,10 +31,13 @@ def like(
     depth: Annotated[
         str, typer.Option(metavar="auto|LAYER|FIRST..LAST", help="Layers that say what the region means.")
     ] = "auto",
-    noise: Annotated[float | None, typer.Option(help="In the gradients: more is more diverse.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Of the search, at most.")] = None,
+    noise: Annotated[
+        float | None, typer.Option(help="Times the gradient: more is more diverse, 0.05 nearly none; default 0.5.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of the search, at most; default 60.")] = None,
     apart: Annotated[
-        float | None, typer.Option(help="Weight of being far from other pictures, below 1; 0 is the paper's loss.")
+        float | None,
+        typer.Option(help="Weight of being far from other pictures, below 1; 0 is the paper's loss; default 0.8."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds, equal pictures.")] = 0,
     features: Annotated[str | None, typer.Option(metavar="bank|vgg19|FILE", help="Network that compares.")] = None,

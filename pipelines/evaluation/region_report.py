@@ -30,7 +30,7 @@ MEANINGS = {
     "diversity": "mean distance between two pictures of a region, over the whole picture",
     "elsewhere": "the same outside the region alone",
     "pixels": "iGAN's loss: mean squared difference of the region's pixels, in [-1, 1]",
-    "features": "Fast-RSPer's loss, at the automatic depth",
+    "features": "equation 1 at the automatic depth: distance to the reference in the features that searches compare",
     "KID": "kernel distance of all its pictures to training photographs, times 1,000",
     "grouped": "KID in which pictures of one photograph are not compared with each other; interval over photographs",
     "s": "seconds for 36 pictures of one region",

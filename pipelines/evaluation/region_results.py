@@ -30,7 +30,7 @@ class Kept:
         values: of each of `FIGURES`, one number a case. `semantics`: distance to the reference inside the region, in
             features that no loss compared. `agreement`: share of the region that the judge reads as in the reference;
             NaN without a judge. `diversity`: mean distance between two pictures of a region; `elsewhere`: the same
-            outside the region alone. `pixels`, `features`: the losses of iGAN and of Fast-RSPer.
+            outside the region alone. `pixels`: iGAN's loss; `features`: equation 1 at the automatic depth.
         kid: of all pictures to training photographs, times 1,000; grouped: the same without pairs of one photograph.
         seconds: for `TIMED` pictures of one region; None where nothing is made.
         pictures: of each case.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 
 from ...storage.errors import InputError, sentence
 from ...synth.elision import Elision
@@ -53,7 +53,7 @@ def canvas_settings(given: Sequence[str]) -> CanvasSettings:
     Raises:
         InputError: a name is none of them, comes twice, or its value cannot be.
     """
-    known = {field.name: type(field.default) for field in fields(CanvasSettings)}
+    known = {name: type(value) for name, value in asdict(CanvasSettings()).items()}
     found: dict[str, float | int | bool | str] = {}
     for each in given:
         name, equals, text = each.partition("=")

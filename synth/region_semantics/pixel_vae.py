@@ -20,7 +20,7 @@ from .ladder_vae import Encoded, LadderVae
 LEVELS = 32
 """Steps of brightness of each colour."""
 CELLS, LAYERS = 128, 4
-"""Channels of the PixelCNN at width 1, and gated layers: a pixel sees 6 rows up, and as many columns to either side."""
+"""Channels of the PixelCNN at width 1, and gated layers: a pixel sees 5 rows up, and as many columns to either side."""
 REACH = 2
 """Pixels that the first layer sees, up and to the left."""
 COLOURS = 3

@@ -54,5 +54,10 @@ def load_shared(path: Path) -> Features:
     except (TypeError, RuntimeError) as error:
         fix = "train it again: `zeuxis train domains`"
         raise InputError(sentence(path, "its weights are not those of its card", fix=fix)) from error
-    network.features.name = f"domains:{fraction(float(card.config['width']))} step {card.step}"
+    network.features.name = f"{NETWORK}:{fraction(float(card.config['width']))} step {card.step}"
     return network.features.requires_grad_(False).eval()
+
+
+def is_shared(features: Features) -> bool:
+    """Whether features are those that `load_shared` gives."""
+    return features.name.startswith(f"{NETWORK}:")

@@ -11,6 +11,8 @@ from ..features import Features
 
 LAYERS = ("conv1_2", "conv2_2")
 """Whose statistics tell domains apart. Deeper ones do not: what photographs show varies within a domain too."""
+FEWEST = 6
+"""Of the generator's pictures."""
 FITTED = 2 / 3
 """Share of the generator's pictures that say what is usual; the others, how far its own pictures lie from that."""
 FARTHEST = 5.0
@@ -24,7 +26,7 @@ Vectors = npt.NDArray[np.float64]
 
 
 @torch.no_grad()
-def strangeness(features: Features, reference: Tensor, samples: Tensor) -> float:
+def strangeness(features: Features, reference: Tensor, samples: Tensor) -> float | None:
     """How many standard deviations farther from the usual a reference lies than a generator's own pictures do.
 
     Of a whole picture, means and standard deviations of the channels of `LAYERS` are taken, standardised by the
@@ -33,8 +35,14 @@ def strangeness(features: Features, reference: Tensor, samples: Tensor) -> float
     samples change little.
 
     Args:
-        features: frozen; reference: `(3, H, W)` in [-1, 1]; samples: `(N, 3, H, W)` of the generator, N at least 6.
+        features: frozen; reference: `(3, H, W)` in [-1, 1]; samples: `(N, 3, H, W)` of the generator.
+
+    Returns:
+        None where fewer than `FEWEST` of the samples are numbers throughout; the others do not count.
     """
+    samples = whole(samples)
+    if len(samples) < FEWEST:
+        return None
     vectors = np.concatenate([_statistics(features, part) for part in torch.split(samples, 64)])
     fitted, held = np.split(vectors, [round(FITTED * len(vectors))])
     middle = np.median(fitted, axis=0)
@@ -59,6 +67,11 @@ def strangeness(features: Features, reference: Tensor, samples: Tensor) -> float
     scale = NORMAL * np.median(np.abs(own - np.median(own)))
     (found,) = distances(_statistics(features, reference[None]))
     return float((found - np.median(own)) / max(scale, 1e-12))
+
+
+def whole(images: Tensor) -> Tensor:
+    """Those of `(N, 3, H, W)` that hold nothing but numbers."""
+    return images[images.isfinite().all((1, 2, 3))]
 
 
 def _statistics(features: Features, images: Tensor) -> Vectors:

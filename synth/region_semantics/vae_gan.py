@@ -16,7 +16,7 @@ from torch.nn import functional
 from .blocks import DownBlock, initialised
 from .critics import NARROW, stem
 from .generator import GeneratorConfig, wgan_channels
-from .ladder_vae import Encoded, LadderVae
+from .ladder_vae import SHARPEST, Encoded, LadderVae
 
 COMPARED = 1
 """Blocks of the discriminator that do not take part in comparing but the last of them: its features are compared."""
@@ -48,7 +48,7 @@ class VaeGan(LadderVae):
         noise1, noise2 = self.split(noise)
         new = self.decoding1(noise2.flip(0)).at(noise1.flip(0))
         others = self.decoded(torch.cat([z1.detach(), new]))
-        return Encoded(self.decoded(z1), kl1, kl2, self.log_scale, others)
+        return Encoded(self.decoded(z1), kl1, kl2, self.log_scale.clamp(min=SHARPEST), others)
 
 
 class VaeGanDiscriminator(nn.Module):

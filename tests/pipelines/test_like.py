@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,16 @@ from tests.pipelines.tiny_models import make_bank
 from zeuxis.index.retriever import Retriever
 from zeuxis.pipelines.generators import load_generator
 from zeuxis.pipelines.like import Liked, like, objective_of
+from zeuxis.pipelines.liking.domain import STRANGE
 from zeuxis.pipelines.liking.lookup import LookUp
 from zeuxis.pipelines.liking.references import reference_of, square_around
 from zeuxis.pipelines.liking.sheets import mean_of
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
+from zeuxis.synth.checkpoint import Card, save_checkpoint
 from zeuxis.synth.encoding import to_image, to_tensor
-from zeuxis.synth.features import load_features
+from zeuxis.synth.features import FeaturesConfig, load_features
+from zeuxis.synth.region_semantics.shared_features import SharedNetwork
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BOX = (8, 20, 30, 40)
@@ -47,7 +50,8 @@ def ask(folder: Path) -> Callable[..., Liked]:
     def call(image: Any = None, region: Any = BOX, count: int = 3, **settings: Any) -> Liked:
         image = picture() if image is None else image
         given = {"steps": 3} | settings
-        return like(given.pop("generator", generator), features, [(image, region)], count, **given)
+        made_by, compared = given.pop("generator", generator), given.pop("features", features)
+        return like(made_by, compared, [(image, region)], count, **given)
 
     return call
 
@@ -187,7 +191,26 @@ def test_a_reference_of_another_domain_is_warned_of(ask: Callable[..., Liked], f
     assert "deviations from the generator's own pictures" in said
 
 
-def test_dropped_latents_are_told_and_none_left_is_refused(ask: Callable[..., Liked], folder: Path):
+def test_features_of_two_domains_are_for_references_of_the_other(
+    ask: Callable[..., Liked], folder: Path, tmp_path: Path
+):
+    generator = load_generator(folder / "models")
+    network = SharedNetwork(FeaturesConfig(1 / 16, normalise=True))
+    card = Card("domains", asdict(network.config), (), (SIDE, SIDE), "bank", 1)
+    save_checkpoint(tmp_path / "domains.safetensors", network.state_dict(), card)
+    shared = load_features(tmp_path / "domains.safetensors", None)
+    black, faint = np.zeros((SIDE, SIDE, 3), np.uint8), replace(generator, network=Faint(generator.network))
+    found = ask(black, (4, 4, 20, 20), generator=faint, features=shared)
+    assert found.report.references[0]["strangeness"] > STRANGE
+    assert found.report.warnings == ()
+    shared.name = "bank:1/16 step 0"
+    (said,) = ask(black, (4, 4, 20, 20), generator=faint, features=shared).report.warnings
+    assert "it may be of another domain" in said
+
+
+def test_dropped_latents_are_told_and_none_left_is_refused(
+    ask: Callable[..., Liked], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     generator = load_generator(folder / "models")
 
     class Torn(torch.nn.Module):
@@ -199,10 +222,21 @@ def test_dropped_latents_are_told_and_none_left_is_refused(ask: Callable[..., Li
             made: torch.Tensor = generator.network(z)
             return torch.where((z[:, 0] > self.share)[:, None, None, None], torch.nan, made)
 
-    found = ask(generator=replace(generator, network=Torn(-1.2)), count=6)
+    torn = replace(generator, network=Torn(-1.2))
+    found = ask(generator=torn, count=6)
     assert found.report.dropped
     assert any("latents were dropped, their loss became no number" in each for each in found.report.warnings)
     assert set(found.report.numbers).isdisjoint(found.report.dropped)
+    assert found.report.references[0]["strangeness"] > STRANGE, "by its pictures that are numbers"
+    assert any("deviations from the generator's own pictures" in each for each in found.report.warnings)
+    monkeypatch.setattr("zeuxis.pipelines.like.SAMPLES", 30)
+    few = ask(generator=torn, count=6, out=tmp_path / "made")
+    own = torn.draw(30, torch.Generator().manual_seed(0))
+    said = f"generator-wgan-gp: {int((own[:, 0] <= -1.2).sum())} of 30 of its own pictures are numbers, too few to tell"
+    assert any(each.startswith(said) for each in few.report.warnings)
+    told = (tmp_path / "made" / "image-like.json").read_text()
+    assert json.loads(told)["references"][0]["strangeness"] is None
+    assert "NaN" not in told
     with pytest.raises(InputError, match="the loss of every latent became no number"):
         ask(generator=replace(generator, network=Torn(-99.0)))
 

@@ -15,7 +15,15 @@ from zeuxis.synth.region_semantics.balance import Balance
 from zeuxis.synth.region_semantics.blocks import HalvingConvolution
 from zeuxis.synth.region_semantics.critics import BeganCritic, WganCritic
 from zeuxis.synth.region_semantics.generator import GENERATORS, GeneratorConfig, GeneratorNetwork, draw
-from zeuxis.synth.region_semantics.ladder_vae import BOUND, Gaussian, LadderVae, divergence, joined, laplace
+from zeuxis.synth.region_semantics.ladder_vae import (
+    BOUND,
+    SHARPEST,
+    Gaussian,
+    LadderVae,
+    divergence,
+    joined,
+    laplace,
+)
 from zeuxis.synth.region_semantics.networks import RIVALS, generator_network
 from zeuxis.synth.region_semantics.pixel_vae import LEVELS, PixelVae, brightness, levels_of
 from zeuxis.synth.region_semantics.shared_features import SharedNetwork
@@ -188,6 +196,13 @@ def test_the_divergences_of_a_pass_are_those_of_its_distributions():
     assert said1.logvar.abs().max() < BOUND
 
 
+@pytest.mark.parametrize("kind", ["ladder-vae", "vae-gan"])
+def test_the_colours_of_a_pass_do_not_become_a_spike(kind):
+    network = generator_network(config_of(kind)).requires_grad_(False)
+    network.log_scale.fill_(2 * SHARPEST)
+    assert float(network(pictures(1), torch.zeros(1, network.n_noise), full=True).log_scale) == SHARPEST
+
+
 REGION = torch.zeros(SIDE, SIDE, dtype=torch.bool)
 REGION[9:15, 0:8] = True  # rows 2 and 3 of the 8x8 cells, columns 0 and 1
 
@@ -296,6 +311,16 @@ def test_no_pixel_knows_a_later_one_or_a_later_colour_of_its_own(pixel):
             assert slope[0, :, row, column - 1].all(), "it knows the pixel to the left"
             assert slope[0, :, row - 1, column + 1].all(), "and one of the row above, right of it"
             assert slope[0, :colour, row, column].all()
+
+
+def test_a_pixel_sees_five_rows_up_and_five_columns_to_either_side(pixel):
+    condition = torch.randn(1, pixel.features, 15, 15, generator=random())
+    image = (torch.rand(1, 3, 15, 15, generator=random(1)) * 2 - 1).requires_grad_(True)
+    (slope,) = torch.autograd.grad(pixel.read(image, condition)[0, :, 0, 7, 7].square().sum(), image)
+    seen = slope[0].any(0)
+    known = torch.zeros(15, 15, dtype=torch.bool)
+    known[2:7, 2:13] = known[7, 2:7] = True
+    assert torch.equal(seen, known)
 
 
 def test_pixels_drawn_one_by_one_are_those_of_the_pass_over_all(pixel):

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from zeuxis.synth.features import Features, FeaturesConfig
-from zeuxis.synth.region_semantics.generator import GeneratorConfig, GeneratorNetwork
+from zeuxis.synth.region_semantics.generator import GeneratorConfig, GeneratorNetwork, draw
 from zeuxis.synth.region_semantics.latents import plausible, random_of
 from zeuxis.synth.region_semantics.objective import FeatureObjective, PixelObjective
-from zeuxis.synth.region_semantics.solver import Descent, Solution, solve
+from zeuxis.synth.region_semantics.solver import Descent, Solution, _Flock, solve
+from zeuxis.synth.region_semantics.stepping import Gradients
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 LATENT, SIDE = 6, 32
@@ -29,6 +30,13 @@ class Nearness(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         apart = (images - 0.5).abs().mean((1, 2, 3))
         return torch.where(images[:, 0, 0, 0] > self.bad, torch.nan, apart)
+
+
+class Slope(nn.Module):
+    """The mean of a picture."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((1, 2, 3))
 
 
 def flat(latents: Tensor) -> Tensor:
@@ -131,6 +139,38 @@ def test_implausible_latents_are_moved_and_others_are_not():
     assert plausible("normal", 3 * drawn).norm(dim=1).max() < 13.5
     assert plausible("normal", drawn / 3).norm(dim=1).min() > 9
     assert torch.equal(plausible("uniform", drawn), drawn.clamp(-1, 1))
+
+
+def test_a_latent_begins_at_the_best_of_its_tries():
+    """Of a rate of 0, so that none goes on from there; some tries are no numbers."""
+    plan = replace(PLAN, tries=6, rate=0.0, noise=0.0)
+    found = solve(flat, Nearness(0.8), "uniform", LATENT, 8, plan, 5)
+    for number, loss in zip(found.numbers, found.losses.tolist(), strict=True):
+        tries = Nearness(0.8)(flat(draw("uniform", 6, random_of(5, number), LATENT)))
+        assert loss == pytest.approx(float(tries[tries.isfinite()].min()), rel=1e-5)
+    assert len(found.numbers) == 8
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e3])
+def test_noise_is_as_large_as_the_plan_says_of_each_latents_own_gradient(scale: float):
+    plan = Descent(steps=10, noise=0.5, noisy=0.8)
+    flock = _Flock(Gradients(flat), "normal", 512, range(4), plan, 0, torch.device("cpu"))
+    flock.randoms = [random_of(0, number) for number in range(4)]
+    gradient = scale * torch.randn(4, 512, generator=random_of(1, 0)) * torch.tensor([1.0, 2.0, 30.0, 0.1])[:, None]
+    size = gradient.square().mean(1).sqrt()
+    for step, level in ((0, 0.5), (4, 0.25), (8, 0.0)):
+        noise = flock._noise(step, torch.arange(4), gradient)
+        torch.testing.assert_close(noise.std(1) / size, torch.full((4,), level), rtol=0.1, atol=1e-6)
+
+
+def test_steps_follow_a_rate_that_falls_to_a_share_of_itself():
+    """Down an even slope each step is as long as the rate."""
+    plan = Descent(steps=10, rate=0.01, last_rate=0.2, noise=0.0, tries=1, spare=0.0, patience=100)
+    rates = [0.01 * (1 - 0.8 * step / 9) for step in range(10)]
+    assert [plan.rate_at(step) for step in range(10)] == pytest.approx(rates)
+    found = solve(flat, Slope(), "uniform", LATENT, 4, plan, 0)
+    starts = torch.cat([draw("uniform", 1, random_of(0, number), LATENT) for number in found.numbers])
+    torch.testing.assert_close(found.latents, (starts - sum(rates)).clamp(-1), rtol=0, atol=1e-5)
 
 
 def test_noise_makes_latents_differ_and_falls_to_nothing():

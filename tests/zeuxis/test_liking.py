@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import zeuxis
 from tests.conftest import Photos
 from tests.pipelines.region_models import NAMES, save_region_models
+from tests.pipelines.test_load_generator import normalised, save
 from tests.pipelines.tiny_models import make_bank
 from tests.zeuxis.command import Ran, called
+from zeuxis.liking import like
 from zeuxis.storage.errors import InputError
+from zeuxis.synth.region_semantics.objective import APART
+from zeuxis.synth.region_semantics.solver import Descent
 
 Run = Callable[..., Ran]
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -73,6 +80,31 @@ def test_the_command_takes_several_references_and_looks_them_up(run: Run, folder
     assert {"made/folder-test-u-grid.png", "made/folder-test-u-hits.json"} < set(lines)
     assert all(Path(line).exists() for line in lines)
     assert any("of bank:1/16 step 0, 3 latents" in line for line in errors)
+
+
+@pytest.mark.filterwarnings("ignore:.*deviations from the generator:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*treespec.*:FutureWarning")
+def test_an_exported_program_is_sought_and_frozen_where_that_is_asked_for(run: Run, folder: Path):
+    torch.manual_seed(0)
+    save(Path("own.pt2"), normalised(learned=True), extra_files={"prior": "uniform"})
+    given = ("like", "p.png", "--region", "8,20,30,40", "--generator", "own.pt2", "--models", folder / "models",
+             "--count", 2, "--steps", 2, "--depth", "conv2_1", "--out", "made")  # fmt: skip
+    code, _, errors = run(*given)
+    assert (code, len(errors)) == (2, 1)
+    assert "give --freeze" in errors[0]
+    code, lines, _ = run(*given, "--freeze")
+    assert code == 0
+    assert np.asarray(Image.open(lines[0])).shape == (16, 16, 3)
+    told = json.loads(Path("made/p-like.json").read_text())["generator"]
+    assert told == {"name": "own", "resolution": 16, "prior": "uniform", "batch normalisations frozen": 1}
+
+
+def test_the_defaults_that_the_command_tells_are_those_of_the_search():
+    options = get_type_hints(like, include_extras=True)
+    usual = {"noise": Descent().noise, "steps": Descent().steps, "apart": APART}
+    for name, value in usual.items():
+        (option,) = options[name].__metadata__
+        assert option.help.endswith(f"default {value:g}.")
 
 
 @pytest.mark.parametrize(

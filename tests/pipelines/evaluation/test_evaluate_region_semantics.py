@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,18 @@ from zeuxis.pipelines.evaluation.region_kid import grouped_kid
 from zeuxis.pipelines.evaluation.region_report import HEADS, notes, rendered, rows, table_of
 from zeuxis.pipelines.evaluation.region_results import ALL, FIGURES, GROUPS, RegionEvaluation
 from zeuxis.pipelines.evaluation.region_semantics import evaluate_region_semantics
-from zeuxis.pipelines.evaluation.region_systems import ALIKE, CHOSEN, FAST, FREE, IGAN, PLAIN, STILL
+from zeuxis.pipelines.evaluation.region_systems import ALIKE, CHOSEN, FAST, FREE, IGAN, PLAIN, STILL, systems_of
+from zeuxis.pipelines.generators import load_generator
 from zeuxis.pipelines.like import solved
 from zeuxis.pipelines.training.completion import middle
 from zeuxis.pipelines.training.photographs import BankOrigin
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.encoding import to_tensor
+from zeuxis.synth.features import load_features
+from zeuxis.synth.region_semantics.ladder_vae import LadderVae
+from zeuxis.synth.region_semantics.objective import FeatureObjective, PixelObjective
+from zeuxis.synth.region_semantics.solver import Descent, Solution
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SYSTEMS = [FAST, STILL, ALIKE, PLAIN, CHOSEN, IGAN, "ladder-vae", FREE]
@@ -151,6 +158,50 @@ def test_what_is_written_agrees_and_is_the_same_again(found: RegionEvaluation, f
     assert list(other) == [IGAN, "ladder-vae"]
     assert all(other[name] == told["systems"][name] for name in other)
     assert len(notes(again)) == 2, "nothing on noise, and nothing that was wanted is left out"
+
+
+def test_each_system_searches_or_keeps_as_its_name_says(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    plan, cpu, told = Descent(steps=1, together=4), torch.device("cpu"), []
+    generator, compared = load_generator(folder / "models"), load_features(None, folder / "models", "max")
+    systems, _ = systems_of(folder / "models", generator, compared, plan, cpu, [])
+    by = {each.name: each for each in systems}
+    cases = {case.kind: case for case in cases_of(Reader(folder / "bank"), None, 4, SIDE, 0)[1]}
+
+    def noted(_: object, objective: torch.nn.Module, count: int, descent: Descent, *more: object) -> Solution:
+        told.append((type(objective), getattr(objective, "apart", None), descent))
+        return solved(_, objective, count, descent, *more)
+
+    monkeypatch.setattr(region_systems, "solved", noted)
+    for name in (FAST, STILL, ALIKE, PLAIN, IGAN):
+        by[name].make(cases["simple"], 2, 0)
+    still = replace(plan, noise=0.0)
+    assert told == [
+        (FeatureObjective, 0.8, plan),
+        (FeatureObjective, 0.8, still),
+        (FeatureObjective, 0.8, replace(plan, alike=True)),
+        (FeatureObjective, 0.0, plan),
+        (PixelObjective, None, still),
+    ]
+    kept = []
+    monkeypatch.setattr(LadderVae, "preserving", lambda self, *given: kept.append(given) or self.sample(2, given[3]))
+    for kind, simple in (("simple", True), ("complex", False)):
+        by["ladder-vae"].make(cases[kind], 2, 0)
+        _, region, count, _, found = kept.pop()
+        assert (count, found) == (2, simple)
+        assert np.array_equal(region.numpy(), cases[kind].reference.region)
+
+
+def test_without_a_judge_features_measure_and_nothing_agrees(folder: Path, tmp_path: Path):
+    shutil.copytree(folder / "models", tmp_path / "models")
+    (tmp_path / "models" / "judge.safetensors").unlink()
+    found = evaluate_region_semantics(
+        folder / "bank", tmp_path / "models", tmp_path / "out", pictures=2, systems=[FREE], photographs=4
+    )
+    (system,) = found.systems
+    assert system.figure("agreement", found.cases) is None
+    assert system.figure("semantics", found.cases).value > 0
+    assert found.about["measured with"].startswith("features bank:1/16")
+    assert not found.about["independent"]
 
 
 def test_an_interrupted_evaluation_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

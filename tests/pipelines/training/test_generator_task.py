@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from dataclasses import asdict, replace
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn import functional
 
 import zeuxis
 from tests.pipelines.tiny_models import make_bank
@@ -25,7 +27,7 @@ from zeuxis.pipelines.training import generator, generator_pictures, logs, objec
 from zeuxis.pipelines.training.generator import PENALTY, make_task
 from zeuxis.pipelines.training.generator_pictures import SMALLEST, window
 from zeuxis.pipelines.training.object_windows import ObjectOrigin, is_worth_it, window_around
-from zeuxis.pipelines.training.options import TrainOptions, check
+from zeuxis.pipelines.training.options import TrainOptions, check, resolved
 from zeuxis.pipelines.training.task import NothingToLearn
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
@@ -153,6 +155,12 @@ def test_objects_are_of_a_class_that_the_bank_has(bank, features, tmp_path, monk
 # ---- losses
 
 
+@pytest.mark.parametrize(("preset", "batch"), [("tiny", 8), ("paper-256", 16), ("paper-1024", 16)])
+def test_at_full_width_a_step_takes_as_many_pictures_as_that_of_the_paper(preset, batch):
+    assert resolved(TrainOptions(preset=preset), "generator", (192, 256)).batch == batch
+    assert resolved(TrainOptions(preset=preset, batch=3), "generator", (192, 256)).batch == 3
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_learns_and_says_how_well(bank, features, tmp_path, kind):
     task = task_of(bank, tmp_path, features, kind=kind)
@@ -218,6 +226,55 @@ def test_began_weighs_made_pictures_by_its_control(bank, features, tmp_path):
     assert total.item() == pytest.approx(errors[0] - 0.25 * errors[1], rel=1e-4)
     assert float(parts["convergence"]) == pytest.approx(errors[0] + abs(0.5 * errors[0] - errors[1]), rel=1e-4)
     assert float(modules["balance"].k) == pytest.approx(0.25 + task.rate * (0.5 * errors[0] - errors[1]), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["began", "wgan-gp"])
+def test_the_generator_learns_from_changed_pictures_too(bank, features, tmp_path, kind):
+    task = task_of(bank, tmp_path, features, kind=kind, augment=True)
+    modules = task.modules()
+    name, total, _ = next(iter(task.losses(modules, batch_of(task), 0)))
+    assert name == "net"
+    slopes = torch.autograd.grad(total, list(modules["net"].parameters()))
+    assert all(each.any() for each in slopes)
+
+
+def test_the_bound_of_a_ladder_vae_is_per_number_with_divergences_that_warm_up(bank, features, tmp_path):
+    task = task_of(bank, tmp_path, features, kind="ladder-vae")
+    modules, batch = task.modules(), batch_of(task)
+    net, image, noise = modules["net"], batch["images"][:, 0], batch["z"][:, 0]
+    with torch.no_grad():
+        found = net(image, noise, full=True)
+    likelihood = float(((image - found.image).abs() + math.log(2)).mean())  # of a scale of 1, as a network begins
+    both = float((found.kl1 + found.kl2).mean()) / (3 * SIDE * SIDE)
+    assert both > 1e-4
+    for step, share in ((0, 1 / 500), (249, 0.5), (499, 1.0), (2000, 1.0)):
+        ((_, total, _),) = task.losses(modules, batch, step)
+        assert total.item() == pytest.approx(likelihood + share * both, rel=1e-5, abs=1e-6)
+    windows = torch.cat([task.held_out[k]["images"] for k in range(2)])
+    noise = torch.randn(2, task.noise, generator=torch.Generator().manual_seed(generator_pictures.VALIDATION_SEED))
+    with torch.no_grad():
+        bound, found = task.validate(net)["bound"], net(windows, noise, full=True)
+    wanted = (windows - found.image).abs().mean() + math.log(2) + (found.kl1 + found.kl2).mean() / (3 * SIDE * SIDE)
+    assert bound == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_the_losses_of_a_vae_gan_are_those_by_hand(bank, features, tmp_path):
+    task = task_of(bank, tmp_path, features, kind="vae-gan")
+    modules, batch = task.modules(), batch_of(task)
+    net, discriminator, image = modules["net"], modules["discriminator"], batch["images"][:, 0]
+    (_, total, parts), (name, judged, _) = task.losses(modules, batch, 249)
+    with torch.no_grad():
+        found = net(image, batch["z"][:, 0], full=True)
+        real, left, fake = (discriminator(each) for each in (image, found.image, found.others))
+        apart = (real.features - left.features).abs().mean() / real.features.square().mean().sqrt() + math.log(2)
+        both = (found.kl1 + found.kl2).mean() / (3 * SIDE * SIDE)
+        fooled = -functional.logsigmoid(fake.scores).mean()
+        told = -functional.logsigmoid(real.scores).mean() - functional.logsigmoid(-fake.scores).mean()
+    assert (name, len(fake.scores)) == ("discriminator", 4)
+    assert parts["fooled"].item() == pytest.approx(float(fooled), rel=1e-4)
+    assert total.item() == pytest.approx(float(apart + 0.5 * both + fooled), rel=1e-4)
+    assert judged.item() == pytest.approx(float(told), rel=1e-4)
+    assert abs(float(told - fooled) - math.log(2)) > 1e-4, "which of the two is real is told"
 
 
 def test_the_bound_of_a_pixel_vae_is_the_cross_entropy_of_its_steps(bank, features, tmp_path):
@@ -323,6 +380,8 @@ def test_what_is_compiled_for_latents_is_named_after_their_length(tmp_path):
         ({"size": (64, 96)}, "size: expected one of 32x32, 64x64, 128x128, found 64x96"),
         ({"kind": "stylegan"}, "--kind: expected one of began, wgan-gp, ladder-vae, pixel-vae, vae-gan, found 'styleg"),
         ({"kind": "began", "critic_steps": 2}, "--critic-steps: expected with --kind wgan-gp, found with --kind began"),
+        ({"kind": "ladder-vae", "augment": True}, "--augment: expected without --kind ladder-vae, which has no critic"),
+        ({"kind": "pixel-vae", "augment": True}, "--augment: expected without --kind pixel-vae, which has no critic"),
         ({"features": "/nowhere.safetensors"}, "no such file"),
     ],
 )
