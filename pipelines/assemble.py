@@ -18,9 +18,10 @@ from ..storage.errors import InputError, sentence
 from ..storage.images import Photograph
 from ..storage.layouts import Box
 from ..storage.reader import Reader
+from ..synth.compiling.packages import Store
 from ..synth.key_patches.placing import PlacedPatch, place_patches
 from .assembling.files import check_places, save, stem_of
-from .assembling.network import KIND, Assembler, degraded
+from .assembling.network import KIND, Assembler, degraded, stretched
 from .assembling.patches import Group, Patch, PatchLike, check_count, given, mixed, of_class, of_photograph
 from .assembling.sheet import sheet
 from .inpaint import check_draws
@@ -75,7 +76,7 @@ class Assembled:
     Attributes:
         image: `(R, R, 3)` uint8 RGB, at the network's resolution.
         mask: `(R, R)` float32 in 0..1, where the network says that patches are; zeros where it predicts none.
-        patches: as the network saw them, of their own sizes; places: where each is.
+        patches: as the network saw them, `(R, R, 3)` each; places: where each is.
         report: how; files: what was saved, the picture first.
     """
 
@@ -104,6 +105,7 @@ def assemble(
     split: str | None = None,
     count: int | None = None,
     noise: float = 0.0,
+    compiled: str | Path | None = None,
     out: str | Path | None = None,
 ) -> list[Assembled]:
     """Pictures of patches, once a variant; patches of several pictures make one that is between them.
@@ -116,8 +118,10 @@ def assemble(
         from_bank: `class:NAME` each: key patches of an object of that class, another one for each time it is named.
         sources: names of photographs, whose key patches are taken. split: of the objects; default test, else val, else
             train.
-        count: patches in all; default all that are given, or of the bank as many as the network was trained with.
+        count: patches in all; default all that are given, and of the bank as many as the network was trained with less
+            these, at least one of each picture.
         noise: standard deviation of noise added to the patches, levels of 0..255.
+        compiled: folder of compiled forms of the networks, which are used where they fit.
         out: a folder, made where there is none, for `<name>-<variant>.png`, what stands beside it, and a sheet.
 
     Raises:
@@ -132,14 +136,16 @@ def assemble(
     own = [given(patches)] if patches else []
     if models is None:
         raise InputError(sentence("models", "no folder of trained networks was named", fix="give --models"))
-    assembler = Assembler(models, network)
+    assembler = Assembler(models, network, compiled=None if compiled is None else Store(compiled))
     groups = own + _groups(reader, from_bank, sources, split, assembler, count, seed)
-    chosen = mixed(groups, _count(groups, count, assembler))
+    chosen = _chosen(groups, count, assembler)
     stem = stem_of([group.name for group in groups])
     if out is not None:
         check_places(out, stem, variants, patches)
     warnings = _warnings(assembler, chosen, from_bank, sources)
-    pixels = degraded([patch.pixels for patch in chosen], noise, seed)
+    side = assembler.resolution
+    shown = [each.pixels if each.source is not None else stretched(each.pixels, side) for each in chosen]
+    pixels = degraded(shown, noise, seed)
     made = [_made(assembler, chosen, pixels, seed, variant, noise, warnings) for variant in range(variants)]
     if out is None:
         return made
@@ -195,24 +201,32 @@ def _groups(
     return found + [of_photograph(reader, each, side, most) for each in sources]
 
 
-def _count(groups: Sequence[Group], count: int | None, assembler: Assembler) -> int | None:
-    """Of several pictures of the bank together as many as of one, but at least one of each.
+def _chosen(groups: Sequence[Group], count: int | None, assembler: Assembler) -> list[Patch]:
+    """What the picture is made of: `count`, or all that was given, and of the bank what the network knows beyond it.
 
     Raises:
-        InputError: so few were asked for that some picture would give none.
+        InputError: there are none, or too many, or so few were asked for that some picture would give none.
     """
     if count is not None and count < len(groups):
         expected = f"at least {len(groups)}, one of each picture that is named"
         raise InputError(sentence("--patches", expected=expected, found=str(count)))
-    if count is None and len(groups) > 1 and all(group.picture is not None for group in groups):
-        return min(max(assembler.parts, len(groups)), sum(len(group.patches) for group in groups))
-    return count
+    of_bank = [group for group in groups if group.picture is not None]
+    if count is not None or not of_bank:
+        return mixed(groups, count)
+    room = assembler.parts - sum(len(group.patches) for group in groups if group.picture is None)
+    there = sum(len(group.patches) for group in of_bank)
+    taken = mixed(of_bank, min(there, max(room, len(of_bank))))
+    left = [
+        group if group.picture is None else replace(group, patches=[each for each in group.patches if each in taken])
+        for group in groups
+    ]
+    return mixed(left, None)
 
 
 def _warnings(
     assembler: Assembler, chosen: Sequence[Patch], from_bank: Sequence[str], sources: Sequence[str]
 ) -> tuple[str, ...]:
-    said, file = [], f"{assembler.name}.safetensors"
+    said, file = [*assembler.warnings], f"{assembler.name}.safetensors"
     if len(chosen) > assembler.parts:
         said.append(sentence(file, f"was trained with {assembler.parts} patches at most and gets {len(chosen)}"))
     own = assembler.objects

@@ -16,6 +16,9 @@ def assemble(
     patch: Annotated[list[str] | None, typer.Argument(metavar="PATCH...", help="Pictures of parts.")] = None,
     models: Annotated[Path | None, typer.Option(help="Folder of trained networks.")] = None,
     network: Annotated[str, typer.Option(metavar="NAME", help="Of the file there.")] = "key-patches",
+    compiled: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Compiled networks, as `zeuxis compile` made them.")
+    ] = None,
     bank: BankOption = None,
     from_bank: Annotated[
         list[str] | None,
@@ -27,7 +30,10 @@ def assemble(
     split: Annotated[
         str | None, typer.Option(metavar="train|val|test", help="Whose objects; default test, else val, else train.")
     ] = None,
-    patches: Annotated[int | None, typer.Option(help="Patches in all; default as many as the network knows.")] = None,
+    patches: Annotated[
+        int | None,
+        typer.Option(help="Patches in all; default each PATCH, and of the bank as many as the network knows."),
+    ] = None,
     noise: Annotated[float, typer.Option(metavar="LEVEL", help="Degrade the patches, levels of 0..255.")] = 0.0,
     variants: Annotated[int, typer.Option(help="Pictures.")] = 4,
     seed: Annotated[int, typer.Option(help="Equal seeds, equal pictures.")] = 0,
@@ -43,7 +49,8 @@ def assemble(
     reader = open(bank)._reader if bank or ((from_bank or source) and os.environ.get("ZEUXIS_BANK")) else None
     made = assemble(
         patch or [], variants, seed, models=models, network=network, reader=reader, from_bank=from_bank or (),
-        sources=source or (), split=split, count=patches, noise=noise, out=out,
+        sources=source or (), split=split, count=patches, noise=noise, compiled=compiled,
+        out=out,
     )  # fmt: skip
     for warning in made[0].report.warnings:
         typer.echo(f"warning: {warning}", err=True)

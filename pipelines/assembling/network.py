@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import sqrt
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -11,11 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ...ingest.patches import PatchSettings
 from ...storage.images import Photograph
 from ...synth.checkpoint import SUFFIX, load_checkpoint
+from ...synth.compiling.buckets import Compiled
+from ...synth.compiling.packages import Store
 from ...synth.encoding import to_image, to_tensor
 from ...synth.key_patches.network import KeyPatchNetwork
-from ..models import built, ready
+from ..models import built, ready, with_compiled
+from ..training.patch_pictures import LARGER
 
 KIND = "key-patches"
 SYSTEMS = {
@@ -30,6 +35,8 @@ SYSTEMS = {
 """Name of a file to what it is, in words."""
 AT_ONCE = 16
 """Sets of patches that go through the network together."""
+TYPICAL = (sqrt(PatchSettings.min_area) + sqrt(PatchSettings.max_area)) / 2
+"""Side of a key patch, as a share of its picture's: the middle of the limits, 0.36, which is the mean in banks too."""
 _NOISE, _DEGRADED = 1, 2
 """What is drawn, each with random numbers of its own."""
 
@@ -46,25 +53,43 @@ class Assembler:
 
     Attributes:
         name: of its file; card: what that says; network: in evaluation mode; device: that it runs on.
+        identity: of the network, plain values; warnings: what the user should know of it, one sentence each.
 
     Args:
         folder: of trained networks; name: of its file without suffix.
         device: default a CUDA device where there is one.
+        compiled: where compiled forms of it are; they are used where they fit.
 
     Raises:
         InputError: there is no such network, or it cannot be used.
     """
 
-    def __init__(self, folder: str | Path, name: str = KIND, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        name: str = KIND,
+        device: str | torch.device | None = None,
+        compiled: Store | None = None,
+    ) -> None:
         path = Path(folder).expanduser() / f"{name}{SUFFIX}"
         self.card, tensors = load_checkpoint(path, KIND)
         self.name = name
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         network = ready(built(KIND, self.card, tensors, path), KIND, self.device)
+        self.warnings: tuple[str, ...] = ()
+        if compiled is not None:
+            network, self.warnings = with_compiled(network, path, compiled)
+        self.compiled = network if isinstance(network, Compiled) else None
         self.network = cast(KeyPatchNetwork, network)
         self.identity = {"file": path.name, "step": self.card.step, "size": list(self.card.size),
                          "bank": self.card.bank, "generation": self.card.generation, "objects": self.objects,
-                         "parts": self.parts}  # fmt: skip
+                         "parts": self.parts,
+                         "backend": self.compiled.backend if self.compiled else "eager"}  # fmt: skip
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Its compiled forms, a line each; none where it runs as it is."""
+        return self.compiled.packages if self.compiled else ()
 
     @property
     def resolution(self) -> int:
@@ -91,7 +116,7 @@ class Assembler:
         """A picture of patches, alone in its batch, so that its bytes depend on nothing else.
 
         Args:
-            patches: at least one, `(h, w, 3)` uint8 RGB of any size; each is stretched to the resolution.
+            patches: at least one, `(h, w, 3)` uint8 RGB of any size; others than `(R, R)` are `stretched`.
             seed, variant: of the noise.
         """
         return self.many([patches], [self.noise(seed, variant)])[0]
@@ -127,23 +152,35 @@ class Assembler:
         return np.concatenate(found)
 
     def _batch(self, sets: Sequence[Sequence[Photograph]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """`(B, N, 3, R, R)` patches, grey where a set has fewer than others, and `(B, N)` which are there."""
+        """`(B, N, 3, R, R)` patches, grey where a set has fewer than others, and `(B, N)` which are there.
+
+        Compiled forms take as many as were trained with, so that no set has fewer places where there are such.
+        """
         side, most = self.resolution, max(map(len, sets))
+        if self.packages:
+            most = max(most, self.parts)
         patches = torch.zeros(len(sets), most, 3, side, side)
         present = torch.zeros(len(sets), most)
         for row, each in enumerate(sets):
             present[row, : len(each)] = 1
             for number, patch in enumerate(each):
-                patches[row, number] = to_tensor(stretched(patch, side))
+                fits = patch.shape[:2] == (side, side)
+                patches[row, number] = to_tensor(patch if fits else stretched(patch, side))
         return patches.to(self.device), present.to(self.device)
 
 
 def stretched(patch: Photograph, side: int) -> Photograph:
-    """A patch at `(side, side)`, bicubically, averaged over areas where both of its sides shrink."""
-    if patch.shape[:2] == (side, side):
-        return patch
-    shrinks = min(patch.shape[:2]) >= side
-    found: Photograph = cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    """A patch of a picture of any size at `(side, side)`, about as sharp as those that networks are trained with.
+
+    These were cut out of pictures of `LARGER` times the resolution. So one with more pixels than such a patch has there
+    is averaged over areas down to as many, and then stretched, bicubically.
+    """
+    rows, cols = patch.shape[:2]
+    scale = TYPICAL * LARGER * side / sqrt(rows * cols)
+    if scale < 1:
+        small = (max(1, round(scale * cols)), max(1, round(scale * rows)))
+        patch = cv2.resize(patch, small, interpolation=cv2.INTER_AREA)
+    found: Photograph = cv2.resize(patch, (side, side), interpolation=cv2.INTER_CUBIC)
     return found
 
 

@@ -44,6 +44,8 @@ FOUND = 0.5
 """Intersection over union with a patch's own box from which on it is found."""
 INSIDE = 0.5
 """Of a mask."""
+SPLITS = ("train", "val", "test")
+"""Random patches of one are others than those of another."""
 
 Sets = Sequence[Sequence[Photograph]]
 Region = npt.NDArray[np.bool_]
@@ -69,10 +71,16 @@ class Figures(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Held-out pictures with their patches; `truth`: features of the pictures."""
+    """Held-out pictures with their patches.
+
+    Attributes:
+        truth: features of the pictures; patches: `key`, or `random` ones; n: how many a picture, at most.
+    """
 
     pictures: Sequence[PatchPicture]
     truth: Features
+    patches: str
+    n: int
 
     @property
     def sets(self) -> list[Sequence[Photograph]]:
@@ -93,6 +101,16 @@ class HeldOut:
     def masks(self) -> list[Region]:
         """Where the patches of each picture are."""
         return [each.mask() for each in self.pictures]
+
+    @property
+    def mates(self) -> list[int]:
+        """For each picture the number of the next one of another photograph, or of any where there is but one."""
+        return mates_of([each.source for each in self.pictures])
+
+    @property
+    def halves(self) -> tuple[list[int], list[int]]:
+        """Numbers of the pictures of every other photograph, and of the rest."""
+        return halves_of([each.source for each in self.pictures])
 
 
 @dataclass
@@ -117,6 +135,7 @@ class Bench:
     left_out: list[str] = field(default_factory=list)
     _held: dict[tuple[str, int], HeldOut] = field(default_factory=dict)
     _measured: dict[tuple[str, int], Figures] = field(default_factory=dict)
+    _mean_masks: dict[tuple[str, int], Region] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -151,14 +170,14 @@ class Bench:
                 what = f"pictures of {self.first.objects}" if self.first.objects else "pictures with key patches"
                 expected = f"at least {FEWEST} {what} in {self.split}"
                 raise InputError(sentence(self.reader.path, expected=expected, found=str(len(found))))
-            self._held[key] = HeldOut(found, self.measure.vectors([each.image for each in found]))
+            self._held[key] = HeldOut(found, self.measure.vectors([each.image for each in found]), patches, n)
         return self._held[key]
 
     def gathered(
         self, split: str, most: int, objects: str | None, *, patches: str = "key", n: int | None = None
     ) -> list[PatchPicture]:
         """So many pictures of a split, at most, of photographs in a random order that is always the same."""
-        names = BankOrigin(self.reader).names(split)
+        names, number = BankOrigin(self.reader).names(split), SPLITS.index(split)
         order = [names[at] for at in np.random.default_rng(self.seed).permutation(len(names)).tolist()]
         found: list[PatchPicture] = []
         for start in range(0, len(order), TOGETHER):
@@ -166,7 +185,8 @@ class Bench:
             try:
                 pictures = PatchPictures(
                     self.reader, some, self.first.resolution, objects=objects, patches=patches,
-                    n=n or self.first.parts, subject=self._subject, seed=self.seed,
+                    n=n or self.first.parts, subject=self._subject,
+                    seed=int(np.random.default_rng([self.seed, number, start]).integers(1 << 31)),
                 )  # fmt: skip
             except NothingToLearn:
                 continue
@@ -220,17 +240,16 @@ class Bench:
             self._measured[key] = found
         return found
 
-    @cached_property
-    def mean_mask(self) -> Region:
-        """What is most often inside the masks of training pictures, cut where its overlap with these is largest."""
-        masks = [each.mask() for each in self.gathered("train", MEAN_OF, self.first.objects)]
-        if not masks:
-            return np.ones((self.first.resolution, self.first.resolution), bool)
-        mean = np.mean(masks, axis=0)
-        cuts = [mean >= level for level in np.unique(mean)]
-        best = int(np.argmax([np.mean([overlap(cut, mask) for mask in masks]) for cut in cuts]))
-        found: Region = cuts[best]
-        return found
+    def mean_mask(self, patches: str, n: int) -> Region:
+        """What is most often inside the masks of training pictures, cut where its overlap with these is largest.
+
+        Args:
+            patches: `key`, or `random` ones; n: how many a picture, at most.
+        """
+        if (patches, n) not in self._mean_masks:
+            found = self.gathered("train", MEAN_OF, self.first.objects, patches=patches, n=n)
+            self._mean_masks[patches, n] = best_cut([each.mask() for each in found], self.first.resolution)
+        return self._mean_masks[patches, n]
 
     @cached_property
     def _subject(self) -> Subject:
@@ -254,6 +273,38 @@ class Bench:
             expected, fix = f"one of {', '.join(SYSTEMS)}", f"train one: `zeuxis train {KIND}`"
             raise InputError(sentence(self.folder, expected=expected, found="no such network", fix=fix))
         return found
+
+
+def best_cut(masks: Sequence[Region], resolution: int) -> Region:
+    """The mean of masks, cut where its overlap with these is largest; all of the picture where there are none."""
+    if not masks:
+        return np.ones((resolution, resolution), bool)
+    mean = np.mean(masks, axis=0)
+    cuts = [mean >= level for level in np.unique(mean)]
+    best = int(np.argmax([np.mean([overlap(cut, mask) for mask in masks]) for cut in cuts]))
+    found: Region = cuts[best]
+    return found
+
+
+def mates_of(sources: Sequence[str]) -> list[int]:
+    """For each picture the number of the next one of another source, or of any where all are of one."""
+    n = len(sources)
+    return [
+        next((at % n for at in range(k + 1, k + n) if sources[at % n] != sources[k]), (k + 1) % n) for k in range(n)
+    ]
+
+
+def halves_of(sources: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Numbers of the pictures of every other source, as they first appear, and of the rest; at least two in each.
+
+    Where sources are too few for that, every other picture.
+    """
+    order = {source: number for number, source in enumerate(dict.fromkeys(sources))}
+    numbers = [order[source] for source in sources]
+    if min(sum(number % 2 == part for number in numbers) for part in (0, 1)) < 2:
+        numbers = list(range(len(sources)))
+    one, other = ([k for k, number in enumerate(numbers) if number % 2 == part] for part in (0, 1))
+    return one, other
 
 
 def placed(made: Made, patches: Sequence[Photograph]) -> list[Box]:
@@ -285,8 +336,12 @@ def order_difference(assembler: Assembler, sets: Sets, seed: int) -> float:
 
 
 def kid_of(held: HeldOut, made: Features) -> Interval:
-    """KID of what was made of one half of the pictures to the other half: what is made of a picture has parts of it."""
-    return kid(held.truth[::2], made[1::2])
+    """KID of what was made of one half of the pictures to the other half: what is made of a picture has parts of it.
+
+    No photograph is in both halves. The interval is over pictures.
+    """
+    one, other = held.halves
+    return kid(held.truth[one], made[other])
 
 
 def gap_of(held: HeldOut, made: Features, other: Features) -> Interval:

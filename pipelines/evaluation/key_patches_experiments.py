@@ -109,8 +109,7 @@ def degrading(bench: Bench) -> Experiment:
 def combination(bench: Bench) -> Experiment:
     """Patches of two pictures in one: the best ones of the one, and of the other the best."""
     first, held = bench.first, bench.held()
-    images, sets = held.images, held.sets
-    mates = [*range(1, len(sets)), 0]
+    images, sets, mates = held.images, held.sets, held.mates
     mixed = [[*each[: max(1, first.parts - 1)], sets[mate][0]] for each, mate in zip(sets, mates, strict=True)]
     others = [images[mate] for mate in mates]
     together, alone = bench.made(first, mixed), bench.made(first, sets)
@@ -200,8 +199,8 @@ def _figures(found: Figures, held: HeldOut) -> dict[str, Interval | float]:
 
 def _bounds(bench: Bench, held: HeldOut) -> list[Row]:
     """The photographs themselves, and what says nothing of the patches."""
-    masks, pictures = held.masks, held.pictures
-    mates = [*range(1, len(pictures)), 0]
+    masks, pictures, mates = held.masks, held.pictures, held.mates
+    mean = bench.mean_mask(held.patches, held.n)
     real = [Made(each.image, mask.astype(np.float32)) for each, mask in zip(pictures, masks, strict=True)]
     own = [
         hit
@@ -220,7 +219,7 @@ def _bounds(bench: Bench, held: HeldOut) -> list[Row]:
             CHANCE,
             "the mean mask, another photograph",
             {
-                "mask IoU": mean_interval([overlap(bench.mean_mask, mask) for mask in masks]),
+                "mask IoU": mean_interval([overlap(mean, mask) for mask in masks]),
                 "appearance": mean_interval(bench.measure.distances(others, held.images, masks)),
                 "placed": mean_interval(by_chance),
             },

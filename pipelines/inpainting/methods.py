@@ -138,6 +138,11 @@ class FromNetwork:
         return self.name in VARYING
 
     @property
+    def packages(self) -> tuple[str, ...]:
+        """Its compiled forms, a line each."""
+        return self.network.packages if isinstance(self.network, Compiled) else ()
+
+    @property
     def sliders(self) -> int:
         """The continuous ones."""
         return int(self.card.config["sliders"]) if self.varies else 0

@@ -71,7 +71,7 @@ class Assembling:
     def __init__(self, reader: Reader, models: Models, options: SynthesisOptions) -> None:
         check_assembling(models, options)
         self.reader = reader
-        self.assembler = Assembler(models.folder, KIND, models.device)
+        self.assembler = Assembler(models.folder, KIND, models.device, models.compiled)
         name = str(self.assembler.objects)
         found = reader.classes.named(name)
         if self.assembler.objects is None or found is None:

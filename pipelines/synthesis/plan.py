@@ -19,6 +19,8 @@ from ...storage.classes import ClassTable
 from ...storage.errors import InputError, sentence
 from ...storage.reader import Reader
 from ...synth.checkpoint import SUFFIX
+from ..assembling.network import Assembler
+from ..inpainting.methods import FromNetwork
 from ..models import Models, as_names_map
 from .layouts import TRAIN, Entry, Layouts
 from .options import SynthesisOptions
@@ -246,7 +248,12 @@ def packages_of(models: Models, options: SynthesisOptions) -> dict[str, list[str
     """Name of a network to the compiled forms that run it, a line each; None where none are asked for."""
     if options.compiled is None:
         return None
-    return {name: list(models.load(kind, name).packages) for kind, name in used_networks(models, options)}
+    found = {name: list(models.load(kind, name).packages) for kind, name in used_networks(models, options)}
+    for _, name in filling_networks(models, options):
+        found[name] = list(FromNetwork(models.folder, name, models.device, models.compiled).packages)
+    if options.assemble:
+        found[KEY_PATCHES] = list(Assembler(models.folder, KEY_PATCHES, models.device, models.compiled).packages)
+    return found
 
 
 def boosted(options: SynthesisOptions, classes: ClassTable) -> dict[int, float]:

@@ -88,7 +88,7 @@ class Session:
         self._assembling = Assembling(reader, models, options) if options.assemble else None
         self._judge = models.load("judge") if options.agreement is not None else None
         filling = filling_networks(models, options)
-        self._filler = FromNetwork(models.folder, filling[0][1], models.device) if filling else None
+        self._filler = FromNetwork(models.folder, filling[0][1], models.device, models.compiled) if filling else None
 
     @cached_property
     def run(self) -> Run:
@@ -127,7 +127,8 @@ class Session:
             RetrievalOptions(where=given.where, exclude=given.exclude, guard=True)
         )
         self._composer.check()
-        return self.run.warnings()
+        assembler = self._assembling.assembler if self._assembling else None
+        return [*self.run.warnings(), *(said for each in (self._filler, assembler) if each for said in each.warnings)]
 
     # ---- layout to canvas
 

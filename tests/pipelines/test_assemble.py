@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.pipelines.tiny_key_patches import PARTS, SIDE, part_bank, save_assemblers
@@ -17,9 +19,14 @@ from zeuxis.pipelines.assemble import assemble
 from zeuxis.pipelines.assembling.files import LONGEST, stem_of
 from zeuxis.pipelines.assembling.network import Assembler, degraded, stretched
 from zeuxis.pipelines.assembling.patches import GREY, given, mixed, of_class, of_photograph
+from zeuxis.pipelines.models import Models
+from zeuxis.pipelines.synthesis.assembling import Assembling
+from zeuxis.pipelines.synthesis.options import SynthesisOptions
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import load_checkpoint, save_checkpoint
+from zeuxis.synth.compiling.buckets import Bucket, Compiled, Verdict
+from zeuxis.synth.compiling.packages import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = ["train/a", "train/b", "test/u", "test/v"]
@@ -181,6 +188,82 @@ def test_more_patches_than_were_trained_with_work_and_are_told(folder: Path):
 def test_a_network_of_another_class_warns(folder: Path, reader: Reader):
     (made,) = assemble(models=folder / "models", variants=1, reader=reader, from_bank=["class:sign"])
     assert "was trained on objects of class car, and gets patches of class:sign" in made.report.warnings[0]
+
+
+def test_files_go_in_all_and_the_bank_fills_up(folder: Path, reader: Reader):
+    asked = {"models": folder / "models", "variants": 1, "reader": reader, "from_bank": ["class:car"]}
+    for files, of_bank in ((1, 2), (2, 1), (3, 1), (5, 1)):
+        (made,) = assemble([patch(n) for n in range(files)], **asked)
+        names = [used.name for used in made.report.patches]
+        assert sorted(each for each in names if "#" not in each) == [f"patch {n}" for n in range(files)]
+        assert sum("#" in each for each in names) == of_bank
+        assert len(made.report.warnings) == (files + of_bank > PARTS)
+    (made,) = assemble([patch(n) for n in range(3)], **asked | {"from_bank": ["class:car", "class:car"]})
+    assert sum("#" in used.name for used in made.report.patches) == 2, "one of each object at least"
+
+
+def test_a_compiled_form_runs_where_it_fits_and_else_that_is_said(
+    folder: Path, reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "compiled").mkdir(mode=0o700)
+    models = folder / "models"
+    (plain,) = assemble([patch(0)], 1, models=models)
+    (same,) = assemble([patch(0)], 1, models=models, compiled=tmp_path / "compiled")
+    assert plain.report.warnings == ()
+    assert "holds nothing compiled for key-patches.safetensors" in same.report.warnings[0]
+    np.testing.assert_array_equal(same.image, plain.image)
+    assert same.report.identity["backend"] == plain.report.identity["backend"] == "eager"
+
+    shapes = ((PARTS, 3, SIDE, SIDE), (PARTS,), (8,))
+    verdict = Verdict("inductor", "float32", 1, shapes, "cpu", None, 2.0, 1.0, "")
+    asked: list[list[float]] = []
+
+    def white(patches: torch.Tensor, present: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.append(present[0].tolist())
+        return torch.ones(1, 3, SIDE, SIDE), torch.ones(1, 1, SIDE, SIDE)
+
+    monkeypatch.setattr(Store, "load", lambda self, network: (Compiled(network, [Bucket(verdict, white)]), ()))
+    for count in (1, PARTS):
+        (made,) = assemble([patch(0)] * count, 1, models=models, compiled=tmp_path / "compiled")
+        assert (made.image == 255).all()
+        assert made.report.identity["backend"] == "inductor float32"
+        assert made.report.warnings == ()
+    assert asked == [[1, 0, 0], [1, 1, 1]], "fewer patches take the same form"
+    (more,) = assemble([patch(0)] * 4, 1, models=models, compiled=tmp_path / "compiled")
+    assert not (more.image == 255).all(), "more go to the network itself"
+    compiled = Models(models, reader, compiled=tmp_path / "compiled")
+    assert Assembling(reader, compiled, SynthesisOptions(recompose=True, assemble=True)).assembler.packages
+
+
+def test_patches_of_larger_pictures_are_as_sharp_as_those_trained_on(tmp_path: Path, folder: Path):
+    reader = Reader(part_bank(tmp_path, ["train/a", "test/u", "test/v"], times=5))
+    assembler, told = Assembler(folder / "models"), []
+    for source in ("folder/test/u", "folder/test/v"):
+        trained_on = [each.pixels for each in of_photograph(reader, source, SIDE, PARTS).patches]
+        rows = sorted(reader.table("patches", {"source": source}).to_pylist(), key=lambda row: row["rank"])
+        photograph = reader.photograph(source)
+        own = [photograph[row["top"] : row["bottom"], row["left"] : row["right"]] for row in rows]
+        averaged = [cv2.resize(each, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for each in own]
+        (one,) = assemble(models=folder / "models", variants=1, reader=reader, sources=[source])
+        (other,) = assemble(own, 1, models=folder / "models")
+        assert [used.size for used in other.report.patches] == [each.shape[:2] for each in own]
+        for shown, each in zip(other.patches, own, strict=True):
+            np.testing.assert_array_equal(shown, stretched(each, SIDE))
+        seen = [np.mean([sharpness(each) for each in some]) for some in (trained_on, other.patches, averaged)]
+        apart = [np.abs(one.image.astype(int) - each.image).mean() for each in (other, assembler.made(averaged, 0))]
+        told.append([*seen, *apart])
+    wanted, found, sharper, near, far = np.mean(told, axis=0)
+    assert sharper > 1.3 * wanted
+    assert found == pytest.approx(wanted, rel=0.15)
+    assert near < far, "the picture of a photograph's patches, from the bank and from their pixels"
+    small = patch(0, (20, 28))
+    enlarged = cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    np.testing.assert_array_equal(stretched(small, SIDE), enlarged)
+    assert not np.array_equal(stretched(enlarged, SIDE), enlarged), "of a file of that size, which is no patch of ours"
+
+
+def sharpness(patch: np.ndarray) -> float:
+    return float(cv2.Laplacian(patch.astype(np.float32), cv2.CV_32F).std())
 
 
 def test_noise_degrades_the_patches_alike_for_every_variant(folder: Path):

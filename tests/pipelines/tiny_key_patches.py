@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -25,15 +26,33 @@ SIZE = (96, 128)
 FORMS = {"no-mask", "auto-encoder", "conditional-gan"}
 
 
-def part_bank(folder: Path, names: Sequence[str], **options: Any) -> Path:
-    """A bank of 96x128 photographs, each with a car and a sign of several parts; key patches included."""
+def part_bank(folder: Path, names: Sequence[str], *, times: int = 1, **options: Any) -> Path:
+    """A bank of 96x128 photographs, each with a car and a sign of several parts; key patches included.
+
+    Args:
+        times: photographs have so many times the rows and columns, and texture down to these.
+    """
     photos = Photos(folder / "photos")
     for name in names:
         random = np.random.default_rng(zlib.crc32(name.encode()))
-        image, labels = street(random)
+        image, labels = (
+            np.kron(each, np.ones((times, times, *[1] * (each.ndim - 2)), np.uint8)) for each in street(random)
+        )
+        if times > 1:
+            image = textured(image, random)
         photos.write(photos.image(name), image)
         photos.write(photos.label(name), labels)
     return make_bank(_Written(photos), folder / "bank", (), patches=True, min_area=64, **options)
+
+
+def textured(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A picture with noise that has as much of every octave, as photographs have."""
+    rows, cols = image.shape[:2]
+    grain = np.zeros((rows, cols))
+    for pixels in (1, 2, 4, 8, 16):
+        noise = random.normal(0, 6, (rows // pixels, cols // pixels))
+        grain += cv2.resize(noise, (cols, rows), interpolation=cv2.INTER_CUBIC)
+    return np.clip(image + grain[..., None], 0, 255).astype(np.uint8)
 
 
 class _Written:

@@ -84,6 +84,11 @@ def test_the_command_says_where_patches_went(run: Run, folder: Path):
     assert [line.split(":")[0] for line in errors] == ["a.png", "b.png"]
     assert all(" of a-0.png" in line for line in errors)
     assert np.asarray(Image.open("made/a-sheet.png")).shape[1] > 2 * SIDE
+    Path("compiled").mkdir(mode=0o700)
+    code, lines, errors = run("assemble", "a.png", "--models", models, "--out", "made", "--variants", 1, "--compiled",
+                              "compiled")  # fmt: skip
+    assert (code, lines) == (0, ["made/a-0.png", "made/a-sheet.png"])
+    assert errors[0].startswith("warning: compiled: holds nothing compiled for key-patches.safetensors")
     code, lines, errors = run("assemble", "--from-bank", "class:sign", "--from-bank", "class:car", "--bank",
                               folder / "bank", "--models", models, "--out", "made", "--variants", 1)  # fmt: skip
     assert (code, lines) == (0, ["made/sign+car-0.png", "made/sign+car-sheet.png"])

@@ -15,8 +15,20 @@ from PIL import Image
 from tests.pipelines.tiny_key_patches import PARTS, SIDE, part_bank, save_assemblers
 from tests.zeuxis.command import called
 from zeuxis.pipelines.assembling.network import KIND, SYSTEMS, Made
+from zeuxis.pipelines.evaluation import key_patches_experiments
 from zeuxis.pipelines.evaluation.key_patches import evaluate_key_patches
-from zeuxis.pipelines.evaluation.key_patches_bench import Bench, hits, order_difference, overlap, placed
+from zeuxis.pipelines.evaluation.key_patches_bench import (
+    Bench,
+    HeldOut,
+    best_cut,
+    halves_of,
+    hits,
+    kid_of,
+    mates_of,
+    order_difference,
+    overlap,
+    placed,
+)
 from zeuxis.pipelines.evaluation.key_patches_experiments import CHANCE, EXPERIMENTS, LEVELS, NUMBERS, REAL
 from zeuxis.pipelines.evaluation.key_patches_report import rendered, table_of
 from zeuxis.pipelines.evaluation.key_patches_results import KeyPatchEvaluation
@@ -156,10 +168,43 @@ def test_overlaps_and_hits():
 def test_the_mean_mask_is_the_cut_that_fits_training_pictures_best(bench: Bench):
     masks = [each.mask() for each in bench.gathered("train", 200, "car")]
     assert len(masks) == 8
-    best = np.mean([overlap(bench.mean_mask, each) for each in masks])
+    best = np.mean([overlap(bench.mean_mask("key", PARTS), each) for each in masks])
     mean = np.mean(masks, axis=0)
     assert all(best >= np.mean([overlap(mean >= level, each) for each in masks]) for level in (0.1, 0.3, 0.5, 0.9))
     assert all(len(each.patches) <= PARTS for each in bench.held().pictures)
+
+
+def test_the_chance_of_random_patches_is_the_mean_mask_of_random_ones(bench: Bench):
+    held = bench.held("random")
+    assert (held.patches, held.n) == ("random", PARTS)
+    mean = best_cut([each.mask() for each in bench.gathered("train", 200, "car", patches="random")], SIDE)
+    assert not np.array_equal(mean, bench.mean_mask("key", PARTS))
+    wanted = np.mean([overlap(mean, mask) for mask in held.masks])
+    chance = key_patches_experiments.random(bench).row(CHANCE).figures["mask IoU"].value
+    assert chance == pytest.approx(wanted)
+    # no boxes are drawn twice: neither for pictures of other photographs nor of other splits
+    trained, unseen = (bench.gathered(split, 200, None, patches="random") for split in ("train", "test"))
+    drawn = [each.boxes.tobytes() for each in (*trained, *unseen)]
+    assert len(drawn) == len(NAMES)
+    assert len(set(drawn)) > 8, "photographs are looked into by eight"
+
+
+def test_others_are_of_other_photographs_and_halves_share_none(bench: Bench):
+    sources = ["a", "a", "a", "b", "c", "c", "d", "a"]
+    assert mates_of(sources) == [3, 3, 3, 4, 6, 6, 7, 3]
+    assert mates_of(["a", "a", "a"]) == [1, 2, 0]
+    one, other = halves_of(sources)
+    assert (one, other) == ([0, 1, 2, 4, 5, 7], [3, 6])
+    assert halves_of(["a", "a", "a", "b"]) == ([0, 2], [1, 3]), "one of b alone is no half"
+    windows = [replace(bench.held().pictures[0], source=source) for source in sources]
+    held = HeldOut(windows, np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32), "key", PARTS)
+    assert not {sources[k] for k in held.halves[0]} & {sources[k] for k in held.halves[1]}
+    assert all(sources[mate] != own for mate, own in zip(held.mates, sources, strict=True))
+    other_made = held.truth.copy()
+    other_made[one] += 1  # of the half that gives the photographs
+    assert kid_of(held, other_made) == kid_of(held, held.truth)
+    changed = replace(held, truth=other_made)
+    assert kid_of(changed, held.truth) != kid_of(held, held.truth)
 
 
 @pytest.mark.parametrize(

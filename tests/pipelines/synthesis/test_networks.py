@@ -17,7 +17,9 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.pipelines.inpainting.tiny_roi import save_fillers
 from tests.pipelines.synthesis.conftest import picture, tree, write_layouts
+from tests.pipelines.tiny_key_patches import save_assemblers
 from tests.pipelines.tiny_models import save_models
 from tests.synth.test_compile import Fake
 from zeuxis.index.retriever import Retriever
@@ -32,7 +34,7 @@ from zeuxis.pipelines.synthesis.line import JUDGE
 from zeuxis.pipelines.synthesis.making import Where, _open_anew
 from zeuxis.pipelines.synthesis.memory import kept_memory
 from zeuxis.pipelines.synthesis.options import SynthesisOptions
-from zeuxis.pipelines.synthesis.plan import Plan
+from zeuxis.pipelines.synthesis.plan import Plan, packages_of
 from zeuxis.pipelines.synthesis.synthesize import SynthesisReport, synthesize
 from zeuxis.pipelines.synthesis.units import Units
 from zeuxis.storage.classes import VOID
@@ -92,6 +94,22 @@ def test_compiled_networks_run_and_stand_in_the_plan(run: Run, tmp_path: Path, c
     assert all(line.startswith("inductor float32, batch ") for lines in packages.values() for line in lines)
     run("again", compiled=folder, variants=2, workers=1)
     assert tree(tmp_path / "out") == tree(tmp_path / "again")
+
+
+def test_the_plan_names_compiled_networks_that_fill_and_assemble(home: Path, tmp_path: Path):
+    folder = save_models(tmp_path / "models", home / "bank")
+    save_fillers(folder, home / "bank", "roi")
+    save_assemblers(folder, home / "bank", "key-patches", objects="car", judge=False)
+    reader = Reader(home / "bank")
+    options = SynthesisOptions(recompose=True, assemble=True, erase=("car",), keep_real=0.5, compiled=tmp_path / "c")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKENDS, "inductor", Fake().backend())
+        patch.setattr(compiling, "side_by_side", lambda calls, given: [2.0, 1.0][: len(calls)])
+        compile(folder, out=tmp_path / "c")
+        found = packages_of(Models(folder, reader, compiled=tmp_path / "c"), options)
+    assert found is not None
+    for name in ("roi", "key-patches"):
+        assert [line.startswith("inductor float32, batch 1") for line in found[name]] == [True]
 
 
 def test_compiled_and_uncompiled_are_never_mixed(run: Run, tmp_path: Path, models: Path, compiled: tuple[Path, Fake]):

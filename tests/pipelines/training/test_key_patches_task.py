@@ -231,7 +231,13 @@ def test_making_a_picture_leaves_the_discriminator_as_it_is(bank, tmp_path):
 
 def test_ratio_augmentation_and_the_papers_choices(bank, tmp_path, monkeypatch):
     task = task_of(bank, tmp_path, ratio=(2, 3))
-    assert [name for name, *_ in task.losses(task.modules(), batch_of(task), 1)] == ["net"] * 3 + ["discriminator"] * 2
+    modules, drawn = task.modules(), []
+    modules["net"].register_forward_pre_hook(lambda _, given: drawn.append(given[2]))
+    batch = batch_of(task)
+    assert [name for name, *_ in task.losses(modules, batch, 1)] == ["net"] * 3 + ["discriminator"] * 2
+    assert torch.equal(drawn[0], batch["z"])
+    assert len({each.numpy().tobytes() for each in drawn}) == len(drawn) == 4, "noise of its own for each step"
+    assert all(-1 <= each.min() < -0.5 and 0.5 < each.max() <= 1 for each in drawn)
     task = task_of(bank, tmp_path, augment=True)
     asked = []
     monkeypatch.setattr("zeuxis.pipelines.training.key_patches.changed", lambda x: asked.append(len(x)) or x)
@@ -247,6 +253,21 @@ def test_ratio_augmentation_and_the_papers_choices(bank, tmp_path, monkeypatch):
     wanted = weights.appearance * parts["appearance"] + weights.spatial * parts["spatial"] + parts["fooled"]
     assert float(total.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5), "no overlap in the paper"
     assert any(isinstance(each, nn.BatchNorm2d) for each in modules["net"].modules())
+
+
+def test_the_conditional_gan_learns_with_the_papers_norm_and_loss(bank, tmp_path):
+    task = task_of(bank, tmp_path, variant="conditional-gan", norm="batch", objective="log", steps=1000)
+    modules, batch = task.modules(), batch_of(task)
+    seen = []
+    modules["discriminator"].register_forward_pre_hook(lambda _, given: seen.append([len(each) for each in given]))
+    before = {name: each.detach().clone() for name, each in modules.named_parameters()}
+    ((first, *_),) = [learn(task, modules, batch, 1)]
+    assert set(first) == {"net", "discriminator"}
+    assert all(np.isfinite(list(first.values())))
+    assert seen == [[2, 2]] * 4, "each kind of picture apart, with what it is told of the patches"
+    assert {name.split(".")[0] for name, each in modules.named_parameters() if not torch.equal(each, before[name])} == {
+        "net", "discriminator"
+    }  # fmt: skip
 
 
 # ---- figures
