@@ -33,6 +33,8 @@ BATCH = {"transform": 8, "ordering": 2, "densify": 8}
 LAYOUTS = 40
 """Held-out layouts whose components segments are retrieved for."""
 QUICK_SIZE = (32, 64)
+ORIGINS = ("network", "box", "identity")
+"""Whose fit of a segment is chosen."""
 
 
 def run(quick: bool, data: Path | None) -> list[dict[str, Any]]:
@@ -61,8 +63,10 @@ def _transform(reader: Reader, models: Path, quick: bool) -> dict[str, float]:
     options = _options("transform", reader, quick)
     task = transform.make_task(reader, models, options)
     net = _trained(task, models, options)
+    measured = transform.make_task(reader, models, options)
+    measured.held_out = transform.SegmentExamples(_measured(reader, task.subject.size, transform.N_VALIDATION))
     with torch.inference_mode():
-        left = task.validate(net)
+        left = measured.validate(net)
     pieces = _retrieved(reader, task.subject.size, 2 if quick else LAYOUTS)
     found: dict[str, list[float]] = {"identity": [], "analytic": [], "network": [], "chosen": []}
     names = []
@@ -78,13 +82,13 @@ def _transform(reader: Reader, models: Path, quick: bool) -> dict[str, float]:
         "fit: corner error left, share of the start": left["corner_error_left"],
         "fit: the same, median segment": left["corner_error_median"],
         **{f"fit of hits: mask IoU, {key}": mean(values) for key, values in found.items()},
-        "fit of hits: share that the network places": names.count("network") / len(names),
+        **{f"fit of hits: share that the {name} places": names.count(name) / len(names) for name in ORIGINS},
     }
 
 
 def _retrieved(reader: Reader, size: tuple[int, int], most: int) -> Iterator[tuple[list[Piece], Any]]:
     """The best hits of held-out layouts with the layout's channel numbers, at a size."""
-    sources = BankSources(reader, size, held_out_split(reader), most=most)
+    sources = _measured(reader, size, most)
     retriever, channel_of = Retriever(reader), class_indices(tuple(reader.classes))
     for retrieval in retriever.retrieve_many(sources=sources.names, k=1, workers=1):
         assert not isinstance(retrieval, zeuxis.ZeuxisError)
@@ -101,7 +105,7 @@ def _ordering(reader: Reader, models: Path, quick: bool) -> dict[str, float]:
     options = _options("ordering", reader, quick)
     task = ordering.make_task(reader, models, options)
     net = _trained(task, models, options)
-    held_out = ordering.PairSources(BankSources(reader, task.subject.size, held_out_split(reader)))
+    held_out = ordering.PairSources(_measured(reader, task.subject.size))
     items = ordering.OrderingItems(held_out, task.pairs.statistics, own=False)
     with torch.inference_mode():
         shares = ordering.accuracy(net, items)
@@ -130,12 +134,18 @@ def _densify(reader: Reader, models: Path, quick: bool) -> dict[str, float]:
     options = _options("densify", reader, quick)
     task = densify.make_task(reader, models, options)
     net = _trained(task, models, options)
+    task.held_out = _measured(reader, task.subject.size, densify.N_VALIDATION)
     with torch.inference_mode():
         found = task.validate(net)
     return {
         "dense layouts: mean IoU, network": found["miou"],
         "dense layouts: mean IoU, nearest class": found["miou_nearest"],
     }
+
+
+def _measured(reader: Reader, size: tuple[int, int], most: int | None = None) -> BankSources:
+    """Sources of the held-out split, none of which chose what was kept where the bank has a split `test`."""
+    return BankSources(reader, size, held_out_split(reader), most=most)
 
 
 def _options(network: str, reader: Reader, quick: bool) -> TrainOptions:

@@ -177,7 +177,7 @@ def log_power_spectrum(images: Iterable[Photograph]) -> npt.NDArray[np.float64]:
 
 
 def spectrum_distance(real: npt.NDArray[np.float64], made: npt.NDArray[np.float64]) -> float:
-    """Mean absolute difference of two mean log power spectra, in decades; the zero frequency says nothing."""
+    """Mean absolute difference of two `log_power_spectrum`, in decades; the zero frequency says nothing."""
     difference = np.abs(real - made)
     difference[real.shape[0] // 2, real.shape[1] // 2] = 0
     return float(difference.sum() / (difference.size - 1))

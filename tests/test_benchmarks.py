@@ -159,6 +159,8 @@ def test_small_networks_are_measured_beside_what_they_replace(table):
     overlaps = {key: rows[f"fit of hits: mask IoU, {key}"] for key in ("identity", "analytic", "network", "chosen")}
     assert 0 < overlaps["identity"] <= overlaps["chosen"] < 1
     assert overlaps["identity"] < overlaps["analytic"] < 1
+    shares = [rows[f"fit of hits: share that the {name} places"] for name in ("network", "box", "identity")]
+    assert sum(shares) == pytest.approx(1, abs=0.01)
     assert rows["order: pairs"] > 0
     assert 0 < rows["dense layouts: mean IoU, network"] < rows["dense layouts: mean IoU, nearest class"] <= 1
 

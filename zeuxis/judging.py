@@ -88,9 +88,12 @@ def _synthesis(
     from .calls import open
     from .pipelines.evaluation.evaluate import evaluate
     from .pipelines.evaluation.report import rendered
+    from .pipelines.evaluation.study import check_pair, write_study
 
     if not models:
         raise InputError(sentence("--models", "none was named", fix="give a folder of trained networks"))
+    if study:
+        check_pair(*study)
     first_use()
     with progress_bar("pictures") as progress:
         found = evaluate(
@@ -103,8 +106,6 @@ def _synthesis(
     for path in found.files:
         typer.echo(path)
     if study:
-        from .pipelines.evaluation.study import write_study
-
         pairs = [(name, found.system(name).pictures) for name in study]
         for path in write_study(out, pairs[0], pairs[1], found.system("real").pictures, found.names, seed):
             typer.echo(path)

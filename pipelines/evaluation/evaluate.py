@@ -50,7 +50,7 @@ from .making import Making
 from .report import build_report, spectra_figure, table_of
 from .results import Evaluation, Figures, Gap, Judged
 from .samples import Sample, painted
-from .systems import CRN, WHOLE, System, available
+from .systems import CRN, WHOLE, System, available, size_of
 
 REAL = "real"
 """What photographs are called among the systems."""
@@ -287,19 +287,34 @@ def _plan(
     wanted: Sequence[str],
     needed: Sequence[str],
 ) -> tuple[list[tuple[System, list[str | Path]]], list[str]]:
-    """Each system with the folders to measure it with: one where it needs no network, else all that have them."""
-    first, left_out = available(Models(folders[0], reader), size)
+    """Each system with the folders to measure it with: one where it needs no network, else all that have them.
+
+    Also what is said of systems that are left out, of those that are wanted where some are.
+
+    Raises:
+        InputError: no such system is to be had, or the networks of a further folder are of another size.
+    """
+    held = [(folder, Models(folder, reader)) for folder in folders]
+    first, left_out = available(held[0][1], size)
     wanted, names = [*wanted, *needed] if wanted else [], [REAL, *(system.name for system in first)]
     if strange := sorted({*wanted, *needed} - set(names)):
-        known = ", ".join(map(repr, names))
-        raise InputError(sentence("systems", expected=f"some of {known}", found=", ".join(map(repr, strange))))
-    plan = []
+        said = sentence(
+            "systems", expected=f"some of {', '.join(map(repr, names))}", found=", ".join(map(repr, strange))
+        )
+        raise InputError("; ".join([said, *(left_out[name] for name in strange if name in left_out)]))
+    plan: list[tuple[System, list[str | Path]]] = []
     for system in first:
         if wanted and system.name not in wanted:
             continue
-        fit = [folder for folder in folders if all(Models(folder, reader).has(name) for name in system.needs)]
-        plan.append((system, fit if system.needs else [folders[0]]))
-    return plan, left_out
+        paints = (*system.needs, system.stages.network)
+        fit = [each for each in held if all(each[1].has(name) for name in paints)] if system.needs else held[:1]
+        for _, models in fit:
+            if (own := size_of(models, system)) != size:
+                expected = "a network trained at {}x{}, as those of ".format(*size) + str(folders[0])
+                path = models.path(system.stages.network)
+                raise InputError(sentence(path, expected=expected, found="one at {}x{}".format(*own)))
+        plan.append((system, [folder for folder, _ in fit]))
+    return plan, [] if wanted else [*left_out.values()]
 
 
 def _checked_out(out: str | Path) -> Path:

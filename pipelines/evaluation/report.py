@@ -32,7 +32,12 @@ COLUMNS: tuple[tuple[str, str, Callable[[Figures], float | None], str], ...] = (
     ("mIoU", "mean intersection over union of its reading, over classes", lambda f: f.mean_iou, ".3f"),
     ("KID", "kernel distance to real pictures, times 1,000, with 95 % interval", lambda f: f.kid.value, ".1f"),
     ("FID", "Fréchet distance; only where there are ten pictures a feature", lambda f: f.fid, ".1f"),
-    ("spectrum", "distance of the mean log power spectrum to real, in decades", lambda f: f.spectrum, ".3f"),
+    (
+        "spectrum",
+        "distance of the log of the mean power spectrum to real, in decades",
+        lambda f: f.spectrum,
+        ".3f",
+    ),
     ("SSIM", "likeness to the very photograph, on labelled pixels", lambda f: f.ssim, ".3f"),
     ("bank", "share of the pixels that stem from the bank", lambda f: f.bank_share, ".2f"),
     ("score", "mean score of the chosen segments", lambda f: f.score, ".3f"),
@@ -103,7 +108,7 @@ def rendered(found: Evaluation) -> Table:
 
 
 def spectra_figure(found: Evaluation) -> bytes:
-    """A PNG: mean log power by frequency of every system, and the spectra as pictures (SIMS, figure 5)."""
+    """A PNG: log mean power by frequency of every system, and the spectra as pictures (SIMS, figure 5)."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -151,7 +156,7 @@ def build_report(found: Evaluation, reader: Reader, spectra: bytes) -> str:
         tag("p", *(f"{head}: {said}. " for head, said, *_ in (*COLUMNS, *GAPS)), cls="note"),
         *(tag("p", said, cls="note") for said in found.left_out),
         tag("h2", "Spectra"),
-        tag("div", tag("img", src=_png_uri(spectra), alt="mean log power spectra"), cls="card"),
+        tag("div", tag("img", src=_png_uri(spectra), alt="log mean power spectra"), cls="card"),
         tag("h2", "Layout by layout"),
         *(_layout(found, reader, i) for i in chosen),
         tag("h2", "Networks"),

@@ -22,7 +22,7 @@ class Figures:
     Attributes:
         accuracy, mean_iou: of the judge's parsing against the layout, 0..1.
         kid: times 1,000, with its 95 % interval; 0 is real. fid: None where there are too few pictures.
-        spectrum: mean distance of log power spectra to real ones, in decades.
+        spectrum: mean distance of the log of the mean power spectrum to that of real ones, in decades.
         ssim: likeness to the very photograph the layout came from, on labelled pixels.
         bank_share: of the pixels, what the network saw of the bank, or a collage shows of it.
         score: mean of the chosen segments' scores, 0..2.

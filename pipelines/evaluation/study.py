@@ -70,11 +70,12 @@ def write_study(
         seed: of sides, order and sentinels.
 
     Raises:
-        InputError: there are no pairs, or the files cannot be written.
+        InputError: there are no pairs, both systems are the same one, or the files cannot be written.
     """
     page, key = out / "study.html", out / "study.key.json"
     check_output(page)
     check_output(key)
+    check_pair(first[0], second[0])
     if not names:
         raise InputError(sentence(page, expected="at least one pair", found="none"))
     random = np.random.default_rng(seed)
@@ -91,11 +92,23 @@ def write_study(
         left, right = reversed(pairs[i]["pictures"]) if swapped else pairs[i]["pictures"]
         shown.append({"left": _lossless(left), "right": _lossless(right)})
         known.append({"number": number, "layout": pairs[i]["layout"], "kind": pairs[i]["kind"], "swapped": swapped})
-    study = hashlib.blake2b(json.dumps([first[0], second[0], seed, known]).encode(), digest_size=4).hexdigest()
-    text = _PAGE.substitute(style=STYLE, study=study, pairs=json.dumps(shown), count=len(shown))
+    pictures = json.dumps(shown)  # answers about others do not count for these
+    what = json.dumps([first[0], second[0], seed, known]) + pictures
+    study = hashlib.blake2b(what.encode(), digest_size=4).hexdigest()
+    text = _PAGE.substitute(style=STYLE, study=study, pairs=pictures, count=len(shown))
     told = {"study": study, "first": first[0], "second": second[0], "pairs": known}
     write_outputs({key: (json.dumps(told, indent=1) + "\n").encode(), page: text.encode()})
     return [page, key]
+
+
+def check_pair(first: str, second: str) -> None:
+    """Refuses to compare a system with itself.
+
+    Raises:
+        InputError: both have the same name.
+    """
+    if first == second:
+        raise InputError(sentence("--study", expected="two systems", found=f"{first!r} twice"))
 
 
 def read_answers(key: str | Path, answers: Sequence[str | Path]) -> Preference:

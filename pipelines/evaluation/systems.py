@@ -101,22 +101,34 @@ WHOLE = "SIMS"
 """The name of the whole pipeline among `SYSTEMS`."""
 
 
-def available(models: Models, size: tuple[int, int]) -> tuple[list[System], list[str]]:
-    """The systems for which a folder has all networks, and a sentence for others that are left out.
+def available(models: Models, size: tuple[int, int]) -> tuple[list[System], dict[str, str]]:
+    """The systems for which a folder has all networks, and by name a sentence for others that are left out.
 
     Args:
-        models: the folder; size: `(rows, cols)` at which pictures are compared: a rival of another one is left out.
+        models: the folder; size: `(rows, cols)` at which pictures are compared: who paints at another one is left out.
     """
-    found, left_out = [], []
+    found, left_out = [], {}
     for system in SYSTEMS:
         missing = [name for name in dict.fromkeys((*system.needs, system.stages.network)) if not models.has(name)]
         if missing:
             if not system.rival:
-                left_out.append(f"{system.name}: left out, there is no {', '.join(missing)} network in {models.folder}")
-            continue
-        if system.rival and (own := load_card(models.path(system.stages.network)).size) != size:
+                absent = f"there is no {', '.join(missing)} network in {models.folder}"
+                left_out[system.name] = f"{system.name}: left out, {absent}"
+        elif (own := size_of(models, system)) != size:
             said = "{}x{}, the others at {}x{}".format(*own, *size)
-            left_out.append(f"{system.name}: left out, its network was trained at {said}")
-            continue
-        found.append(system)
+            left_out[system.name] = f"{system.name}: left out, its network was trained at {said}"
+        elif system.stages.inpaint in _ROI and _exceeds(own := load_card(models.path(*_ROI)).size, size):
+            said = "{}x{} pixels, more than the {}x{} of the pictures".format(*own, *size)
+            left_out[system.name] = f"{system.name}: left out, what fills it sees {said}"
+        else:
+            found.append(system)
     return found, left_out
+
+
+def _exceeds(own: tuple[int, int], size: tuple[int, int]) -> bool:
+    return own[0] > size[0] or own[1] > size[1]
+
+
+def size_of(models: Models, system: System) -> tuple[int, int]:
+    """`(rows, cols)` of what a system paints with the networks of a folder, which has them."""
+    return load_card(models.path(system.stages.network)).size

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .interrupts import SIGNALS
 from .options import TrainOptions
 
 
@@ -56,9 +57,12 @@ def batches(
 
 
 def _start_worker(worker: int) -> None:
-    """A worker ends with the process it works for: an interrupt of the whole group is not its own affair."""
+    """A worker ends when its batches are closed, or with the process it works for.
+
+    Ctrl-C and SIGTERM of the whole group are not its own affair: that process still wants a step, and saves.
+    """
     import cv2
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # else the handler of that process
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)  # its threads are not carried across a fork

@@ -118,6 +118,8 @@ class Keeper:
 
     def _validate(self) -> None:
         task, marks, average = self.task, self.marks, self.learner.average
+        if not all(is_finite(each) for each in average.state_dict().values()):  # what it paints may have figures
+            raise self.diverged("a weight is no finite number")
         with torch.random.fork_rng(gpus(self.options)), torch.no_grad():
             figures, grid = task.validate(average), task.grid(average)
         figure, sign = figures[task.figure], -1 if task.smaller_is_better else 1

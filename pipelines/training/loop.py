@@ -119,6 +119,8 @@ class _Loop:
                     self.devices.first and marks.best is None
                 ):  # it had more steps already, and no validation
                     self._validate_and_save()
+                if self.devices.anybody(interrupt.asked):  # while it validated for the last time
+                    raise KeyboardInterrupt
         return _report(self.task, paths, marks, first, before)
 
     def _keep(self, stop: bool) -> None:

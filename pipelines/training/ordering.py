@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -87,19 +87,25 @@ class PairSources:
         ).T
         return ClassOrder.from_orderings(front, behind)
 
+    def is_empty(self) -> bool:
+        """Whether there is no known pair; nothing is cached for that, and as few sources are decoded as tell it."""
+        return next(PairSources(self.sources.uncached(), self.among)._found(), None) is None
+
     @cached_property
     def _pairs(self) -> dict[int, KnownPairs]:
+        return dict(self._found())
+
+    def _found(self) -> Iterator[tuple[int, KnownPairs]]:
+        """Numbers of sources with at least one known pair, and those."""
         columns = ["source", "segment_a", "segment_b", "class_a", "class_b", "front", "margin"]
         rows: dict[str, list[dict[str, Any]]] = {}
         for row in self.reader.table("orderings", {"split": self.sources.split}, columns).to_pylist():
             if row["front"] is not None and row["class_a"] != row["class_b"]:
                 rows.setdefault(row["source"], []).append(row)
-        found = {}
         for number in self.among:
             pairs = self._of_source(number, rows.get(self.sources.names[number], []))
             if len(pairs.regions):
-                found[number] = pairs
-        return found
+                yield number, pairs
 
     def _of_source(self, number: int, rows: list[dict[str, Any]]) -> KnownPairs:
         left = np.unique(self.sources[number].regions) if rows else np.zeros(0, np.uint16)
@@ -212,7 +218,8 @@ class OrderingTask:
     """The ordering network on a bank's orderings.
 
     What is kept is chosen on every sixth training group (every sixth source where there are fewer groups), which are
-    not trained on: the held-out split stays untouched for the measurement at the end.
+    not trained on: the held-out split stays untouched for the measurement at the end. Where those have no known pair,
+    it is chosen on the pairs that are trained on.
     """
 
     network = name = "ordering"
@@ -228,14 +235,15 @@ class OrderingTask:
         self.subject: Subject = subject_of(reader, options.size)
         self.net_config = OrderingConfig(len(self.subject.classes), options.width)
         self.sources = BankSources(reader, options.size, "train", cache=cache, progress=progress)
-        known = reader.table("orderings", {"split": "train"}, ["front", "class_a", "class_b"])
-        if not any(row["front"] is not None and row["class_a"] != row["class_b"] for row in known.to_pylist()):
-            what = "orderings of its training split of which it is known who is in front"
-            fix = "rebuild it from a data set with depth, or with an ordering rule"
-            raise NothingToLearn(sentence(reader.path, expected=what, found="none", fix=fix))
         apart = set_apart(self.sources.groups, APART)
         self.pairs = PairSources(self.sources, np.flatnonzero(~apart).tolist())
         self._held_out = PairSources(self.sources, np.flatnonzero(apart).tolist())
+        if self.pairs.is_empty():
+            what = "orderings of sources that are trained on of which it is known who is in front"
+            fix = "rebuild it from a data set with depth, or with an ordering rule"
+            raise NothingToLearn(sentence(reader.path, expected=what, found="none", fix=fix))
+        if self._held_out.is_empty():
+            self._held_out = self.pairs
 
     def modules(self) -> nn.ModuleDict:
         """The network alone."""
@@ -279,7 +287,7 @@ def make_task(reader: Reader, models: Path, options: TrainOptions, progress: Pro
     """The task as `zeuxis train ordering` trains it.
 
     Raises:
-        NothingToLearn: of no pair of the training split it is known who is in front.
+        NothingToLearn: of no pair of the sources that are trained on it is known who is in front.
     """
     return OrderingTask(reader, options, models / "cache", progress)
 

@@ -145,6 +145,10 @@ class BankSources:
         rows = self._rows[shard][row]
         return Segments(columns.segment_id[rows], columns.class_id[rows], shard, rows)
 
+    def uncached(self) -> BankSources:
+        """The same sources, decoded whenever they are asked for: for who looks at a few and must write nothing."""
+        return BankSources(self.reader, self.size, self.split, names=self.names, budget=0)
+
     def prepare(self) -> None:
         """Fills the cache now, where there is one.
 

@@ -34,7 +34,7 @@ from ...synth.transform import Origin, Piece, Target, identity
 from ...synth.transformation import TransformationConfig, TransformationNetwork, warped
 from ..progress import Progress, silent
 from .options import TrainOptions
-from .sources import BankSources, trained_and_held_out
+from .sources import BankSources, Picture, trained_and_held_out
 from .task import Batch, Losses, NothingToLearn, Subject, subject_of
 
 MISALIGNMENT = Misalignment(scale=0.5, shift=0.35, rotation=5.0, crop=0.15)
@@ -118,6 +118,11 @@ class SegmentExamples:
         )
         return Example(piece, self.channel_of[picture.layout])
 
+    def is_empty(self) -> bool:
+        """Whether there is none; nothing is cached for that, and only as many sources are decoded as tell it."""
+        uncached = self.sources.uncached()
+        return not any(len(self._usable(source, uncached[source])) for source in range(len(uncached)))
+
     @cached_property
     def _places(self) -> dict[int, tuple[float, float, float, float]]:
         """By segment id: the crop's box as shares of its photograph."""
@@ -134,15 +139,19 @@ class SegmentExamples:
     @cached_property
     def _numbers(self) -> npt.NDArray[np.int64]:
         """`(n, 2)`: number of the source, index of its segment."""
-        rows, cols = self.sources.size
         found = [np.zeros((0, 2), np.int64)]
         for source in range(len(self.sources)):
-            ids = self.sources.segments(source).segment_ids.tolist()
-            _, boxes = areas_and_boxes(self.sources[source].regions.astype(np.uint32), len(ids))
-            places = np.array([self._places[id] for id in ids]).reshape(-1, 4) * (rows, cols, rows, cols)
-            regions = np.flatnonzero(_box_iou(boxes.astype(np.float64), places) >= LEAST_LEFT)
+            regions = self._usable(source, self.sources[source])
             found.append(np.stack([np.full_like(regions, source), regions], axis=1))
         return np.concatenate(found)
+
+    def _usable(self, source: int, picture: Picture) -> npt.NDArray[np.int64]:
+        """Indices of the segments of a source of which enough is left."""
+        rows, cols = self.sources.size
+        ids = self.sources.segments(source).segment_ids.tolist()
+        _, boxes = areas_and_boxes(picture.regions.astype(np.uint32), len(ids))
+        places = np.array([self._places[id] for id in ids]).reshape(-1, 4) * (rows, cols, rows, cols)
+        return np.flatnonzero(_box_iou(boxes.astype(np.float64), places) >= LEAST_LEFT)
 
 
 class TransformItems(Dataset[dict[str, Tensor]]):
@@ -244,10 +253,13 @@ class TransformTask:
         sources, held_out = trained_and_held_out(
             reader, options.size, most=N_VALIDATION, cache=cache, progress=progress
         )
-        self.examples, self._held_out = SegmentExamples(sources), SegmentExamples(held_out)
+        self.examples, self.held_out = SegmentExamples(sources), SegmentExamples(held_out)
         self._items: list[dict[str, Tensor]] = []
-        if not reader.table("segments", {"split": "train"}, ["class_id"]).num_rows:
-            raise NothingToLearn(sentence(reader.path, expected="stored segments to train on", found="none"))
+        if self.examples.is_empty():
+            what = "stored segments to train on, of which enough is left at {}x{}".format(*options.size)
+            raise NothingToLearn(sentence(reader.path, expected=what, found="none"))
+        if self.held_out.is_empty():
+            self.held_out = self.examples
 
     def modules(self) -> nn.ModuleDict:
         """The network alone."""
@@ -269,7 +281,7 @@ class TransformTask:
         yield "net", total, parts
 
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """On held-out segments moved at random, the same each time.
+        """On held-out segments, or where there are none on those trained on, moved at random, the same each time.
 
         `corner_error_left`: the mean distance of the corners of the segments' boxes from where they belong, as a share
         of what it was before, both in canvas pixels; `corner_error_median`: the median of that share over segments.
@@ -315,7 +327,7 @@ class TransformTask:
     def _validation(self, device: torch.device) -> Iterator[Batch]:
         """The held-out items, in batches."""
         if not self._items:
-            items = TransformItems(self._held_out, self.misalignment, VALIDATION_SEED)
+            items = TransformItems(self.held_out, self.misalignment, VALIDATION_SEED)
             self._items += [items[k] for k in range(N_VALIDATION)]
         for start in range(0, N_VALIDATION, BATCH):
             yield {name: each.to(device) for name, each in default_collate(self._items[start : start + BATCH]).items()}
@@ -325,7 +337,7 @@ def make_task(reader: Reader, models: Path, options: TrainOptions, progress: Pro
     """The task as `zeuxis train transform` trains it.
 
     Raises:
-        NothingToLearn: the bank has no segments of its training split.
+        NothingToLearn: the bank has no segments of its training split, or next to nothing of them is left.
     """
     return TransformTask(reader, options, models / "cache", progress)
 

@@ -28,7 +28,7 @@ from zeuxis.synth.canvas import load_provenance
 from zeuxis.synth.checkpoint import load_checkpoint, save_checkpoint
 from zeuxis.synth.elision import Elided, Elision
 from zeuxis.synth.fitting import AT_ONCE
-from zeuxis.synth.ordering import Order
+from zeuxis.synth.ordering import Order, Pair
 from zeuxis.synth.transform import Piece, Transform, fit, identity
 
 OFF = Stages("analytic", "classes", elision=False, coherent=False, synthesis=False)
@@ -227,6 +227,14 @@ def test_how_segments_are_ordered(painter: Painter, reader: Reader, bank: Path, 
     save_models(tmp_path, bank, "ordering", size=(32, 32))  # small ones are quicker
     image = the(Painter(reader, Retriever(reader), tmp_path).paint(layout_of(1)))
     assert image.report.networks["ordering"]["size"] == [32, 32]
+
+
+def test_a_pair_that_is_dropped_is_told(painter: Painter, monkeypatch: pytest.MonkeyPatch):
+    cycle = [Pair(1, 0, 0.9), Pair(2, 1, 0.8), Pair(0, 2, 0.1)]
+    monkeypatch.setattr("zeuxis.synth.ordering_evidence.evidence_of", lambda *_: cycle)
+    image = the(painter.paint(layout_of(1), stages=OFF))
+    assert image.canvas.dropped == cycle[2:]
+    assert image.report.dropped == 1
 
 
 def test_the_order_decides_what_the_canvas_shows_and_nothing_that_the_network_sees(painter: Painter, reader: Reader):

@@ -16,7 +16,7 @@ from zeuxis.pipelines.evaluation.evaluate import Judge, Truth, evaluate
 from zeuxis.pipelines.evaluation.making import FOLDER
 from zeuxis.pipelines.evaluation.report import radial, rendered, table_of
 from zeuxis.pipelines.evaluation.results import Evaluation
-from zeuxis.pipelines.evaluation.systems import SYSTEMS, WHOLE
+from zeuxis.pipelines.evaluation.systems import SYSTEMS, WHOLE, available
 from zeuxis.pipelines.models import Models
 from zeuxis.pipelines.paint import Painter
 from zeuxis.pipelines.training.sources import BankSources
@@ -168,6 +168,32 @@ def test_systems_are_compared_with_the_whole_pipeline_layout_by_layout(found: Ev
     assert f"{expected:+.3f} (" in table_of(found)
     told = json.loads((folder / "out" / "evaluation.json").read_text())["against SIMS"]
     assert told["collage"]["kid"]["value"] == plain.gap.kid.value
+
+
+def test_networks_of_another_size_are_left_out_or_refused_before_anything_is_painted(
+    bank: Path, models: Path, tmp_path: Path
+):
+    mixed = Path(shutil.copytree(models, tmp_path / "mixed"))
+    small = save_models(tmp_path / "small", bank, "synthesis", size=(48, 64))
+    (mixed / "synthesis-no-canvas.safetensors").write_bytes((small / "synthesis.safetensors").read_bytes())
+    save_models(mixed, bank, "roi", size=(128, 128))
+    systems, left_out = available(Models(mixed, Reader(bank)), SIZE)
+    assert not {"no canvas", "collage, filled by RoI-GAN", "SIMS, filled by RoI-GAN"} & {one.name for one in systems}
+    said = "no canvas: left out, its network was trained at 48x64, the others at 96x128"
+    assert left_out["no canvas"] == said
+    assert "128x128 pixels, more than the 96x128 of the pictures" in left_out["SIMS, filled by RoI-GAN"]
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=f"systems: expected .*, found 'no canvas'; {said}$"):
+        evaluate(bank, mixed, out, systems=["no canvas"])
+    expected = r"small/synthesis.safetensors: expected a network trained at 96x128, as those of .*, found one at 48x64$"
+    with pytest.raises(InputError, match=expected):
+        evaluate(bank, [models, small], out)
+    assert not out.exists()
+
+
+def test_of_systems_that_nobody_asked_for_nothing_is_said(found: Evaluation, bank: Path, models: Path, tmp_path: Path):
+    assert "SIMS" not in {said.partition(":")[0] for said in found.left_out}
+    assert evaluate(bank, models, tmp_path / "out", systems=["collage"]).left_out == []
 
 
 def test_a_spectrum_by_frequency_has_its_peak_where_the_wave_is():

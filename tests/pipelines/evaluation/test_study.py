@@ -64,6 +64,20 @@ def test_pictures_stand_on_the_side_that_the_key_says(tmp_path: Path):
             assert np.asarray(Image.open(io.BytesIO(left))).mean() == (0 if told["swapped"] else 255)
 
 
+def test_answers_about_other_pictures_are_none_to_these(study: Path):
+    answers, others = answered(study, "a", "ours"), np.zeros((20, 24, 32, 3), np.uint8)
+    write_study(study, ("ours", others), ("theirs", others), others, NAMES, seed=5)
+    with pytest.raises(InputError, match=r"a\.json: expected answers to study"):
+        read_answers(study / "study.key.json", [answers])
+
+
+def test_a_system_is_not_compared_with_itself(tmp_path: Path):
+    pictures = np.zeros((2, 24, 32, 3), np.uint8)
+    with pytest.raises(InputError, match="--study: expected two systems, found 'ours' twice"):
+        write_study(tmp_path, ("ours", pictures), ("ours", pictures), pictures, ["a", "b"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_answers_are_counted_whatever_side_things_stood_on(study: Path):
     both = [answered(study, "a", "ours"), answered(study, "b", "theirs"), answered(study, "c", "ours")]
     told = read_answers(study / "study.key.json", both)

@@ -158,6 +158,20 @@ def test_weights_that_are_no_numbers_are_never_saved(learn, toy, tmp_path):
     assert not (tmp_path / "models/resume/toy.safetensors").exists()
 
 
+def test_a_network_of_no_numbers_is_never_kept_whatever_its_figure(learn, toy, tmp_path):
+    class Broken(toy):
+        def losses(self, modules, batch, step):
+            yield from super().losses(modules, batch, step)
+            next(modules["net"].parameters()).data.fill_(float("nan"))
+
+        def validate(self, net):
+            return {"error": 1.0}
+
+    with pytest.raises(UnfinishedError, match="toy at step 2: a weight is no finite number"):
+        learn(Broken(), steps=1)
+    assert not (tmp_path / "models/toy.safetensors").exists()
+
+
 def test_two_processes_do_not_train_the_same_network(learn, toy, tmp_path):
     logs = tmp_path / "models/logs/toy"
     logs.mkdir(parents=True)

@@ -152,16 +152,36 @@ def test_training_learns_what_the_statistics_do_not_know(task):
 
 def test_every_sixth_group_is_set_apart():
     groups = np.array([f"g{number // 3}" for number in range(36)])
-    apart = set_apart(groups)
+    apart = set_apart(groups, ordering.APART)
     assert apart.sum() == 6
     assert not set(groups[apart]) & set(groups[~apart])
-    assert set_apart(np.array(["one"] * 12)).sum() == 2
+    assert set_apart(np.array(["one"] * 12), ordering.APART).sum() == 2
 
 
 def test_samples_are_shown_a_row_each(task):
     picture = task.grid(Blank())
     assert picture.shape == (min(len(task._held_out), ordering.N_SHOWN) * 32, 3 * 64, 3)
     assert picture.dtype == np.uint8
+
+
+@pytest.mark.parametrize("known", [{5, 11}, {0, 3}])
+def test_known_pairs_of_one_side_alone(photos, rebuild_bank, tmp_path, known):
+    for number, name in enumerate(NAMES):
+        labels, depth = np.zeros((48, 64), np.uint8), np.full((48, 64), 3000, np.uint16)
+        if number in known:
+            labels[6:20, 20:40], depth[6:20, 20:40] = 2, 2000
+        photos.add(name, labels=labels, depth=depth)
+    (photos.root / "classes.csv").write_text(CLASSES)
+    rebuild_bank(photos.spec)
+    reader, models = Reader(tmp_path / "bank"), tmp_path / "models"
+    if known == {5, 11}:  # every sixth is set apart
+        with pytest.raises(NothingToLearn, match=r"orderings of sources that are trained on .*, found none; .*depth"):
+            make_task(reader, models, OPTIONS)
+    else:
+        task = make_task(reader, models, OPTIONS)
+        assert task._held_out is task.pairs
+        assert task.validate(Blank())["accuracy"] == 1
+    assert not (models / "cache").exists() or known == {0, 3}
 
 
 def test_a_bank_without_orderings_is_refused(photos, rebuild_bank, tmp_path):

@@ -7,7 +7,10 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import torch
@@ -117,6 +120,68 @@ def test_a_second_interrupt_does_not_wait(learn, toy, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         learn(toy())
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_of_the_last_validation_is_heard_once_all_is_saved(learn, toy, monkeypatch):
+    validate = toy.validate
+
+    def interrupted(self, net):
+        os.kill(os.getpid(), signal.SIGINT)
+        return validate(self, net)
+
+    monkeypatch.setattr(toy, "validate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        learn(toy(), steps=3)
+    monkeypatch.undo()
+    task = toy()
+    report = learn(task, steps=3)
+    assert (report.first, report.step, task.seen) == (3, 3, [])
+    assert load_card(report.checkpoint).step == 3
+
+
+STOPPED = """
+import sys, time
+from pathlib import Path
+from tests.pipelines.training.conftest import Numbers, Toy
+from zeuxis.pipelines.training.loop import train
+from zeuxis.pipelines.training.options import TrainOptions
+
+class Slow(Numbers):
+    def __getitem__(self, k):
+        time.sleep(0.02)
+        return super().__getitem__(k)
+
+def progress(done, total, note=""):
+    if done == 3:
+        print("three steps", flush=True)
+
+if __name__ == "__main__":
+    task = Toy()
+    task.data = Slow(0)
+    chosen = {"batch": 4, "lr": task.lr, "steps": 5000, "size": (32, 64), "devices": "cpu", "workers": 2}
+    try:
+        train(task, Path(sys.argv[1]), TrainOptions(**chosen, validate_every=5000, log_every=100), progress=progress)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_of_the_whole_group_saves_and_ends_the_workers_too(tmp_path):
+    root = Path(__file__).resolve().parents[3]
+    script = tmp_path / "stopped.py"
+    script.write_text(STOPPED)
+    command = [sys.executable, str(script), str(tmp_path / "models")]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, start_new_session=True, env=environment, **pipes) as process:
+        assert process.stdout.readline() == "three steps\n"
+        os.killpg(process.pid, signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "interrupted\n", "")
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert load_marks(tmp_path / "models/resume/toy.safetensors").step >= 3
 
 
 def test_a_finished_training_does_nothing(learn, toy, tmp_path):

@@ -55,9 +55,12 @@ def test_an_item_depends_on_seed_and_number_alone(task):
     assert not torch.equal(items[0]["theta"], items[1]["theta"])
 
 
-def test_every_stored_segment_is_drawn_and_none_of_another_split(task, reader):
+def test_every_stored_segment_is_drawn_and_none_that_is_held_out(task, reader):
     ids = {task.examples[number].piece.segment_id for number in range(len(task.examples))}
-    assert ids == set(reader.table("segments", {"split": "train"}, ["segment_id"])["segment_id"].to_pylist())
+    rows, trained = reader.table("segments", columns=["segment_id", "source"]).to_pylist(), task.examples.sources.names
+    assert ids == {row["segment_id"] for row in rows if row["source"] in trained}
+    assert {row["source"] for row in rows} == {*trained, *task.held_out.sources.names}
+    assert not {*trained} & {*task.held_out.sources.names}
 
 
 def test_the_true_warp_lays_a_segment_where_it_belongs(task):
@@ -108,6 +111,7 @@ def test_the_loss_of_a_small_segment_is_that_of_the_same_one_enlarged():
     assert found[0] == pytest.approx((2 / 3, 2 / 3))
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_new_network_leaves_all_of_the_error_and_training_lowers_it(task):
     torch.manual_seed(0)
     modules = task.modules()
@@ -115,7 +119,7 @@ def test_a_new_network_leaves_all_of_the_error_and_training_lowers_it(task):
         assert task.validate(modules["net"].eval())["corner_error_left"] == pytest.approx(1)
     optimiser, batch = task.optimisers(modules)["net"], batch_of(task.dataset(), 2)
     totals = []
-    for step in range(25):
+    for step in range(35):
         ((_, total, _),) = task.losses(modules, batch, step)
         optimiser.zero_grad()
         total.backward()
@@ -130,6 +134,27 @@ def test_samples_are_shown_a_row_each(task):
     assert picture.shape == (transform.N_SHOWN * 32, 4 * 64, 3)
     assert picture.dtype == np.uint8
     assert picture.std() > 0
+
+
+@pytest.mark.parametrize("empty", ["trained", "held out"])
+def test_sources_of_which_no_segment_is_left(photos, rebuild_bank, tmp_path, monkeypatch, empty):
+    monkeypatch.setattr(transform, "N_VALIDATION", 12)
+    thin = np.full((48, 64), 255, np.uint8)
+    thin[1] = 1  # too small to be stored
+    for name, what in (("a", "trained"), ("b", "held out")):
+        photos.add(name, labels=thin if what == empty else None)
+    (photos.root / "sources.csv").write_text("name,split,group\nb,val,\n")
+    (photos.root / "classes.csv").write_text(CLASSES)
+    rebuild_bank(photos.spec, min_area=80)
+    reader, models = Reader(tmp_path / "bank"), tmp_path / "models"
+    if empty == "trained":
+        with pytest.raises(NothingToLearn, match="stored segments to train on, of which enough is left at 32x64"):
+            make_task(reader, models, OPTIONS)
+    else:
+        task = make_task(reader, models, OPTIONS)
+        with torch.no_grad():
+            assert task.validate(task.modules()["net"].eval())["corner_error_left"] == pytest.approx(1)
+    assert empty == "held out" or not models.exists()
 
 
 def test_a_bank_without_segments_is_refused(photos, rebuild_bank, tmp_path):
