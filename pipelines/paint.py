@@ -182,9 +182,8 @@ def _filler(name: str, models: Models, model: Model) -> Method:
     """
     found = method_of(name, models.folder, None, device=models.device, compiled=models.compiled)
     if isinstance(found, FromNetwork) and any(a > b for a, b in zip(found.card.size, model.size, strict=True)):
-        expected = "a network that sees at most {}x{} pixels, the size of the canvases".format(*model.size)
-        seen = "{}x{}".format(*found.card.size)
-        raise InputError(sentence(f"--inpaint {name}", expected=expected, found=seen, fix="train a smaller one"))
+        expected, seen = "a network that sees at most {}x{} pixels, the canvas's size", "{}x{}".format(*found.card.size)
+        raise InputError(sentence(f"--inpaint {name}", expected=expected.format(*model.size), found=seen))
     return found
 
 

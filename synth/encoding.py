@@ -29,7 +29,7 @@ def one_hot(indices: Tensor, n_classes: int) -> Tensor:
 
 def to_tensor(image: Photograph) -> Tensor:
     """`(H, W, 3)` uint8 RGB to `(3, H, W)` float32 in [-1, 1]."""
-    return torch.from_numpy(np.require(image, requirements="CW")).movedim(-1, 0).float() / 127.5 - 1
+    return torch.from_numpy(np.require(image, requirements=("C", "W"))).movedim(-1, 0).float() / 127.5 - 1
 
 
 def to_image(tensor: Tensor) -> Photograph:

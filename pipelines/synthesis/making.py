@@ -113,6 +113,13 @@ class Making:
         """Of all machines that worked."""
         return sum(self.machines.values()) or usable_cores()
 
+    def all(self, scheduler: str | None, where: Where) -> None:
+        """Makes all here, or on the cluster of that address; raises what `on` raises."""
+        if scheduler is None:
+            self.here()
+        else:
+            self.on(scheduler, where)
+
     def here(self) -> None:
         """Makes all on this machine: units overlap, so that no stage waits at the end of one."""
         plan = self.units.plan

@@ -132,10 +132,7 @@ def synthesize(
             units = _agreed(folder, plan, retry)
             encoder = Encoder(plan, session.guard, reader.classes, entry, given.coco)
             making = Making(units, session, encoder, progress, workers)
-            if scheduler is None:
-                making.here()
-            else:
-                making.on(scheduler, Where(str(reader.path), str(models), paths, str(folder), given, plan.hash, device))
+            making.all(scheduler, Where(str(reader.path), str(models), paths, str(folder), given, plan.hash, device))
             finish(units, reader.classes)
             report = _report(units, making, teller.said)
             _log(folder, report)
