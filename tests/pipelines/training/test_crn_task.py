@@ -143,7 +143,7 @@ def test_a_collection_is_trained_by_the_loss_of_collections(bank, tmp_path):
     loss = DiversityLoss(untrained()).train()
     layout = torch.nn.functional.one_hot(batch["layout"], 5).movedim(-1, 1).float()
     wanted = loss.total(loss(modules["net"](layout), batch["image"], layout))
-    assert float(total.detach()) == pytest.approx(float(wanted.detach()), rel=1e-4)
+    assert float(total.detach()) == pytest.approx(float(wanted.detach()), rel=1e-3)
     modules["loss"].eval()
     first, *_, last = learn(task, modules, batch, 20)
     assert last["net"] < 0.95 * first["net"]
@@ -272,7 +272,7 @@ import gc, json, sys
 import torch
 from zeuxis.pipelines.training.crn import CrnTask
 from zeuxis.pipelines.training.memory import predicted
-from zeuxis.pipelines.training.options import TrainOptions
+from zeuxis.pipelines.training.options import TrainOptions, is_emulated
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.features import Features, FeaturesConfig
 from torch.utils.data import default_collate
@@ -318,7 +318,7 @@ first = TrainOptions(preset="tiny", size=(32, 64), lr=1e-4, batch=1, devices="cp
 peak(first)  # what is loaded once
 predicted(CrnTask(Reader(sys.argv[1]), None, first, features()), first)
 cases = [
-    dict(batch=4, precision="bf16-mixed"),
+    dict(batch=4, precision="32-true" if is_emulated(TrainOptions(precision="bf16-mixed")) else "bf16-mixed"),
     dict(batch=8, images=2, checkpointing=True),
 ]
 rows = []

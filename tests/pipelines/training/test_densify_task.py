@@ -40,7 +40,7 @@ class Filling(nn.Module):
 
 def test_an_item_is_a_coarse_layout_and_the_dense_one_that_it_was(task):
     items = task.dataset()
-    layouts = [items.channel_of[task.sources[number].layout] for number in range(3)]
+    layouts = [items.channel_of[task.sources[number].layout] for number in range(len(task.sources))]
     n = len(task.subject.classes)
     mirrored, emptier = 0, []
     for k in range(16):
@@ -90,6 +90,7 @@ def test_training_lowers_the_loss_and_void_of_the_dense_layout_does_not_count(ta
 
 def test_samples_are_shown_a_row_each(task):
     picture = task.grid(Filling())
-    assert picture.shape == (3 * 32, 3 * 64, 3)
+    assert [len(each) for each in (task.sources, task.held_out)] == [2, 1]
+    assert picture.shape == (32, 3 * 64, 3)
     colours = {tuple(entry.colour) for entry in task.subject.classes}
     assert {tuple(colour) for colour in picture[:32, -64:].reshape(-1, 3).tolist()} <= {*colours, (0, 0, 0)}

@@ -102,12 +102,16 @@ def test_a_network_that_reads_the_layout_has_figures_of_one(module, reader, tmp_
     assert task.validate(Knowing()) == {"miou": 1.0, "accuracy": 1.0}
 
 
-def test_samples_are_photograph_reading_and_layout_in_the_colours_of_the_classes(reader, tmp_path):
+def test_samples_are_photograph_reading_and_layout_in_the_colours_of_the_classes(photos, rebuild_bank, tmp_path):
+    photos.add("a", "b", "c", "d")
+    (photos.root / "sources.csv").write_text("name,split,group\nb,val,\nc,val,\n")
+    rebuild_bank(photos.spec)
+    reader = Reader(tmp_path / "bank")
     task = task_of(judge, reader, tmp_path)
     with torch.no_grad():
         grid = task.grid(task.modules()["net"].eval())
     rows, cols = SIZE
-    assert (grid.shape, grid.dtype) == ((4 * rows, 3 * cols, 3), np.uint8)
+    assert (grid.shape, grid.dtype) == ((2 * rows, 3 * cols, 3), np.uint8)
     picture = task.held_out[1]
     np.testing.assert_array_equal(grid[rows : 2 * rows, :cols], picture.image)
     known = picture.layout != VOID
