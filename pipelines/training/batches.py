@@ -6,6 +6,7 @@ import itertools
 import signal
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,9 +52,13 @@ def batches(
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_start_worker,
     )
-    held = iter(loader)
-    while True:
-        yield [next(held) for _ in range(options.accumulate)]
+    held: Any = iter(loader)
+    try:
+        while True:
+            yield [next(held) for _ in range(options.accumulate)]
+    finally:
+        if options.workers:  # they hear of nothing else, and an error would keep the iterator alive
+            held._shutdown_workers()
 
 
 def _start_worker(worker: int) -> None:

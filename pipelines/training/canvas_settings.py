@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from ...storage.errors import InputError, sentence
 from ...synth.elision import Elision
@@ -45,6 +46,12 @@ class CanvasSettings:
         """
         elision = Elision(self.interior, self.interior_width, self.exterior_width)
         return Simulation(self.colour_share, self.transfer, elision)
+
+
+def departures(given: Sequence[str] | None) -> dict[str, Any] | None:
+    """Settings that are not the defaults, by name; None for none."""
+    own, plain = asdict(canvas_settings(given or ())), asdict(CanvasSettings())
+    return {name: value for name, value in own.items() if value != plain[name]} or None
 
 
 def canvas_settings(given: Sequence[str]) -> CanvasSettings:

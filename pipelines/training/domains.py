@@ -178,7 +178,7 @@ def _subject(readers: tuple[Reader, Reader], size: tuple[int, int]) -> Subject:
     """Both banks as one; without classes, which play no part."""
     first, second = (BankOrigin(reader).subject(size) for reader in readers)
     content = hashlib.blake2b(f"{first.content} {second.content}".encode(), digest_size=16).hexdigest()
-    return Subject(f"{first.bank}+{second.bank}", first.generation, content, (), size)
+    return Subject(f"{first.bank}+{second.bank}", first.generation, content, (), size, first.apart or second.apart)
 
 
 def _encoder(net: nn.Module) -> Any:

@@ -37,6 +37,7 @@ from ...synth.key_patches.losses import (
 )
 from ...synth.key_patches.network import RESOLUTIONS, Form, KeyPatchConfig, KeyPatchDiscriminator, KeyPatchNetwork
 from ..progress import Progress, silent
+from .object_windows import object_windows
 from .options import TrainOptions, devices_of, square_side
 from .patch_figures import FIGURE, Judging, drawn
 from .patch_items import PatchItems
@@ -98,12 +99,15 @@ class KeyPatchTask:
         side = self.net_config.resolution
         self.subject = origin.subject((side, side))
         drawn = "random" if patches == "random" else "key"
+        among = None
+        if options.objects is not None and isinstance(origin, BankOrigin):
+            among = {window.source for window in object_windows(origin.reader, options.objects, side)}
         pictures = (
             PatchPictures(
                 origin, names, side, objects=options.objects, patches=drawn, n=most, cache=models / "cache",
                 subject=self.subject, progress=progress, room=room,
             )
-            for names, room in zip(trained_and_held_out(origin), (True, False), strict=True)
+            for names, room in zip(trained_and_held_out(origin, among), (True, False), strict=True)
         )  # fmt: skip
         total = (options.steps or 1) * (options.batch or 1) * options.accumulate * devices_of(options)[1]
         self.samples = PatchItems(

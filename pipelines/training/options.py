@@ -297,4 +297,5 @@ def is_emulated(options: TrainOptions) -> bool:
 
     if options.precision != "bf16-mixed" or devices_of(options)[0] != "cpu":
         return False
-    return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return there and not torch.ops.mkldnn._is_mkldnn_bf16_supported()

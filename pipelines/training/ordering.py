@@ -218,8 +218,8 @@ class OrderingTask:
     """The ordering network on a bank's orderings.
 
     What is kept is chosen on every sixth training group (every sixth source where there are fewer groups), which are
-    not trained on: the held-out split stays untouched for the measurement at the end. Where those have no known pair,
-    it is chosen on the pairs that are trained on.
+    not trained on: the held-out split stays untouched for the measurement at the end. Where either
+    have no known pair, it is trained and chosen on the same ones.
     """
 
     network = name = "ordering"
@@ -239,7 +239,9 @@ class OrderingTask:
         self.pairs = PairSources(self.sources, np.flatnonzero(~apart).tolist())
         self._held_out = PairSources(self.sources, np.flatnonzero(apart).tolist())
         if self.pairs.is_empty():
-            what = "orderings of sources that are trained on of which it is known who is in front"
+            self.pairs = self._held_out
+        if self.pairs.is_empty():
+            what = "orderings of its training split of which it is known who is in front"
             fix = "rebuild it from a data set with depth, or with an ordering rule"
             raise NothingToLearn(sentence(reader.path, expected=what, found="none", fix=fix))
         if self._held_out.is_empty():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -109,7 +109,7 @@ class DatasetOrigin:
         """The data set by its kind and the name of its folder; without classes, the same as long as its files are."""
         stamps = [f"{name} {ref.stamp or self._dataset.stamp(ref)}" for name, ref in sorted(self._refs.items())]
         content = hashlib.blake2b("\n".join(stamps).encode(), digest_size=16).hexdigest()
-        return Subject(f"{self._dataset.kind}:{self._dataset.root.name}", 0, content, (), size)
+        return Subject(f"{self._dataset.kind}:{self._dataset.root.name}", 0, content, (), size, not self.names("val"))
 
 
 class Photographs:
@@ -215,9 +215,15 @@ def shortened(image: Photograph, short: int) -> Photograph:
     return found
 
 
-def trained_and_held_out(origin: Origin) -> tuple[list[str], list[str]]:
-    """Names that are trained on, and others that are validated on; see `sources.trained_and_held_out`."""
-    names, held_out = origin.names("train"), origin.names("val")
+def trained_and_held_out(origin: Origin, among: Collection[str] | None = None) -> tuple[list[str], list[str]]:
+    """Names that are trained on, and others that are validated on; see `sources.trained_and_held_out`.
+
+    Args:
+        among: names that are of use, None for all: some of them are in both where there are two or more.
+    """
+    names, held_out = (
+        [name for name in origin.names(split) if among is None or name in among] for split in ("train", "val")
+    )
     if names and not held_out:
         apart = set_apart(origin.groups(names))
         held_out = [name for name, out in zip(names, apart, strict=True) if out]

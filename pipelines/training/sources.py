@@ -147,7 +147,7 @@ class BankSources:
 
     def uncached(self) -> BankSources:
         """The same sources, decoded whenever they are asked for: for who looks at a few and must write nothing."""
-        return BankSources(self.reader, self.size, self.split, names=self.names, budget=0)
+        return BankSources(self.reader, self.size, self.split, names=set(self.names), budget=0)
 
     def prepare(self) -> None:
         """Fills the cache now, where there is one.

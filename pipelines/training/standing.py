@@ -10,6 +10,7 @@ from typing import Any
 
 from ...storage.errors import InputError, sentence
 from ...synth.checkpoint import SUFFIX, is_whole, load_card
+from .canvas_settings import departures
 from .options import TrainOptions, devices_of
 from .resume import Marks, load_marks, refuse_other_settings
 from .task import Task
@@ -64,6 +65,8 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
         "devices": devices_of(options)[1],
         **{name: getattr(options, name) for name in _OPTIONS},
         **{name: getattr(options, name) or None for name in _CHOICES},
+        "canvas": departures(options.canvas),
+        "chosen on": "train" if subject.apart else None,
         "config": {name: value for name, value in task.config().items() if _LATER.get(name, ...) != value},
         "revision": getattr(task, "revision", None),
         "from": _beginning(options.start),
@@ -75,8 +78,7 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
 _OPTIONS = ("preset", "batch", "seed", "lr", "precision", "accumulate", "ema", "adversarial", "calibrate_after")
 
 _CHOICES = (
-    "regions", "penalty", "augment", "objects", "parts", "patches", "objective", "ratio", "critic_steps", "vivid",
-    "canvas",
+    "regions", "penalty", "augment", "objects", "parts", "patches", "objective", "ratio", "critic_steps", "vivid"
 )  # fmt: skip
 """None where they were not made, as in trainings of before there were any."""
 

@@ -42,6 +42,7 @@ class Subject:
         content: 32 hex digits over all that the bank holds; equal for equal banks.
         classes: of the bank, in the order of the channels; void is one more.
         size: `(rows, cols)` of the pictures.
+        apart: whether there is no `val`, so that some that train are set apart to choose what is kept.
     """
 
     bank: str
@@ -49,6 +50,7 @@ class Subject:
     content: str
     classes: tuple[SemanticClass, ...]
     size: tuple[int, int]
+    apart: bool = False
 
 
 def palette_of(classes: Sequence[SemanticClass]) -> npt.NDArray[np.uint8]:
@@ -58,7 +60,8 @@ def palette_of(classes: Sequence[SemanticClass]) -> npt.NDArray[np.uint8]:
 
 def subject_of(reader: Reader, size: tuple[int, int]) -> Subject:
     """A bank as it is trained on at `(rows, cols)`."""
-    return Subject(reader.path.name, reader.manifest.generation, content_of(reader), tuple(reader.classes), size)
+    apart = not reader.table("sources", {"split": "val"}, ["source"]).num_rows
+    return Subject(reader.path.name, reader.manifest.generation, content_of(reader), tuple(reader.classes), size, apart)
 
 
 class Task(Protocol):

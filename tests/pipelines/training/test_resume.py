@@ -224,7 +224,7 @@ def test_a_checkpoint_that_was_cut_short_is_made_anew(learn, toy, left):
 def test_every_option_is_compared_or_known_not_to_matter():
     elsewhere = {
         "size", "features", "devices", "start", "variant", "images", "sliders", "categories", "fourier", "spectral",
-        "equalised", "blend", "norm", "kind", "dataset", "second",
+        "equalised", "blend", "norm", "kind", "dataset", "second", "canvas",
     }  # fmt: skip
     of_no_matter = {"steps", "workers", "checkpointing", "validate_every", "log_every"}
     compared = {*standing._OPTIONS, *standing._CHOICES}

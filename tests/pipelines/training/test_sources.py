@@ -151,3 +151,12 @@ def test_whole_groups_are_set_apart():
     assert np.flatnonzero(set_apart(["one"] * 25)).tolist() == [9, 19]
     assert set_apart(["one", "two"]).tolist() == [False, True]
     assert set_apart([]).tolist() == []
+
+
+def test_a_bank_says_whether_some_that_train_are_set_apart(reader, photos, rebuild_bank):
+    from zeuxis.pipelines.training.task import subject_of
+
+    assert not subject_of(reader, SIZE).apart
+    (photos.root / "sources.csv").write_text("name,split,group\ne,test,\n")
+    rebuild_bank(photos.spec)
+    assert subject_of(Reader(reader.path), SIZE).apart

@@ -98,7 +98,9 @@ def test_what_is_set_of_canvases_reaches_them_the_loss_and_the_checkpoint(reader
     assert task._held_out.settings == task.samples.settings
     plain = make_task(reader, tmp_path / "models", replace(options, canvas=None))
     assert (plain.samples.settings, plain.samples.flip, plain.loss.parsing) == (Simulation(), True, 10)
-    assert settings_of(task, options) != settings_of(plain, replace(options, canvas=None))
+    other = replace(options, canvas=None)
+    assert settings_of(task, options) != settings_of(plain, other)
+    assert settings_of(plain, replace(options, canvas=("flip=yes", "k=5"))) == settings_of(plain, other)
 
 
 @pytest.mark.parametrize(
