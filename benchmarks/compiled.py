@@ -98,8 +98,8 @@ def _made(kind: str, sized: Preset, **settings: Any) -> nn.Module:
     module = import_module(f"zeuxis.synth.{home.module}")
     config_of = getattr(module, home.config)
     size = _size(kind, sized)
-    own = {"n_classes": CLASSES, "size": size, "resolution": size[0], "width": sized.width, "blend": BLEND}
-    given = own | settings
+    own = {"n_classes": CLASSES, "size": size, "resolution": size[0], "width": sized.width}
+    given = own | {"blend": BLEND, "passing": True} | settings
     known = {field.name for field in fields(config_of)}
     network: nn.Module = getattr(module, home.network)(config_of(**{k: v for k, v in given.items() if k in known}))
     return network

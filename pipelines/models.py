@@ -22,7 +22,7 @@ from ..storage.files import plain_bytes
 from ..storage.plain_yaml import load_yaml
 from ..storage.reader import Reader
 from ..synth.checkpoint import SUFFIX, Card, load_checkpoint
-from ..synth.compiling.buckets import Compiled
+from ..synth.compiling.buckets import Compiled, backend_of, packages_of
 from ..synth.compiling.packages import Store
 from ..synth.layers import is_finite
 from ..synth.presets import MULTIPLE
@@ -94,12 +94,12 @@ class Model:
     @property
     def backend(self) -> str:
         """What runs it, such as `inductor float32`."""
-        return self.network.backend if isinstance(self.network, Compiled) else "eager"
+        return backend_of(self.network)
 
     @property
     def packages(self) -> tuple[str, ...]:
         """Its compiled forms, a line each; none where it runs as it is."""
-        return self.network.packages if isinstance(self.network, Compiled) else ()
+        return packages_of(self.network)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import torch
 from ...ingest.patches import PatchSettings
 from ...storage.images import Photograph
 from ...synth.checkpoint import SUFFIX, load_checkpoint
-from ...synth.compiling.buckets import Compiled
+from ...synth.compiling.buckets import backend_of, packages_of
 from ...synth.compiling.packages import Store
 from ...synth.encoding import to_image, to_tensor
 from ...synth.key_patches.network import KeyPatchNetwork
@@ -79,17 +79,16 @@ class Assembler:
         self.warnings: tuple[str, ...] = ()
         if compiled is not None:
             network, self.warnings = with_compiled(network, path, compiled)
-        self.compiled = network if isinstance(network, Compiled) else None
         self.network = cast(KeyPatchNetwork, network)
         self.identity = {"file": path.name, "step": self.card.step, "size": list(self.card.size),
                          "bank": self.card.bank, "generation": self.card.generation, "objects": self.objects,
                          "parts": self.parts,
-                         "backend": self.compiled.backend if self.compiled else "eager"}  # fmt: skip
+                         "backend": backend_of(network)}  # fmt: skip
 
     @property
     def packages(self) -> tuple[str, ...]:
         """Its compiled forms, a line each; none where it runs as it is."""
-        return self.compiled.packages if self.compiled else ()
+        return packages_of(self.network)
 
     @property
     def resolution(self) -> int:

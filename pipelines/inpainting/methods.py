@@ -17,7 +17,7 @@ from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
 from ...storage.reader import Reader
 from ...synth.checkpoint import SUFFIX, load_checkpoint
-from ...synth.compiling.buckets import Compiled
+from ...synth.compiling.buckets import backend_of, packages_of
 from ...synth.compiling.packages import Store
 from ...synth.encoding import to_image, to_tensor
 from ...synth.inpainting.fills import FILLS
@@ -128,9 +128,9 @@ class FromNetwork:
         self.warnings: tuple[str, ...] = ()
         if compiled is not None:
             self.network, self.warnings = with_compiled(self.network, path, compiled)
-        backend = self.network.backend if isinstance(self.network, Compiled) else "eager"
         self.identity = {"file": path.name, "step": card.step, "size": list(card.size), "bank": card.bank,
-                         "generation": card.generation, "features": card.features, "backend": backend}  # fmt: skip
+                         "generation": card.generation, "features": card.features,
+                         "backend": backend_of(self.network)}  # fmt: skip
 
     @property
     def varies(self) -> bool:
@@ -140,7 +140,7 @@ class FromNetwork:
     @property
     def packages(self) -> tuple[str, ...]:
         """Its compiled forms, a line each."""
-        return self.network.packages if isinstance(self.network, Compiled) else ()
+        return packages_of(self.network)
 
     @property
     def sliders(self) -> int:

@@ -46,7 +46,8 @@ class Composer:
             return
         if lacking := recomposer.lacking():
             raise InputError(sentence("--boost", f"no {lacking[0]} can be put into layouts", fix="leave it out"))
-        if given.stages.kind != "crn" and (lost := [name for name in more if name not in self._shown()]):
+        shown = self._shown()
+        if given.stages.kind != "crn" and (lost := [name for name in more if name not in shown]):
             raise InputError(sentence("--boost", f"--where leaves no {lost[0]} to show", fix="leave it out"))
 
     def _shown(self) -> set[str]:

@@ -289,7 +289,7 @@ def make_task(reader: Reader, models: Path, options: TrainOptions, progress: Pro
     """The task as `zeuxis train ordering` trains it.
 
     Raises:
-        NothingToLearn: of no pair of the sources that are trained on it is known who is in front.
+        NothingToLearn: of no pair of the training split it is known who is in front.
     """
     return OrderingTask(reader, options, models / "cache", progress)
 

@@ -20,7 +20,7 @@ from ...storage.images import Photograph, decode_photograph
 from ...storage.reader import Reader
 from ..progress import Progress, silent
 from .caches import kept_or_made, made_whole
-from .sources import set_apart
+from .sources import dealt
 from .task import Subject, subject_of
 
 MOST_KEPT = 2 << 30
@@ -219,15 +219,13 @@ def trained_and_held_out(origin: Origin, among: Collection[str] | None = None) -
     """Names that are trained on, and others that are validated on; see `sources.trained_and_held_out`.
 
     Args:
-        among: names that are of use, None for all: some of them are in both where there are two or more.
+        among: names that are of use, None for all.
     """
     names, held_out = (
         [name for name in origin.names(split) if among is None or name in among] for split in ("train", "val")
     )
     if names and not held_out:
-        apart = set_apart(origin.groups(names))
-        held_out = [name for name, out in zip(names, apart, strict=True) if out]
-        names = [name for name, out in zip(names, apart, strict=True) if not out] or names
+        names, held_out = dealt(names, origin.groups(names))
     return names, held_out
 
 

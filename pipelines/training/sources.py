@@ -101,7 +101,8 @@ class BankSources:
         if split not in SPLITS:
             raise InputError(sentence(f"split {split!r}", expected=f"one of {', '.join(SPLITS)}", found="another"))
         self.reader, self.size, self.split, self.cache, self._progress = reader, size, split, cache, progress
-        found = [each for each in _labelled(reader, split) if names is None or each[0] in names]
+        wanted = None if names is None else set(names)
+        found = [each for each in _labelled(reader, split) if wanted is None or each[0] in wanted]
         if most is not None and most < len(found):
             found = [found[i] for i in np.linspace(0, len(found) - 1, most).round().astype(int)]
         self.names = [name for name, _, _ in found]
@@ -147,7 +148,7 @@ class BankSources:
 
     def uncached(self) -> BankSources:
         """The same sources, decoded whenever they are asked for: for who looks at a few and must write nothing."""
-        return BankSources(self.reader, self.size, self.split, names=set(self.names), budget=0)
+        return BankSources(self.reader, self.size, self.split, names=self.names, budget=0)
 
     def prepare(self) -> None:
         """Fills the cache now, where there is one.
@@ -242,16 +243,22 @@ def trained_and_held_out(
     Raises:
         NothingToLearn: there are none in `train`.
     """
-    there = [(name, group) for name, group, _ in _labelled(reader, "train")]
+    there = _labelled(reader, "train")
     if not there:
         raise NothingToLearn(sentence(reader.path, expected="labelled sources in train", found="none"))
     split, trained, held_out = "val", None, None
     if not _labelled(reader, "val"):
-        apart = set_apart([group for _, group in there])
-        split, held_out = "train", {name for (name, _), out in zip(there, apart, strict=True) if out}
-        trained = {name for name, _ in there} - held_out or held_out
+        split = "train"
+        trained, held_out = dealt([name for name, _, _ in there], [group for _, group, _ in there])
     own = BankSources(reader, size, names=trained, cache=cache, progress=progress)
     return own, BankSources(reader, size, split, names=held_out, most=most, cache=cache, progress=progress)
+
+
+def dealt(names: Sequence[str], groups: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names that are trained on, and others whose groups are `set_apart`; a single one is both."""
+    apart = set_apart(groups)
+    trained, held_out = ([name for name, out in zip(names, apart, strict=True) if out == which] for which in (0, 1))
+    return trained or held_out, held_out
 
 
 def set_apart(groups: Sequence[str] | npt.NDArray[np.str_], every: int = APART) -> npt.NDArray[np.bool_]:

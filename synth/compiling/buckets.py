@@ -65,6 +65,16 @@ class Bucket:
         return f"{self.verdict}, batch {self.verdict.batch}, drift {drift:.0e}, {self.digest}"
 
 
+def backend_of(network: nn.Module) -> str:
+    """What runs a network, such as `inductor float32`."""
+    return network.backend if isinstance(network, Compiled) else "eager"
+
+
+def packages_of(network: nn.Module) -> tuple[str, ...]:
+    """The compiled forms of a network, a line each; none where it runs as it is."""
+    return network.packages if isinstance(network, Compiled) else ()
+
+
 class Compiled(nn.Module):
     """Takes what the network takes, at any batch size, and returns what it returns.
 
