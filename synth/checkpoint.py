@@ -1,7 +1,8 @@
 """Trained networks on the disk: one safetensors file each, with a card inside that says what it is.
 
 Nothing is ever unpickled: the file is read by safetensors, the card is JSON in its header. A file is written under a
-temporary name and takes its own when it is whole, so that a full disk or a kill leaves the one before.
+temporary name and takes its own when it is whole, so that a full disk or a kill leaves the one before. A checksum in
+the header is compared whenever weights are read: a damaged number would paint on, wrongly.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import crc32c
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -24,6 +27,8 @@ from ..storage.outputs import write_outputs
 FORMAT = 1
 """Version of the card; newer ones are refused."""
 SUFFIX = ".safetensors"
+CHECKSUM = "crc32c"
+"""Entry of a header's JSON; files of before it have none, and are read as they are."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class Card:
             ValueError, KeyError, TypeError: it is none.
         """
         row = json.loads(text)
+        row.pop(CHECKSUM, None)
         if row.pop("format") != FORMAT:
             raise ValueError("another format")
         classes = tuple(SemanticClass(**{**each, "colour": tuple(each["colour"])}) for each in row.pop("classes"))
@@ -86,7 +92,33 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], card: Card) -> No
         InputError: the disk refuses; the one before is still there.
     """
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_outputs({path: save(held, {"card": card.to_json()})})
+    write_outputs({path: save(held, {"card": sealed(card.to_json(), held)})})
+
+
+def sealed(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """A header's JSON object with the checksum of itself and of all tensors.
+
+    Args:
+        tensors: on the CPU, contiguous.
+    """
+    row = json.loads(text)
+    return json.dumps(row | {CHECKSUM: _checksum(row, tensors)}, sort_keys=True)
+
+
+def damage(text: str, tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
+    """The checksum that `sealed` wrote and the one found, where they differ; raises ValueError if it is no JSON."""
+    row = json.loads(text)
+    written = row.pop(CHECKSUM, None)
+    found = _checksum(row, tensors)
+    return None if written in (None, found) else (str(written), found)
+
+
+def _checksum(row: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    found = crc32c.crc32c(json.dumps(row, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found = crc32c.crc32c(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), found)
+        found = crc32c.crc32c(tensor.reshape(-1).view(torch.uint8).numpy(), found)
+    return f"{found:08x}"
 
 
 def load_card(path: Path, network: str | None = None) -> Card:
@@ -102,12 +134,14 @@ def load_card(path: Path, network: str | None = None) -> Card:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether there is a checkpoint that is not cut short; what is in it is not looked at."""
+    """Whether there is a checkpoint that is neither cut short nor damaged; what its card says is not looked at."""
     try:
-        with safe_open(path, framework="pt", device="cpu"):
-            return True
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return damage((file.metadata() or {})["card"], _tensors(file)) is None
     except (FileNotFoundError, SafetensorError):
         return False
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):  # as well
+        return True
     except OSError:  # as whoever reads it is told
         return True
 
@@ -116,7 +150,7 @@ def load_checkpoint(path: Path, network: str) -> tuple[Card, dict[str, Tensor]]:
     """A checkpoint's card and tensors, on the CPU.
 
     Raises:
-        InputError: as `load_card`.
+        InputError: as `load_card`, or bytes are not those that were written.
     """
     return _opened(path, network, tensors=True)
 
@@ -142,16 +176,24 @@ def _opened(path: Path, network: str | None, tensors: bool = False) -> tuple[Car
         raise InputError(sentence(path, expected="a trained network", found="no plain file", fix=train))
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            card = _card(path, (file.metadata() or {}).get("card", ""))
-            held = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
+            text = (file.metadata() or {}).get("card", "")
+            card = _card(path, text)
+            held = _tensors(file) if tensors else {}
     except FileNotFoundError:
         raise InputError(sentence(path, expected="a trained network", found="no such file", fix=train)) from None
     except (SafetensorError, OSError) as error:
         said = f"is no whole checkpoint ({error})"
         raise InputError(sentence(path, said, fix=f"fetch it again, or {train}")) from error
+    if tensors and (differs := damage(text, held)):
+        expected = f"the bytes that were written, checksum {differs[0]}"
+        raise InputError(sentence(path, expected=expected, found=differs[1], fix=f"fetch it again, or {train}"))
     if network is not None and card.network != network:
         raise InputError(sentence(path, expected=f"a {network} network", found=f"a {card.network} network", fix=train))
     return card, held
+
+
+def _tensors(file: Any) -> dict[str, Tensor]:
+    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def _card(path: Path, text: str) -> Card:

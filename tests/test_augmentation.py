@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import Photos
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -28,6 +30,31 @@ def test_photographs_of_the_fold_are_apart_from_those_it_is_tested_on():
     assert nearest == 4, "neighbours in a clip are in neither"
     assert spaced(train, 3) == [train[0], train[82], train[-1]]
     assert spaced(train, None) == spaced(train, 1000) == train
+
+
+def test_larger_sets_are_learned_longer():
+    from benchmarks.augmentation.sets import FULL
+
+    assert [FULL.segmenter_steps(count) for count in (50, 100, 277)] == [1200, 2400, 2400]
+
+
+def test_a_recipe_that_is_given_is_not_searched_for(photos: Photos, rebuild_bank, tmp_path: Path):
+    from benchmarks.augmentation import RECIPES
+    from benchmarks.augmentation.experiment import FOLD, Experiment
+    from benchmarks.augmentation.sets import QUICK
+
+    photos.add(*(f"train/{k}" for k in range(3)))
+    rebuild_bank(photos.spec, tmp_path / "bank")
+    given, searched = (
+        Experiment(tmp_path, QUICK, {"2": 2}, {name: RECIPES[name] for name in names})
+        for names in (["boosted"], ["boosted", "repainted"])
+    )
+    names = [job.name for job in given.jobs()]
+    assert names[0] == "recipe"
+    assert not [name for name in names if FOLD in name]
+    assert {"fit fold boosted 0", "fit fold repainted 0", *names} < {job.name for job in searched.jobs()}
+    given.results.complete(given.jobs()[:1], lambda said: None)
+    assert given.results["recipe"]["best"] == "boosted"
 
 
 def pair(value: int, objects: np.ndarray):

@@ -12,6 +12,7 @@ several times at once: each process takes what the others have not. Hours on two
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +23,34 @@ from .experiment import RECIPES, Experiment
 from .figures import rows_of
 from .sets import FULL, QUICK
 
+SETS: dict[str, int | None] = {"50": 50, "100": 100, "all": None}
+"""Photographs to train on, by what a set is called; None is all of them."""
+
 
 def run(quick: bool, data: Path | None) -> list[dict[str, Any]]:
     """One row a number of photographs and method."""
     with dataset_of(quick, data, "camvid") as (spec, scratch), tempfile.TemporaryDirectory() as folder:
         del scratch
-        return complete(Path(folder), spec, quick or data is None)
+        return complete(experiment_in(Path(folder), spec, quick or data is None))
 
 
-def complete(folder: Path, spec: str, quick: bool, tell: Any = lambda said: None) -> list[dict[str, Any]]:
+def complete(experiment: Experiment, tell: Any = lambda said: None) -> list[dict[str, Any]]:
     """All jobs, then the rows."""
-    experiment = experiment_in(folder, spec, quick)
     experiment.results.complete(experiment.jobs(), tell)
     return rows_of(experiment, [entry.name for entry in experiment.classes])
 
 
-def experiment_in(folder: Path, spec: str, quick: bool) -> Experiment:
-    """The experiment on a data set, its full bank made where there is none."""
+def experiment_in(
+    folder: Path, spec: str, quick: bool, sets: Sequence[str] = tuple(SETS), recipe: str | None = None
+) -> Experiment:
+    """The experiment on a data set, its full bank made where there is none.
+
+    Args:
+        sets: names of `SETS`; recipe: a name of `RECIPES`, which is then not searched for.
+    """
     if not (folder / "bank").exists():
         zeuxis.rebuild(spec, folder / "bank", patches=False, workers=workers_of(quick))
     if quick:
-        return Experiment(folder, QUICK, {"3": 3}, {"boosted": RECIPES["boosted"]})
-    return Experiment(folder, FULL, {"50": 50, "100": 100, "all": None}, RECIPES)
+        return Experiment(folder, QUICK, {"3": 3}, {name: RECIPES[name] for name in ("boosted", "repainted")})
+    recipes = RECIPES if recipe is None else {recipe: RECIPES[recipe]}
+    return Experiment(folder, FULL, {name: SETS[name] for name in sets}, recipes)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from benchmarks.__main__ import DATA, as_table
 
-from . import complete, experiment_in
+from . import SETS, complete, experiment_in
+from .experiment import RECIPES
 from .figures import plot, search_rows
 
 
@@ -15,15 +16,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.augmentation", description=__doc__)
     parser.add_argument("folder", type=Path, help="where everything is kept")
     parser.add_argument("--data", type=Path, default=DATA, help="the folder that holds camvid/")
+    parser.add_argument("--photographs", action="append", choices=SETS, help="one of the sets, instead of all; again")
+    parser.add_argument("--recipe", choices=RECIPES, help="train with this one instead of searching for the best")
     given = parser.parse_args()
     if not (given.data / "camvid").is_dir():
         parser.error(f"{given.data}: expected a folder that holds camvid/")
     given.folder.mkdir(parents=True, exist_ok=True)
     spec = f"camvid:{given.data / 'camvid'}"
-    rows = complete(given.folder, spec, False, lambda said: print(said, flush=True))
-    experiment = experiment_in(given.folder, spec, False)
+    experiment = experiment_in(given.folder, spec, False, given.photographs or tuple(SETS), given.recipe)
+    found = experiment.results["recipe"]["best"] if "recipe" in experiment.results else given.recipe
+    if given.recipe and given.recipe != found:
+        parser.error(f"{given.folder}: expected a folder of {given.recipe!r}, found one of {found!r}")
+    rows = complete(experiment, lambda said: print(said, flush=True))
     plot(experiment, given.folder / "augmentation.png")
-    print(f"\n{as_table(search_rows(experiment))}\n\n{as_table(rows)}\n\n{given.folder / 'augmentation.png'}")
+    tables = [as_table(each) for each in (search_rows(experiment), rows) if each]
+    print("", *tables, given.folder / "augmentation.png", sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ class Experiment:
     Args:
         folder: of all that is made; it holds `bank`, the full one.
         scale: how much is trained; counts: by name of a set, how many photographs, None for all.
-        recipes: those that are searched.
+        recipes: those that are searched; where it is one, there is nothing to search.
     """
 
     def __init__(
@@ -91,10 +91,8 @@ class Experiment:
 
     def jobs(self) -> list[Job]:
         """All, the ones that others wait for first."""
-        first = min(self.counts.values(), key=lambda count: count or 1 << 30)
         names = training_names(Reader(self.folder / "bank"))
-        jobs = [*self._made(FOLD, spaced(folded(names)[0], first))]
-        jobs += self._searched()
+        jobs = self._searched(names) if len(self.recipes) > 1 else [Job("recipe", [], self._only)]
         for name, count in self.counts.items():
             jobs += self._made(name, spaced(names, count))
             jobs += [self._fit(name, method, method, seed) for method in METHODS[:2] for seed in self._seeds]
@@ -117,16 +115,17 @@ class Experiment:
             Job(f"networks {name}", [f"bank {name}"], lambda: train_networks(bank, models, self.scale)),
         ]
 
-    def _searched(self) -> list[Job]:
+    def _searched(self, names: Sequence[str]) -> list[Job]:
         """Every recipe on the fold, beside its rivals; then the one that was best on average."""
+        first = min(self.counts.values(), key=lambda count: count or 1 << 30)
+        jobs = self._made(FOLD, spaced(folded(names)[0], first))
         kinds = dict.fromkeys(kind for recipe in self.recipes.values() for kind in recipe.images)
-        jobs = [
+        jobs += [
             Job(f"images {FOLD} {kind}", [f"networks {FOLD}"], lambda kind=kind: self._images(FOLD, kind))
             for kind in kinds
         ]
         seeds = range(self.scale.search_seeds)
-        names = [*METHODS[:2], *self.recipes]
-        fits = [self._fit(FOLD, name, name, seed) for name in names for seed in seeds]
+        fits = [self._fit(FOLD, name, name, seed) for name in (*METHODS[:2], *self.recipes) for seed in seeds]
         return [*jobs, *fits, Job("recipe", [fit.name for fit in fits], self._best)]
 
     def _fit(self, name: str, said: str, recipe: str | None, seed: int) -> Job:
@@ -137,6 +136,9 @@ class Experiment:
         elif recipe in self.recipes:
             needs += [f"images {name} {kind}" for kind in self.recipes[recipe].images]
         return Job(f"fit {name} {said} {seed}", needs, lambda: self._fitted(name, recipe, seed))
+
+    def _only(self) -> dict[str, Any]:
+        return {"best": next(iter(self.recipes)), "found": {}}
 
     def _best(self) -> dict[str, Any]:
         found = {
@@ -166,12 +168,14 @@ class Experiment:
         chosen = self.recipes.get(recipe)
         method = chosen.method if chosen else PASTE if recipe == PASTE else ORDINARY
         made = [pair for kind in (chosen.images if chosen else ()) for pair in self._synthesised(name, kind)]
+        real = self.photographs(name)
+        steps = self.scale.segmenter_steps(len(real))
         network = trained(
-            self.photographs(name), made, chosen.mix if chosen else 0.0, method, n_classes=self.n_classes,
-            width=self.scale.segmenter_width, steps=self.scale.segmenter_steps, seed=seed,
+            real, made, chosen.mix if chosen else 0.0, method, n_classes=self.n_classes,
+            width=self.scale.segmenter_width, steps=steps, seed=seed,
         )  # fmt: skip
         counts = tested(network, self.held_out(name), self.n_classes)
-        return {"counts": counts.tolist(), "real": len(self.photographs(name)), "made": len(made)}
+        return {"counts": counts.tolist(), "real": len(real), "made": len(made), "steps": steps}
 
     # ---- what they read
 

@@ -93,7 +93,7 @@ def counts_of(experiment: Experiment, name: str, method: str) -> Counts:
 
 
 def search_rows(experiment: Experiment) -> list[dict[str, Any]]:
-    """What the search on the fold found, the best first."""
+    """What the search on the fold found, the best first; nothing where there was none."""
     found = experiment.results["recipe"]
     ordered = sorted(found["found"].items(), key=lambda each: -each[1])
     return [

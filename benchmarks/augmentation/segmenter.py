@@ -15,6 +15,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, Dataset
 
+from zeuxis.pipelines.training.options import TrainOptions, is_emulated
 from zeuxis.pipelines.training.parsing import cropped, recoloured
 from zeuxis.storage.images import Photograph
 from zeuxis.synth.encoding import to_tensor
@@ -113,8 +114,9 @@ def trained(
     optimiser = AdamW(network.parameters(), LR, weight_decay=WEIGHT_DECAY)
     schedule = OneCycleLR(optimiser, LR, total_steps=steps)
     items = Items(real, made, mix, method, seed, steps * BATCH)
+    half = not is_emulated(TrainOptions(precision="bf16-mixed"))
     for batch in DataLoader(items, BATCH):
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
             logits = network(batch["image"])
         loss = parsing_loss(logits.float(), batch["layout"])
         optimiser.zero_grad()

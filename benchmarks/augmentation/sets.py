@@ -27,7 +27,8 @@ class Scale:
 
     Attributes:
         preset: of the networks that paint; steps: of each of them, by name.
-        size: `(rows, cols)` of all pictures; segmenter_width, segmenter_steps: of the network that is tested.
+        size: `(rows, cols)` of all pictures; segmenter_width: of the network that is tested.
+        steps_a_photograph: of that network, the same of every method; most_steps: but no more than these.
         variants: synthesised images, about; seeds: of the segmenter, in the search and in the test.
     """
 
@@ -35,16 +36,21 @@ class Scale:
     steps: Mapping[str, int]
     size: tuple[int, int]
     segmenter_width: float
-    segmenter_steps: int
+    steps_a_photograph: int
+    most_steps: int
     images: int
     search_seeds: int
     seeds: int
 
+    def segmenter_steps(self, photographs: int) -> int:
+        """Of the network that is tested: a larger set takes longer to be learned."""
+        return min(self.steps_a_photograph * photographs, self.most_steps)
+
 
 FULL = Scale(
-    "tiny", {"features": 1500, "transform": 2000, "synthesis": 700, "judge": 1000}, (96, 128), 0.25, 1200, 600, 2, 5
+    "tiny", {"features": 1500, "transform": 2000, "synthesis": 700, "judge": 1000}, (96, 128), 0.25, 24, 2400, 600, 2, 5
 )
-QUICK = Scale("tiny", {"features": 2, "transform": 2, "synthesis": 2, "judge": 2}, (96, 128), 0.125, 2, 4, 1, 2)
+QUICK = Scale("tiny", {"features": 2, "transform": 2, "synthesis": 2, "judge": 2}, (96, 128), 0.125, 2, 2, 4, 1, 2)
 
 
 def training_names(reader: Reader) -> list[str]:

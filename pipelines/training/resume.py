@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 
 from ...storage import files
 from ...storage.errors import InputError, UnfinishedError, sentence
+from ...synth.checkpoint import CHECKSUM, damage, sealed
 
 FORMAT = "zeuxis-training-1"
 
@@ -171,7 +172,8 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], marks: Marks) -> None:
     with room(path, marks.step):
         try:
             files.fault_point(temporary)
-            save_file(held, temporary, {"training": json.dumps({"format": FORMAT, **asdict(marks)})})
+            text = json.dumps({"format": FORMAT, **asdict(marks)})
+            save_file(held, temporary, {"training": sealed(text, held)})
             temporary.chmod(0o644)  # as other files; safetensors makes them private
             files.fsync_file(temporary)
             os.replace(temporary, path)
@@ -201,13 +203,18 @@ def load_state(path: Path) -> tuple[Marks, dict[str, Tensor]]:
     """A resume state, on the CPU.
 
     Raises:
-        InputError: it is cut short, or something else.
+        InputError: it is cut short, damaged, or something else.
     """
     with _opened(path) as file:
+        said = file.metadata() or {}
+        marks = _marks(path, said)
         try:
-            return _marks(path, file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise _damaged(path, str(error)) from error
+    if differs := damage(said["training"], held):
+        raise _damaged(path, "expected checksum {}, found {}".format(*differs))
+    return marks, held
 
 
 def _opened(path: Path) -> Any:
@@ -222,6 +229,7 @@ def _opened(path: Path) -> Any:
 def _marks(path: Path, metadata: Mapping[str, str] | None) -> Marks:
     try:
         row = json.loads((metadata or {})["training"])
+        row.pop(CHECKSUM, None)
         if row.pop("format") != FORMAT:
             raise ValueError("another format")
         return _checked(Marks(**row))

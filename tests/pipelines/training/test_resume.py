@@ -221,6 +221,27 @@ def test_a_checkpoint_that_was_cut_short_is_made_anew(learn, toy, left):
         assert load_checkpoint(path, "toy")[0].step == 8
 
 
+def flip(path: Path, at: int) -> None:
+    """One bit, that many bytes before the end."""
+    data = bytearray(path.read_bytes())
+    data[-at] ^= 0x10
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("at", [1, 9])
+def test_a_network_of_which_a_bit_flipped_is_refused_and_made_anew(learn, toy, at):
+    path = learn(toy(), steps=8).checkpoint
+    whole = path.read_bytes()
+    flip(path, at)
+    with pytest.raises(
+        InputError, match=r"toy\.safetensors: expected the bytes that were written, checksum \w{8}, found"
+    ):
+        load_checkpoint(path, "toy")
+    assert load_card(path).step == 8, "the card is whole"
+    learn(toy(), steps=8)
+    assert path.read_bytes() == whole
+
+
 def test_every_option_is_compared_or_known_not_to_matter():
     elsewhere = {
         "size", "features", "devices", "start", "variant", "images", "sliders", "categories", "fourier", "spectral",
@@ -305,6 +326,13 @@ def test_a_damaged_state_is_refused(learn, toy, tmp_path):
         learn(toy())
     path.write_bytes((tmp_path / "models/toy.safetensors").read_bytes())
     with pytest.raises(InputError, match="holds something else"):
+        learn(toy())
+
+
+def test_a_state_of_which_a_bit_flipped_is_refused(learn, toy, tmp_path):
+    learn(toy(), steps=2)
+    flip(tmp_path / "models/resume/toy.safetensors", 1)
+    with pytest.raises(InputError, match=r"is no whole state of a training \(expected checksum \w{8}, found \w{8}\)"):
         learn(toy())
 
 
