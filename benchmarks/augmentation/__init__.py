@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,17 @@ def complete(experiment: Experiment, tell: Any = lambda said: None) -> list[dict
 
 
 def experiment_in(
-    folder: Path, spec: str, quick: bool, sets: Sequence[str] = tuple(SETS), recipe: str | None = None
-) -> Experiment:
+    folder: Path, spec: str, quick: bool, sets: Sequence[str] = tuple(SETS), recipe: str | None = None,
+    seeds: int = FULL.seeds,
+) -> Experiment:  # fmt: skip
     """The experiment on a data set, its full bank made where there is none.
 
     Args:
-        sets: names of `SETS`; recipe: a name of `RECIPES`, which is then not searched for.
+        sets: names of `SETS`; recipe: a name of `RECIPES`, then not searched for; seeds: of the tested network.
     """
     if not (folder / "bank").exists():
         zeuxis.rebuild(spec, folder / "bank", patches=False, workers=workers_of(quick))
     if quick:
         return Experiment(folder, QUICK, {"3": 3}, {name: RECIPES[name] for name in ("boosted", "repainted")})
     recipes = RECIPES if recipe is None else {recipe: RECIPES[recipe]}
-    return Experiment(folder, FULL, {name: SETS[name] for name in sets}, recipes)
+    return Experiment(folder, replace(FULL, seeds=seeds), {name: SETS[name] for name in sets}, recipes)

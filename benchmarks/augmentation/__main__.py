@@ -10,6 +10,7 @@ from benchmarks.__main__ import DATA, as_table
 from . import SETS, complete, experiment_in
 from .experiment import RECIPES
 from .figures import plot, search_rows
+from .sets import FULL
 
 
 def main() -> None:
@@ -18,12 +19,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="the folder that holds camvid/")
     parser.add_argument("--photographs", action="append", choices=SETS, help="one of the sets, instead of all; again")
     parser.add_argument("--recipe", choices=RECIPES, help="train with this one instead of searching for the best")
+    parser.add_argument("--seeds", type=int, default=FULL.seeds, help="of the tested network (default %(default)s)")
     given = parser.parse_args()
     if not (given.data / "camvid").is_dir():
         parser.error(f"{given.data}: expected a folder that holds camvid/")
     given.folder.mkdir(parents=True, exist_ok=True)
     spec = f"camvid:{given.data / 'camvid'}"
-    experiment = experiment_in(given.folder, spec, False, given.photographs or tuple(SETS), given.recipe)
+    sets = given.photographs or tuple(SETS)
+    experiment = experiment_in(given.folder, spec, False, sets, given.recipe, given.seeds)
     found = experiment.results["recipe"]["best"] if "recipe" in experiment.results else given.recipe
     if given.recipe and given.recipe != found:
         parser.error(f"{given.folder}: expected a folder of {given.recipe!r}, found one of {found!r}")

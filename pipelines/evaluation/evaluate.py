@@ -50,7 +50,7 @@ from .making import Making
 from .report import build_report, spectra_figure, table_of
 from .results import Evaluation, Figures, Gap, Judged
 from .samples import Sample, painted
-from .systems import CRN, WHOLE, System, available, size_of
+from .systems import CRN, WHOLE, System, available, misfit
 
 REAL = "real"
 """What photographs are called among the systems."""
@@ -292,7 +292,7 @@ def _plan(
     Also what is said of systems that are left out, of those that are wanted where some are.
 
     Raises:
-        InputError: no such system is to be had, or the networks of a further folder are of another size.
+        InputError: no such system is to be had, or the a network of a further folder is not for pictures of that size.
     """
     held = [(folder, Models(folder, reader)) for folder in folders]
     first, left_out = available(held[0][1], size)
@@ -309,10 +309,9 @@ def _plan(
         paints = (*system.needs, system.stages.network)
         fit = [each for each in held if all(each[1].has(name) for name in paints)] if system.needs else held[:1]
         for _, models in fit:
-            if (own := size_of(models, system)) != size:
-                expected = "a network trained at {}x{}, as those of ".format(*size) + str(folders[0])
-                path = models.path(system.stages.network)
-                raise InputError(sentence(path, expected=expected, found="one at {}x{}".format(*own)))
+            if unlike := misfit(models, system, size):
+                path, expected, own = unlike
+                raise InputError(sentence(path, expected=f"{expected}, for those of {folders[0]}", found=own))
         plan.append((system, [folder for folder, _ in fit]))
     return plan, [] if wanted else [*left_out.values()]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 
+from ...storage.errors import sentence
 from ...storage.images import Photograph
 from ...synth.checkpoint import load_card
 from ..models import Models
@@ -114,21 +116,22 @@ def available(models: Models, size: tuple[int, int]) -> tuple[list[System], dict
             if not system.rival:
                 absent = f"there is no {', '.join(missing)} network in {models.folder}"
                 left_out[system.name] = f"{system.name}: left out, {absent}"
-        elif (own := size_of(models, system)) != size:
-            said = "{}x{}, the others at {}x{}".format(*own, *size)
-            left_out[system.name] = f"{system.name}: left out, its network was trained at {said}"
-        elif system.stages.inpaint in _ROI and _exceeds(own := load_card(models.path(*_ROI)).size, size):
-            said = "{}x{} pixels, more than the {}x{} of the pictures".format(*own, *size)
-            left_out[system.name] = f"{system.name}: left out, what fills it sees {said}"
+        elif strange := misfit(models, system, size):
+            path, expected, own = strange
+            left_out[system.name] = f"{system.name}: left out, {sentence(path, expected=expected, found=own)}"
         else:
             found.append(system)
     return found, left_out
 
 
-def _exceeds(own: tuple[int, int], size: tuple[int, int]) -> bool:
-    return own[0] > size[0] or own[1] > size[1]
-
-
-def size_of(models: Models, system: System) -> tuple[int, int]:
-    """`(rows, cols)` of what a system paints with the networks of a folder, which has them."""
-    return load_card(models.path(system.stages.network)).size
+def misfit(models: Models, system: System, size: tuple[int, int]) -> tuple[Path, str, str] | None:
+    """Which of the networks of a system, all there, is not for pictures of `size`; what was expected, and found."""
+    path = models.path(system.stages.network)
+    if (own := load_card(path).size) != size:
+        return path, "a network trained at {}x{}".format(*size), "one at {}x{}".format(*own)
+    if system.stages.inpaint in _ROI:
+        path = models.path(*_ROI)
+        rows, cols = own = load_card(path).size
+        if rows > size[0] or cols > size[1]:
+            return path, "a network of at most {}x{} pixels".format(*size), "one of {}x{}".format(*own)
+    return None

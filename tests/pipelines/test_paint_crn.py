@@ -112,7 +112,8 @@ def test_it_is_evaluated_as_a_system(folder: Path, tmp_path: Path):
     models = Path(shutil.copytree(folder / "models", tmp_path / "models"))
     small = network_of("crn", 4, (64, 96), body="pix2pix")
     card = card_of("crn", small, Reader(folder / "bank").classes, (64, 96))
-    save_checkpoint(models / "crn-pix2pix.safetensors", small.state_dict(), card)
+    path = models / "crn-pix2pix.safetensors"
+    save_checkpoint(path, small.state_dict(), card)
     found = evaluate(folder / "bank", models, tmp_path / "out")
     assert [each.name for each in found.systems] == ["real", "CRN"]
     figures = found.system("CRN").figures[0]
@@ -120,6 +121,7 @@ def test_it_is_evaluated_as_a_system(folder: Path, tmp_path: Path):
     assert figures.score is None
     assert figures.diversity is not None
     assert figures.diversity > 0
-    assert "pix2pix: left out, its network was trained at 64x96, the others at 96x128" in found.left_out
+    said = f"pix2pix: left out, {path}: expected a network trained at 96x128, found one at 64x96"
+    assert said in found.left_out
     assert not any("encoder-decoder" in said for said in found.left_out)
     assert any(said.startswith("collage: left out, there is no synthesis network") for said in found.left_out)

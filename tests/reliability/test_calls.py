@@ -25,7 +25,7 @@ def striking() -> Iterator[TrialServer]:
 @pytest.mark.parametrize(
     ("scenario", "sample"),
     [
-        *(("rebuild", 20), ("merge", 10), ("forget", 10)),
+        *(("rebuild", 8), ("merge", 6), ("forget", 6)),
         *(pytest.param(scenario, 80, marks=pytest.mark.slow) for scenario in ("rebuild", "merge", "forget")),
     ],
 )
@@ -35,7 +35,7 @@ def test_whatever_call_fails_the_bank_is_whole(striking: TrialServer, scenario: 
     assert trials.ended("signal 9") == sum(row["mode"] == "kill" for row in trials.rows) > 0
 
 
-@pytest.mark.parametrize("sample", [20, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sample", [10, pytest.param(None, marks=pytest.mark.slow)])
 def test_the_calls_of_lmdb_are_among_them(striking: TrialServer, sample: int | None) -> None:
     """Those that go to the file of values, in every mode: the writes of its pages, and of its head."""
     trials = striking.ask("rebuild", layer="calls", only="data.mdb", sample=sample)

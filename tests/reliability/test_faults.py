@@ -26,7 +26,7 @@ FAILURES = ("EIO", "ENOSPC", "short")
 @pytest.mark.parametrize(
     ("scenario", "sample"),
     [
-        *(("rebuild", 30), ("merge", 12), ("forget", 12), ("rollback", None), ("collect", None)),
+        *(("rebuild", 15), ("merge", 8), ("forget", 8), ("rollback", None), ("collect", None)),
         *(pytest.param(scenario, None, marks=pytest.mark.slow) for scenario in ("rebuild", "merge", "forget")),
     ],
 )
@@ -45,8 +45,8 @@ def test_killed_anywhere_the_bank_is_whole_and_the_next_run_completes(
 @pytest.mark.parametrize(
     ("scenario", "modes", "sample"),
     [
-        ("rebuild", FAILURES, 30),
-        *((scenario, ["EIO"], 12) for scenario in LEAST if scenario != "rebuild"),
+        ("rebuild", FAILURES, 15),
+        *((scenario, ["EIO"], 8) for scenario in LEAST if scenario != "rebuild"),
         *(pytest.param(scenario, ["EIO", "ENOSPC"], None, marks=pytest.mark.slow) for scenario in LEAST),
         pytest.param("rebuild", ["short"], None, marks=pytest.mark.slow),
     ],

@@ -278,6 +278,7 @@ from zeuxis.synth.features import Features, FeaturesConfig
 from torch.utils.data import default_collate
 
 torch.set_num_threads(1)
+HALF = "bf16-mixed"
 
 def status(name):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
@@ -318,8 +319,8 @@ first = TrainOptions(preset="tiny", size=(32, 64), lr=1e-4, batch=1, devices="cp
 peak(first)  # what is loaded once
 predicted(CrnTask(Reader(sys.argv[1]), None, first, features()), first)
 cases = [
-    dict(batch=4, precision="32-true" if is_emulated(TrainOptions(precision="bf16-mixed")) else "bf16-mixed"),
-    dict(batch=8, images=2, checkpointing=True),
+    dict(batch=2, precision="32-true") if is_emulated(TrainOptions(precision=HALF)) else dict(batch=4, precision=HALF),
+    dict(batch=4, images=2, checkpointing=True),
 ]
 rows = []
 for case in cases:
