@@ -119,6 +119,10 @@ BACKENDS = {
 """By name, the one to be tried first, first."""
 
 
+_RECORDING = threading.Lock()
+"""PyTorch records one graph of a process at a time."""
+
+
 class Graphed:
     """A call on a GPU recorded once as a CUDA graph, and replayed: the CPU no longer launches kernel after kernel.
 
@@ -131,21 +135,24 @@ class Graphed:
     """
 
     def __init__(self, call: Call, inputs: Inputs) -> None:
-        self._lock = threading.Lock()
-        self._given = tuple(each.clone() for each in inputs)
-        stream = torch.cuda.Stream(inputs[0].device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(inputs[0].device))
-        with torch.cuda.stream(stream):
-            for _ in range(3):  # lets libraries choose their kernels and take their memory before the record
-                call(*self._given)
-        torch.cuda.current_stream(inputs[0].device).wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._made = call(*self._given)
+        self._lock, device = threading.Lock(), inputs[0].device
+        # buffers of inference mode could not be written outside of it
+        with _RECORDING, torch.inference_mode(False), torch.no_grad(), torch.cuda.device(device):
+            self._given = tuple(each.clone() for each in inputs)
+            stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(stream):
+                for _ in range(3):  # lets libraries choose their kernels and take their memory before the record
+                    call(*self._given)
+            torch.cuda.current_stream(device).wait_stream(stream)
+            self._graph = torch.cuda.CUDAGraph()
+            # the stream that PyTorch would take is one for all devices; other threads may go on with their own work
+            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+                self._made = call(*self._given)
 
     def __call__(self, *inputs: Tensor) -> Any:
         """The outputs, which later calls leave alone."""
-        with self._lock:
+        with self._lock, torch.no_grad():
             for own, each in zip(self._given, inputs, strict=True):
                 own.copy_(each)
             self._graph.replay()

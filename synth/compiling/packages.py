@@ -227,9 +227,7 @@ def running(backend: str, package: bytes, device: torch.device, verdict: Verdict
     call = cast(BACKENDS[backend].load(package, device), verdict.precision)
     if device.type != "cuda":
         return call
-    empty = (torch.zeros((verdict.batch, *shape), device=device) for shape in verdict.shapes)
-    with torch.inference_mode():
-        return Graphed(call, tuple(empty))
+    return Graphed(call, tuple(torch.zeros((verdict.batch, *shape), device=device) for shape in verdict.shapes))
 
 
 def own_place(network: nn.Module) -> dict[str, Any]:

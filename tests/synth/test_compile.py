@@ -13,7 +13,9 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -472,6 +474,76 @@ def test_a_package_that_cannot_be_loaded_is_compiled_again(fake, network, store)
     found = compile(network, inputs(1), store=store)
     assert found.backend == "eager"
     assert "no C++ compiler" in found.verdicts[0].why
+
+
+@pytest.fixture
+def cuda_on_the_cpu(monkeypatch) -> SimpleNamespace:
+    """A stand-in for CUDA graphs on the CPU, which says on which device, in which stream and how it recorded."""
+    seen = SimpleNamespace(device=None, streams=[], recorded=[], at_once=0, most=0)
+
+    class Stream:
+        def __init__(self, device=None):
+            self.device = device
+
+        def wait_stream(self, other):
+            pass
+
+    class Graph:
+        """What was called while it recorded is computed again from the same buffers."""
+
+        def replay(self):
+            for own, each in zip(self.made, self.call(*self.given), strict=True):
+                own.copy_(each)
+
+    @contextmanager
+    def on(device):
+        before, seen.device = seen.device, device
+        yield
+        seen.device = before
+
+    @contextmanager
+    def recording(graph, **options):
+        seen.at_once += 1
+        seen.most = max(seen.most, seen.at_once)
+        seen.recorded.append((seen.device, options))
+        time.sleep(0.005)
+        yield
+        seen.at_once -= 1
+
+    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: on(stream.device))
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", recording)
+    return seen
+
+
+def doubled(given: Tensor) -> tuple[Tensor]:
+    return (2 * given,)
+
+
+def test_a_graph_is_recorded_on_its_own_device_and_stream_one_at_a_time(cuda_on_the_cpu):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: backends.Graphed(doubled, (torch.zeros(3),)), range(4)))
+    assert cuda_on_the_cpu.most == 1
+    for device, options in cuda_on_the_cpu.recorded:
+        assert device == torch.device("cpu"), "the device of its inputs, not the current one"
+        assert options["stream"].device == device
+        assert options["capture_error_mode"] == "thread_local", "other threads may allocate meanwhile"
+
+
+@pytest.mark.parametrize("recorded", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+@pytest.mark.parametrize("asked", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_a_graph_may_be_recorded_and_asked_with_and_without_gradients(cuda_on_the_cpu, recorded, asked):
+    with recorded():
+        graphed = backends.Graphed(doubled, (torch.zeros(3),))
+    graphed._graph.call, graphed._graph.given, graphed._graph.made = doubled, graphed._given, graphed._made
+    with asked():
+        for value in (1.0, 2.0):
+            (found,) = graphed(torch.full((3,), value, requires_grad=True))
+            assert torch.equal(found, torch.full((3,), 2 * value))
+            assert not found.requires_grad
 
 
 def test_replays_of_a_graph_do_not_meet_in_their_buffers():
