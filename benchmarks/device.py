@@ -89,11 +89,11 @@ def _flat(search: DeviceSearch, queries: Sequence[Query], answers: Sequence[TopK
     (block,), components = blocks, search._bank.components(queries)
     classes = np.concatenate([query.class_ids for query in queries])
     vectors, wanted = _vectors(block.side), np.concatenate([_ids(top) for top in answers])
-    indexes = {}
+    indexes, resources = {}, faiss.StandardGpuResources() if gpus else None
     for class_id, (start, stop) in block.class_rows.items():
         index = faiss.IndexFlatIP(vectors.shape[1])
         if gpus:
-            index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+            index = faiss.index_cpu_to_gpu(resources, 0, index)
         index.add(vectors[start:stop])
         indexes[class_id] = index, start
     asked, ids = _vectors(components), block.segment_id.cpu().numpy()

@@ -11,6 +11,7 @@ Importing this module imports torch.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -206,15 +207,20 @@ def bounds(
     return terms[0].add_(terms[1]), terms[1]
 
 
+_SETTING = threading.Lock()
+"""Held while a setting of the whole process is another one."""
+
+
 def _product(one: Tensor, other: Tensor) -> Tensor:
     """`one @ other.T` as float32, summed in float32 whatever the factors are."""
     matmul = torch.backends.cuda.matmul
-    before = matmul.allow_fp16_reduced_precision_reduction
-    matmul.allow_fp16_reduced_precision_reduction = False
-    try:
-        return (one @ other.T).float()
-    finally:
-        matmul.allow_fp16_reduced_precision_reduction = before
+    with _SETTING:
+        before = matmul.allow_fp16_reduced_precision_reduction
+        matmul.allow_fp16_reduced_precision_reduction = False
+        try:
+            return (one @ other.T).float()
+        finally:
+            matmul.allow_fp16_reduced_precision_reduction = before
 
 
 def mask_common(segments: Side, s: Tensor, components: Side, c: Tensor, grid: Grid, most: int) -> Tensor:

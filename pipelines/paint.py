@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Unpack, cast
@@ -27,6 +28,7 @@ from ..synth.canvas import Canvas, contested
 from ..synth.elision import Elided
 from ..synth.encoding import resized
 from . import painting_steps as steps
+from .device_memory import AtOnce
 from .drawn import Asked, Drawn
 from .inpaint import method_of
 from .inpainting.methods import FromNetwork, Method
@@ -199,6 +201,11 @@ class Run:
     batch: int
     filler: Method | None = None
 
+    @cached_property
+    def at_once(self) -> AtOnce:
+        """How many of a batch the device has memory for."""
+        return AtOnce(self.batch)
+
     @property
     def blind(self) -> bool:
         """Whether the network sees nothing of the bank, so that nothing is retrieved for it."""
@@ -301,7 +308,11 @@ class Run:
         return Prepared(asked.layout, canvas, elided, seen, asked.together, report)
 
     def imagined(self, ready: Sequence[Prepared]) -> Iterator[Painted]:
-        """The photographs of what is prepared."""
+        """The photographs of what is prepared.
+
+        Raises:
+            UnfinishedError: the device has not enough memory for one.
+        """
         layouts, canvases, clock = [each.layout for each in ready], [each.seen for each in ready], Clock()
         with clock("network"):
             images = [each.image for each in canvases]
@@ -309,7 +320,7 @@ class Run:
                 images = (
                     self._pictures(ready)
                     if self.blind
-                    else steps.synthesised(self.model, layouts, canvases, self.batch)
+                    else self.at_once.made(lambda batch: steps.synthesised(self.model, layouts, canvases, batch))
                 )
         share = {name: seconds / len(ready) for name, seconds in clock.seconds.items() if ready}
         for each, image in zip(ready, images, strict=True):
@@ -319,7 +330,7 @@ class Run:
     def _pictures(self, ready: Sequence[Prepared]) -> list[Photograph]:
         """Of a network that makes the variants of a layout at once: each layout is looked at once."""
         layouts = list({id(each.layout): each.layout for each in ready}.values())
-        made = steps.pictured(self.model, layouts, self.batch)
+        made = self.at_once.made(lambda batch: steps.pictured(self.model, layouts, batch))
         of = {id(layout): images for layout, images in zip(layouts, made, strict=True)}
         return [of[id(each.layout)][each.report.variant] for each in ready]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .inpainting.membrane import check_blend, corrected
-from .layers import LEAK, ConvBlock, blocks, channels
+from .layers import LEAK, ConvBlock, blocks, channels, in_precision
 
 WIDE = 256
 """Channels at a quarter of the size."""
@@ -61,7 +61,8 @@ class GlcicNetwork(nn.Module):
         """`(N, 3, H, W)` in [-1, 1] and `(N, 1, H, W)` of 0 and 1 to the raw picture `(N, 3, H, W)` in [-1, 1]."""
         raw: Tensor = self.layers(torch.cat([image * (1 - region), region], 1))
         if self.config.blend:
-            raw = corrected(image, region, raw, self.config.blend * self.config.resolution)
+            reach = self.config.blend * self.config.resolution
+            raw = in_precision(corrected(image, region, raw, reach), image.dtype)
         return raw
 
 

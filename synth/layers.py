@@ -46,6 +46,11 @@ def channels(full: int, width: float, multiple: int = 8) -> int:
     return max(multiple, round(full * width / multiple) * multiple)
 
 
+def in_precision(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """In a precision; itself where that is its own, for which an exported graph would have an operator too."""
+    return x if x.dtype == dtype else x.to(dtype)
+
+
 def recomputed(work: Callable[..., Tensor], *inputs: Tensor | None, yes: bool = True) -> Tensor:
     """`work(*inputs)`; with `yes` nothing in between is kept for the backward pass, which computes it once more.
 

@@ -250,13 +250,19 @@ def main() -> None:
         said = sentence(error.filename or "output", f"cannot be used ({error.strerror or error})")
         sys.exit(_refuse(said, _code_of(error)))
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, which need not be loaded for this
+        if "torch" in sys.modules and _is_of_a_device(error):  # which need not be loaded for this
             said = f"has not enough memory ({str(error).partition('. ')[0]})"
             sys.exit(_refuse(sentence("GPU", said, fix="end what else runs on it, or give smaller numbers"), 1))
         if not hasattr(error, "format_message"):  # not one of the parser's own
             raise
         command = getattr(getattr(error, "ctx", None), "command_path", "zeuxis")
         sys.exit(_refuse(f"{error.format_message().rstrip('.')}; see `{command} --help`"))
+
+
+def _is_of_a_device(error: Exception) -> bool:
+    from .pipelines.device_memory import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _run(arguments: list[str]) -> None:

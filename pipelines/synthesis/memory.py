@@ -1,14 +1,10 @@
-"""Memory that an image frees is kept for the next one; what it means that a GPU has not enough."""
+"""Memory that an image frees is kept for the next one."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
-
-from ...storage.errors import UnfinishedError, sentence
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 """Of glibc's `mallopt`."""
@@ -36,17 +32,3 @@ def kept_memory() -> Iterator[None]:
         for option, value in ((MMAP_THRESHOLD, USUAL), (TRIM_THRESHOLD, USUAL), (ARENA_MAX, 0)):
             libc.mallopt(option, value)
         libc.malloc_trim(0)
-
-
-@contextmanager
-def enough_for_one() -> Iterator[None]:
-    """Networks run on a device that has memory for an image.
-
-    Raises:
-        UnfinishedError: it has not.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        fix = "end what else runs on it, or give --models a smaller network"
-        raise UnfinishedError(sentence("GPU", "has not enough memory for one image", fix=fix)) from error

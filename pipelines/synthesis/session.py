@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ...index.request import Options, RetrievalOptions
 from ...index.retriever import Retriever
@@ -28,6 +25,7 @@ from ...synth.canvas import Canvas
 from ...synth.elision import Elided
 from ...synth.encoding import resized
 from .. import painting_steps as steps
+from ..device_memory import AtOnce, enough_for_one
 from ..inpainting.methods import FromNetwork
 from ..models import Models
 from ..paint import Painter, Run
@@ -42,7 +40,6 @@ from .items import Imagined, Instances, LeftOut, Ready, Rejected
 from .judging import agreement
 from .labels import Reading
 from .layouts import Entry, Layouts
-from .memory import enough_for_one
 from .options import SynthesisOptions
 from .plan import Item, Plan, filling_networks, packages_of
 
@@ -82,8 +79,8 @@ class Session:
             fix = "let all workers be alike, or leave --compiled out"
             raise UnfinishedError(sentence(options.compiled or "--compiled", said, fix=fix))
         self._painter = Painter(reader, Retriever(reader), models)
-        self._lock, self._composer = threading.Lock(), Composer(reader, options)
-        self._batch = self.run.batch
+        self._composer = Composer(reader, options)
+        self._at_once = AtOnce(self.run.batch, tell)
         self._dense = models.load("densify") if options.densify else None
         self._assembling = Assembling(reader, models, options) if options.assemble else None
         self._judge = models.load("judge") if options.agreement is not None else None
@@ -335,13 +332,7 @@ class Session:
         Raises:
             UnfinishedError: it has not enough for one.
         """
-        while True:
-            batch = self._batch
-            try:
-                with enough_for_one() if batch == 1 else nullcontext():
-                    return self._pictures(some, given, batch)
-            except torch.OutOfMemoryError:
-                self._shrink(batch)
+        return self._at_once.made(lambda batch: self._pictures(some, given, batch))
 
     def _pictures(self, some: Sequence[Ready], given: Sequence[Layout], batch: int) -> list[Photograph]:
         """Of a network that makes the variants of a layout at once, each layout is looked at once."""
@@ -352,16 +343,6 @@ class Session:
         layouts = dict(zip(names, given, strict=True))
         made = dict(zip(layouts, steps.pictured(model, list(layouts.values()), batch), strict=True))
         return [made[name][each.item.variant] for name, each in zip(names, some, strict=True)]
-
-    def _shrink(self, batch: int) -> None:
-        """Halves the batch, once for all threads that found it too large; says so the first time."""
-        with self._lock:
-            if self._batch != batch:
-                return
-            if batch == self.batch:
-                self.tell(sentence("GPU", f"has not enough memory for {batch} images at once: fewer are made together"))
-            self._batch = batch // 2
-        torch.cuda.empty_cache()
 
 
 def _checksum(ready: Ready, given: Layout) -> int:

@@ -8,12 +8,11 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .interrupts import SIGNALS
-from .options import TrainOptions
+from .options import TrainOptions, devices_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def batches(
         dataset,
         batch_sampler=_Numbers(first, options, place),
         num_workers=options.workers,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=devices_of(options)[0] == "cuda",
         worker_init_fn=_start_worker,
     )
     held: Any = iter(loader)

@@ -80,6 +80,12 @@ class Devices:
         if self.anybody(error is not None):
             raise error or UnfinishedError(sentence("training", "the first process has stopped"))
 
+    def end_others(self) -> None:
+        """Ends the processes that the first one has started: they would wait for it. They have nothing to save."""
+        launcher = getattr(self.fabric.strategy, "launcher", None)
+        for process in getattr(launcher, "procs", ()):
+            process.kill()
+
     def random_states(self) -> dict[str, Tensor]:
         """The states of torch's random numbers, `(world, n)` uint8 by kind of device, on the CPU; all must ask."""
         states = {"cpu": torch.get_rng_state()}

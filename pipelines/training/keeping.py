@@ -70,21 +70,19 @@ class Keeper:
     def lock(self) -> ExitStack:
         """Keeps others from training the same network meanwhile; the first thing that is written."""
         held = ExitStack()
-        if self.devices.first:
+
+        def work() -> None:
             for folder in (self.paths.resume.parent, self.paths.logs):
                 make_folder(folder)
             held.enter_context(writer_lock(self.paths.logs))
+
+        self.devices.alone(work)
         return held
 
     def take_up(self) -> dict[str, Tensor]:
         """Puts back what was saved, and returns the states of the random numbers; a new training removes what was."""
         if not self.marks.step:
-            if self.devices.first:
-                self.paths.along.unlink(missing_ok=True)
-                if self.paths.checkpoint.exists():  # which is forgotten from now on, but stays until a better one
-                    self._save({})
-                else:
-                    self.paths.resume.unlink(missing_ok=True)
+            self.devices.alone(self._forget)
             return {}
         self.marks, held = load_state(self.paths.resume)
         learner = self.learner
@@ -94,12 +92,22 @@ class Keeper:
             self.marks.best = None
         return {name.removeprefix("random."): each for name, each in held.items() if name.startswith("random.")}
 
+    def _forget(self) -> None:
+        self.paths.along.unlink(missing_ok=True)
+        if self.paths.checkpoint.exists():  # which is forgotten from now on, but stays until a better one
+            self._save({})
+        else:
+            self.paths.resume.unlink(missing_ok=True)
+
     def open_logs(self) -> ExitStack:
         """The log folder, cut where the training goes on."""
         held = ExitStack()
-        if self.devices.first:
+
+        def work() -> None:
             self.logs = Logs(self.paths.logs, self.marks.step)
             held.callback(self.logs.close)
+
+        self.devices.alone(work)
         return held
 
     def log(self, rate: float, terms: Mapping[str, float]) -> None:

@@ -86,9 +86,13 @@ def train(
             if marks.step and tell is not None:
                 tell(f"{task.name}: goes on from step {marks.step:,}")
         devices = Devices(options)
-        keeper = Keeper(task, paths, options, devices, Learner(task, modules, devices), marks)
-        with keeper.lock():
-            return _Loop(task, options, devices, keeper).run(paths, progress)
+        try:
+            keeper = Keeper(task, paths, options, devices, Learner(task, modules, devices), marks)
+            with keeper.lock():
+                return _Loop(task, options, devices, keeper).run(paths, progress)
+        except BaseException:
+            devices.end_others()
+            raise
 
 
 class _Loop:
@@ -151,14 +155,15 @@ class _Loop:
             for batch in ready
         ]
         sums: dict[str, float] = {}
-        while (found := self._next(losses[0])) is not None:
+        while (found := self._next(losses[0], last=len(losses) == 1)) is not None:
             optimiser = self.keeper.learner.stepping[found[0]]
             optimiser.zero_grad()
             for number, each in enumerate(losses):
-                name, total, parts = found if number == 0 else self._next(each) or found
+                last = number == len(losses) - 1
+                name, total, parts = found if number == 0 else self._next(each, last) or found
                 for term, value in self._finite({TOTAL + name: total, **parts}).items():
                     sums[term] = sums.get(term, 0.0) + value * share
-                with self.devices.unsynchronised(number < len(losses) - 1):
+                with self.devices.unsynchronised(not last):
                     self.devices.fabric.backward(total * share)
             optimiser.step()
         self.keeper.learner.follow(min(self.options.ema, (1 + marks.step) / (10 + marks.step)))  # sooner at the start
@@ -166,8 +171,9 @@ class _Loop:
         self._log(sums)
         return next(iter(sums.values()), 0.0)
 
-    def _next(self, losses: Losses) -> tuple[str, Tensor, Mapping[str, Tensor]] | None:
-        with self.devices.fabric.autocast():
+    def _next(self, losses: Losses, last: bool) -> tuple[str, Tensor, Mapping[str, Tensor]] | None:
+        """The next loss of a batch; gradients are exchanged after the `last` batch of a step."""
+        with self.devices.fabric.autocast(), self.devices.unsynchronised(not last):
             return next(losses, None)
 
     def _finite(self, terms: Mapping[str, Tensor]) -> dict[str, float]:

@@ -7,6 +7,7 @@ workspaces of its convolutions and in pieces too small to use, is what `MARGIN` 
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -134,6 +135,8 @@ def _step(task: Foreseen, options: TrainOptions, kind: str, note: Callable[[], o
     learning = [each for each in modules.parameters() if each.requires_grad]
     kept = [torch.empty_like(each) for each in modules["net"].parameters()]
     kept += [torch.empty_like(each) for each in learning for _ in range(MOMENTS)]
+    if devices_of(options)[1] > 1:
+        kept += [torch.empty_like(each) for each in learning]  # gradients as they are exchanged
     for each in learning:
         each.grad = torch.empty_like(each)
     note()
@@ -156,7 +159,9 @@ def _step(task: Foreseen, options: TrainOptions, kind: str, note: Callable[[], o
 def _there(kind: str, models: Path) -> int:
     """Bytes that a training may take: of a GPU what is free, of the machine what it lets processes have."""
     if kind == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
+        device = int(os.environ.get("LOCAL_RANK", 0))
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for whoever asks
+        return int(torch.cuda.mem_get_info(device)[0]) + held
     from ..forecast import room_for
 
     return room_for(models).memory

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,7 +76,9 @@ def _inductor_load(package: bytes, device: torch.device) -> Call:
         path.write_bytes(package)
         if device.type == "cpu" and (library := library_of(path)):
             return Native(path, library, runners=os.cpu_count() or 1)
-        return aoti_load_package(str(path), device_index=-1 if device.index is None else device.index)
+        index = -1 if device.index is None else device.index
+        with on(device):  # single: else it asks whether earlier runs are over, which no graph may record
+            return aoti_load_package(str(path), run_single_threaded=device.type == "cuda", device_index=index)
 
 
 def _tensorrt_missing(device: torch.device) -> str:
@@ -89,11 +91,12 @@ def _tensorrt_build(network: nn.Module, inputs: Inputs) -> bytes:
     """The precision is that of network and inputs: `enabled_precisions` is ignored where types are explicit."""
     import torch_tensorrt
 
-    program = exported(network, inputs)
-    with tempfile.TemporaryDirectory() as folder:
+    program, device = exported(network, inputs), inputs[0].device
+    with tempfile.TemporaryDirectory() as folder, on(device):
         module = torch_tensorrt.dynamo.compile(
             program,
             arg_inputs=list(inputs),
+            device=device,
             cache_built_engines=False,
             reuse_cached_engines=False,
             engine_cache_dir=folder,
@@ -107,9 +110,14 @@ def _tensorrt_build(network: nn.Module, inputs: Inputs) -> bytes:
 def _tensorrt_load(package: bytes, device: torch.device) -> Call:
     import torch_tensorrt  # noqa: F401 - its operators must be known to the loader
 
-    with torch.cuda.device(device):
+    with on(device):
         module: Call = torch.export.load(io.BytesIO(package)).module()
     return module
+
+
+def on(device: torch.device) -> AbstractContextManager[Any]:
+    """Within, it is the current device: libraries go by that one, whatever device their tensors are on."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 BACKENDS = {
@@ -117,6 +125,11 @@ BACKENDS = {
     "inductor": Backend(_inductor_missing, _inductor_build, _inductor_load),
 }
 """By name, the one to be tried first, first."""
+
+
+def _same_stream(device: torch.device) -> AbstractContextManager[Any]:
+    """A record that fails leaves its own stream as the current one; after this it is the one before."""
+    return torch.cuda.stream(torch.cuda.current_stream(device))
 
 
 _RECORDING = threading.Lock()
@@ -136,8 +149,9 @@ class Graphed:
 
     def __init__(self, call: Call, inputs: Inputs) -> None:
         self._lock, device = threading.Lock(), inputs[0].device
+        self._call = call  # a graph holds addresses: of weights and engines that must live as long
         # buffers of inference mode could not be written outside of it
-        with _RECORDING, torch.inference_mode(False), torch.no_grad(), torch.cuda.device(device):
+        with _RECORDING, torch.inference_mode(False), torch.no_grad(), torch.cuda.device(device), _same_stream(device):
             self._given = tuple(each.clone() for each in inputs)
             stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream(device))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..layers import averaged, channels
+from ..layers import averaged, channels, in_precision
 from .blocks import DownBlock, UpBlock, initialised
 from .generator import LEAST, GeneratorConfig, last_scaled, to_picture
 
@@ -44,8 +44,8 @@ class Gaussian(NamedTuple):
     logvar: Tensor
 
     def at(self, noise: Tensor) -> Tensor:
-        """What standard normal noise of the same shape becomes."""
-        return self.mean + (0.5 * self.logvar).exp() * noise
+        """What standard normal noise of the same shape becomes, in its precision."""
+        return in_precision(self.mean + (0.5 * self.logvar).exp() * noise, noise.dtype)
 
 
 class Encoded(NamedTuple):
@@ -234,7 +234,7 @@ def laplace(image: Tensor, middle: Tensor, log_scale: Tensor) -> Tensor:
 
 
 def _gaussian(both: Tensor) -> Gaussian:
-    mean, logvar = (both if both.dtype == torch.float32 else both.float()).chunk(2, 1)
+    mean, logvar = in_precision(both, torch.float32).chunk(2, 1)
     return Gaussian(mean, BOUND * torch.tanh(logvar / BOUND))
 
 

@@ -82,6 +82,7 @@ class PixelVae(LadderVae):
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__(config)
+        self.log_scale.requires_grad_(False)  # of a likelihood that pixels drawn one by one do not have
         self.cells = max(LEAST, channels(CELLS, config.width))
         self.layers = nn.ModuleList(
             GatedLayer(self.cells if number else COLOURS, self.cells, self.features, first=not number)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ..layers import LEAK
+from ..layers import LEAK, in_precision
 
 HIDDEN = 128
 """Channels of the region's features inside a denormalisation, at width 1 (the released code)."""
@@ -157,7 +157,9 @@ class FourierBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(N, C, H, W)` to the same."""
         spectrum = torch.fft.rfft2(x.float(), norm="ortho")
-        mixed = functional.leaky_relu(self.mix(torch.cat([spectrum.real, spectrum.imag], 1)), LEAK).float()
+        mixed = functional.leaky_relu(
+            self.mix(in_precision(torch.cat([spectrum.real, spectrum.imag], 1), x.dtype)), LEAK
+        ).float()
         real, imaginary = mixed.chunk(2, 1)
         back = torch.fft.irfft2(torch.complex(real, imaginary), s=x.shape[-2:], norm="ortho")
         found: Tensor = x + self.out(back.to(x.dtype))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..inpainting.membrane import check_blend, corrected
-from ..layers import LEAK, channels
+from ..layers import LEAK, channels, in_precision
 from .blocks import HIDDEN, MULTIPLE, FourierBlock, GatedConvolution, UpsampleBlock, wrap_of
 
 RESOLUTIONS = (64, 128, 256)
@@ -171,7 +171,8 @@ class RoiGenerator(nn.Module):
         raw = self.to_image(x)
         raw = (functional.instance_norm(raw) if self.config.published else raw).tanh()
         if self.config.blend:
-            raw = corrected(image, region, raw, self.config.blend * self.config.resolution)
+            reach = self.config.blend * self.config.resolution
+            raw = in_precision(corrected(image, region, raw, reach), image.dtype)
         return (raw, mean, logvar) if styled else raw
 
     def _encoded(self, image: Tensor, region: Tensor) -> list[Tensor]:

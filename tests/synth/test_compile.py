@@ -11,6 +11,7 @@ import stat
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -479,7 +480,6 @@ def test_a_package_that_cannot_be_loaded_is_compiled_again(fake, network, store)
 @pytest.fixture
 def cuda_on_the_cpu(monkeypatch) -> SimpleNamespace:
     """A stand-in for CUDA graphs on the CPU, which says on which device, in which stream and how it recorded."""
-    seen = SimpleNamespace(device=None, streams=[], recorded=[], at_once=0, most=0)
 
     class Stream:
         def __init__(self, device=None):
@@ -495,25 +495,32 @@ def cuda_on_the_cpu(monkeypatch) -> SimpleNamespace:
             for own, each in zip(self.made, self.call(*self.given), strict=True):
                 own.copy_(each)
 
-    @contextmanager
-    def on(device):
-        before, seen.device = seen.device, device
-        yield
-        seen.device = before
+    seen = SimpleNamespace(device=None, stream=Stream(), recorded=[], at_once=0, most=0)
 
     @contextmanager
-    def recording(graph, **options):
+    def on(name, value):
+        before = getattr(seen, name)
+        setattr(seen, name, value)
+        try:
+            yield
+        finally:
+            setattr(seen, name, before)
+
+    @contextmanager
+    def recording(graph, stream, capture_error_mode):
         seen.at_once += 1
         seen.most = max(seen.most, seen.at_once)
-        seen.recorded.append((seen.device, options))
+        seen.recorded.append((seen.device, stream.device, capture_error_mode))
+        before, seen.stream = seen.stream, stream
         time.sleep(0.005)
         yield
+        seen.stream = before  # not where it fails, as in PyTorch
         seen.at_once -= 1
 
-    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: on("device", device))
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: on(stream.device))
-    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: on("stream", stream))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: seen.stream)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", recording)
     return seen
@@ -527,10 +534,34 @@ def test_a_graph_is_recorded_on_its_own_device_and_stream_one_at_a_time(cuda_on_
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: backends.Graphed(doubled, (torch.zeros(3),)), range(4)))
     assert cuda_on_the_cpu.most == 1
-    for device, options in cuda_on_the_cpu.recorded:
-        assert device == torch.device("cpu"), "the device of its inputs, not the current one"
-        assert options["stream"].device == device
-        assert options["capture_error_mode"] == "thread_local", "other threads may allocate meanwhile"
+    cpu = torch.device("cpu")  # the device of its inputs, not the current one; other threads may allocate meanwhile
+    assert cuda_on_the_cpu.recorded == [(cpu, cpu, "thread_local")] * 4
+
+
+def test_what_was_recorded_lives_as_long_as_its_graph(cuda_on_the_cpu):
+    """A graph holds addresses alone."""
+    network = nn.Linear(3, 3)
+    weight = weakref.ref(network.weight)
+    graphed = backends.Graphed(network, (torch.zeros(1, 3),))
+    del network
+    gc.collect()
+    assert weight() is not None
+    del graphed
+    gc.collect()
+    assert weight() is None
+
+
+def test_a_record_that_fails_leaves_the_stream_as_it_was(cuda_on_the_cpu):
+    before, calls = cuda_on_the_cpu.stream, itertools.count()
+
+    def failing(given: Tensor) -> Tensor:
+        if next(calls) == 3:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return given
+
+    with pytest.raises(RuntimeError, match="capturing"):
+        backends.Graphed(failing, (torch.zeros(3),))
+    assert cuda_on_the_cpu.stream is before
 
 
 @pytest.mark.parametrize("recorded", [torch.inference_mode, torch.no_grad, torch.enable_grad])

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from tests.synth.test_networks import LISTED, named
 from zeuxis.pipelines.examples import made_example
+from zeuxis.synth.compiling.casting import cast, lowered
 from zeuxis.synth.features import FeaturesConfig
 from zeuxis.synth.layers import n_parameters
 from zeuxis.synth.region_semantics.balance import Balance
@@ -354,6 +355,17 @@ def network_of(kind: str) -> tuple[str, nn.Module, dict[str, object]]:
         return "domains", scattered(SharedNetwork(FeaturesConfig(WIDTH, normalise=True))), {}
     config = config_of(kind)
     return "generator", scattered(generator_network(config)), {"kind": kind, "resolution": SIDE, "width": WIDTH}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_computes_in_half_precision_where_it_is_cast(kind):
+    name, network, config = network_of(kind)
+    inputs = tuple(each[:2] for each in made_example(name, 0, (SIDE, SIDE), config).inputs)
+    half, _ = lowered(network, inputs, "bfloat16")
+    with torch.no_grad():
+        found, expected = cast(half, "bfloat16")(*inputs), network(*inputs)
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < 0.1 * expected.abs().max().clamp(min=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -17,6 +17,7 @@ from torch.nn import functional
 from zeuxis.storage.classes import SemanticClass
 from zeuxis.synth.baselines import WholeConfig, WholeDiscriminator
 from zeuxis.synth.checkpoint import Card, load_checkpoint, save_checkpoint
+from zeuxis.synth.compiling.casting import cast, lowered
 from zeuxis.synth.crn import Body, CrnConfig, CrnNetwork
 from zeuxis.synth.densification import DensificationConfig, DensificationNetwork
 from zeuxis.synth.discriminator import DiscriminatorConfig, PatchDiscriminator
@@ -214,6 +215,7 @@ CASES = {
     "roi-corrected": replace(
         roi(0.8, blend=1 / 8), loss=lambda found, n, _: functional.l1_loss(found, images(n, SQUARE))
     ),
+    "roi-fourier": roi(0.7, fourier=True, blend=1 / 8),
     "roi-discriminator": Case(
         lambda _, width: RoiDiscriminator(RoiConfig(64, width)),
         lambda n, size: roi_inputs(n, size)[:2],
@@ -329,6 +331,17 @@ def test_neighbours_in_a_batch_do_not_matter(name):
         alone = first(network(*(each[1:2] for each in inputs)))
     torch.testing.assert_close(together[1:2], alone, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(together[0], together[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_network_computes_in_half_precision_where_it_is_cast(name):
+    network = awake(made(name))
+    inputs = CASES[name].inputs(2, SIZE)
+    half, _ = lowered(network, inputs, "bfloat16")
+    with torch.no_grad():
+        found, expected = first(cast(half, "bfloat16")(*inputs)), first(network(*inputs))
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < 0.1 * expected.abs().max().clamp(min=1)
 
 
 @pytest.mark.parametrize("name", CASES)
