@@ -1,4 +1,4 @@
-"""What a GPU has memory for: networks take turns, and images are made fewer at a time until they fit."""
+"""A GPU that has not enough memory: what says so, and images that are made fewer at a time until they fit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
-from torch import nn
 
 from ..storage.errors import UnfinishedError, sentence
 
@@ -16,7 +15,6 @@ T = TypeVar("T")
 
 SAYINGS = ("out of memory", "ALLOC_FAILED")
 """Of errors of CUDA and its libraries that are none of PyTorch's own allocator."""
-_TURNS: dict[str, threading.RLock] = {}
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -39,22 +37,6 @@ def enough_for_one() -> Iterator[None]:
             raise
         fix = "end what else runs on it, or give --models a smaller network"
         raise UnfinishedError(sentence("GPU", "has not enough memory for one image", fix=fix)) from error
-
-
-def take_turns(network: nn.Module, device: torch.device) -> None:
-    """On a GPU, threads run networks one after the other, as it does anyway, instead of all needing memory at once."""
-    if device.type != "cuda":
-        return
-    turn = _TURNS.setdefault(str(device), threading.RLock())
-
-    def begin(*_: object) -> None:
-        turn.acquire()
-
-    def end(*_: object) -> None:
-        turn.release()
-
-    network.register_forward_pre_hook(begin)
-    network.register_forward_hook(end, always_call=True)
 
 
 class AtOnce:

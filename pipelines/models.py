@@ -26,7 +26,6 @@ from ..synth.compiling.buckets import Compiled, backend_of, packages_of
 from ..synth.compiling.packages import Store
 from ..synth.layers import is_finite
 from ..synth.presets import MULTIPLE
-from .device_memory import take_turns
 
 NamesMap = Mapping[str, Sequence[str]]
 """Class of the model to classes of the bank, none for a class that shall not be used."""
@@ -206,12 +205,10 @@ def device_of(device: str | torch.device | None) -> torch.device:
 def ready(network: nn.Module, kind: str, device: torch.device) -> nn.Module:
     """A network for use: in evaluation mode, on the device, without gradients, laid out as is fastest.
 
-    On a GPU the process takes convolutions that give the same bits each time, and networks of several threads take
-    turns.
+    On a GPU the process takes convolutions that give the same bits each time, from then on.
     """
     network.eval().requires_grad_(False).to(device)
     torch.backends.cudnn.deterministic |= device.type == "cuda"
-    take_turns(network, device)
     if kind in CHANNELS_LAST:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network

@@ -8,10 +8,10 @@ the same machine, whatever else is asked for in the same call.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Unpack, cast
@@ -69,6 +69,7 @@ class Painter:
         self._folder, self._device = held.folder, held.device
         self._compiled = held.compiled.folder if held.compiled else None
         self._models = {_key(held.names): held}
+        self._at_once = AtOnce(BATCH.get(held.device.type, 1), lambda said: warnings.warn(said, stacklevel=2))
 
     def paint(
         self,
@@ -163,7 +164,7 @@ class Painter:
         if not pieces:
             _check_images(model, wish.variants)
         filler = _filler(wish.stages.inpaint, models, model) if wish.stages.inpaint else None
-        return Run(self.reader, self.retriever, wish, model, helpers, BATCH.get(models.device.type, 1), filler)
+        return Run(self.reader, self.retriever, wish, model, helpers, self._at_once, filler)
 
     def images(self, stages: Stages) -> int:
         """How many pictures of a layout the network makes at once that paints by these stages."""
@@ -191,20 +192,20 @@ def _filler(name: str, models: Models, model: Model) -> Method:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One call's settings and networks; `batch` images go through the synthesis network at once."""
+    """One call's settings and networks; `at_once`: how many images go through the synthesis network together."""
 
     reader: Reader
     retriever: Retriever
     wish: Wish
     model: Model
     helpers: Mapping[str, Model | None]
-    batch: int
+    at_once: AtOnce
     filler: Method | None = None
 
-    @cached_property
-    def at_once(self) -> AtOnce:
-        """How many of a batch the device has memory for."""
-        return AtOnce(self.batch)
+    @property
+    def batch(self) -> int:
+        """Images that are prepared for the network together; it may have memory for fewer."""
+        return self.at_once.most
 
     @property
     def blind(self) -> bool:

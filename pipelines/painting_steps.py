@@ -29,6 +29,7 @@ from ..synth.elision import NO_ELISION, Elided, Elision, elide
 from ..synth.encoding import one_hot, resized, to_image, to_tensor
 from ..synth.ordering import Order, back_to_front
 from ..synth.transform import Piece, Target, Transform, fit, identity
+from ..synth.turns import in_turn
 from .collage import class_order, piece_of
 from .inpainting.methods import FILLERS, Draw, Method
 from .models import Model
@@ -351,7 +352,7 @@ def pictured(model: Model, layouts: Sequence[Layout], batch: int) -> list[list[P
     for start in range(0, len(layouts), batch):
         some = layouts[start : start + batch]
         filled = [*some, *[some[0]] * (batch - len(some))]
-        with torch.inference_mode():
+        with in_turn(device):
             indices = torch.from_numpy(np.stack([model.channel_of[layout] for layout in filled]))
             made = model.network(one_hot(indices.to(device), model.n_classes))
         images += [[to_image(image) for image in each] for each in made[: len(some)]]
@@ -360,7 +361,7 @@ def pictured(model: Model, layouts: Sequence[Layout], batch: int) -> list[list[P
 
 def _imagined(model: Model, some: Sequence[tuple[Layout, Elided]]) -> list[Photograph]:
     device = next(model.network.parameters()).device
-    with torch.inference_mode():
+    with in_turn(device):
         indices = torch.from_numpy(np.stack([model.channel_of[layout] for layout, _ in some]))
         canvas = torch.stack([to_tensor(seen.image) for _, seen in some])
         valid = torch.from_numpy(np.stack([seen.valid for _, seen in some])).float()[:, None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def sealed(text: str, tensors: Mapping[str, Tensor]) -> str:
         tensors: on the CPU, contiguous.
     """
     row = json.loads(text)
-    return json.dumps(row | {CHECKSUM: _checksum(row, tensors)}, sort_keys=True)
+    return json.dumps(row | {CHECKSUM: _checksum(row, tensors)})
 
 
 def damage(text: str, tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
@@ -115,10 +115,16 @@ def damage(text: str, tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
 
 def _checksum(row: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     found = crc32c.crc32c(json.dumps(row, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        found = crc32c.crc32c(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), found)
-        found = crc32c.crc32c(tensor.reshape(-1).view(torch.uint8).numpy(), found)
+    for part in parts_of(tensors):
+        found = crc32c.crc32c(part, found)
     return f"{found:08x}"
+
+
+def parts_of(tensors: Mapping[str, Tensor]) -> Iterator[Any]:
+    """What a digest of tensors is made of, in the order of their names: name, type and shape of each, its bytes."""
+    for name, tensor in sorted(tensors.items()):
+        yield f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
+        yield tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
 
 
 def load_card(path: Path, network: str | None = None) -> Card:

@@ -21,6 +21,7 @@ from ..storage.errors import InputError, sentence
 from ..storage.layouts import find_components
 from .encoding import one_hot
 from .fitting import device_of
+from .turns import in_turn
 
 Indices = npt.NDArray[np.int64]
 """`(H, W)` channel numbers, void is the number of classes."""
@@ -115,8 +116,9 @@ def densified(network: Densifier, layouts: Indices, n_classes: int) -> Indices:
         n_classes: C.
     """
     batch = layouts.reshape(-1, *layouts.shape[-2:])
-    with torch.inference_mode():
-        logits = network(one_hot(torch.from_numpy(batch).to(device_of(network)), n_classes))
+    device = device_of(network)
+    with in_turn(device):
+        logits = network(one_hot(torch.from_numpy(batch).to(device), n_classes))
     dense: Indices = logits.argmax(dim=1).cpu().numpy().reshape(layouts.shape)
     return dense
 

@@ -22,6 +22,7 @@ from ..storage.images import Photograph
 from .encoding import one_hot, to_tensor
 from .transform import Affine, Mask, Piece, Transform, fit_and_overlap, identity, overlap, warp
 from .transformation import premultiplied
+from .turns import in_turn
 
 Matrix = npt.NDArray[np.float64]
 """`(3, 3)` affine map of points `(x, y, 1)`."""
@@ -235,7 +236,7 @@ def device_of(network: object) -> torch.device:
 def _asked(network: Aligner, sights: Sequence[Sight], n_classes: int, at_once: int) -> Matrix:
     """`(N, 2, 3)` thetas."""
     device = device_of(network)
-    with torch.inference_mode():
+    with in_turn(device):
         segments, targets, layouts = (
             filled(torch.stack(each), at_once).to(device) for each in zip(*sights, strict=True)
         )

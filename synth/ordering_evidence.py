@@ -21,6 +21,7 @@ from .encoding import one_hot
 from .fitting import Indices, batch_of, device_of, filled
 from .ordering import ClassOrder, Pair, class_evidence
 from .transform import Piece, Target
+from .turns import in_turn
 
 Orderer = Callable[[Tensor, Tensor], Tensor]
 """Any network from pairs `(N, C, H, W)` and layouts `(N, C + 1, H, W)` to `(N, C)` logits of the class in front."""
@@ -166,7 +167,7 @@ def _leads(
     size = (layout.shape[0], layout.shape[1])
     maps = [pair_map(both, each.tolist(), size, n_classes) for both, each in zip(targets, channels, strict=True)]
     device = device_of(network)
-    with torch.inference_mode():
+    with in_turn(device):
         shown = one_hot(filled(torch.from_numpy(np.stack(maps)), at_once).to(device), n_classes)[:, :n_classes]
         around = one_hot(torch.from_numpy(layout)[None].to(device), n_classes).expand(at_once, -1, -1, -1)
         logits = network(shown, around)[: len(maps)]

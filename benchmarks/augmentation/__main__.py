@@ -10,6 +10,7 @@ from benchmarks.__main__ import DATA, as_table
 from . import SETS, complete, experiment_in
 from .experiment import RECIPES
 from .figures import plot, search_rows
+from .jobs import Results
 from .sets import FULL
 
 
@@ -25,11 +26,13 @@ def main() -> None:
         parser.error(f"{given.data}: expected a folder that holds camvid/")
     given.folder.mkdir(parents=True, exist_ok=True)
     spec = f"camvid:{given.data / 'camvid'}"
+    results = Results(given.folder / "results")
+    if "recipe" in results:
+        best, searched = results["recipe"]["best"], results["recipe"]["found"]
+        if best != given.recipe and (given.recipe or not searched):
+            parser.error(f"{given.folder}: expected another folder, found one of --recipe {best!r}")
     sets = given.photographs or tuple(SETS)
     experiment = experiment_in(given.folder, spec, False, sets, given.recipe, given.seeds)
-    found = experiment.results["recipe"]["best"] if "recipe" in experiment.results else given.recipe
-    if given.recipe and given.recipe != found:
-        parser.error(f"{given.folder}: expected a folder of {given.recipe!r}, found one of {found!r}")
     rows = complete(experiment, lambda said: print(said, flush=True))
     plot(experiment, given.folder / "augmentation.png")
     tables = [as_table(each) for each in (search_rows(experiment), rows) if each]

@@ -117,8 +117,7 @@ class Experiment:
 
     def _searched(self, names: Sequence[str]) -> list[Job]:
         """Every recipe on the fold, beside its rivals; then the one that was best on average."""
-        first = min(self.counts.values(), key=lambda count: count or 1 << 30)
-        jobs = self._made(FOLD, spaced(folded(names)[0], first))
+        jobs = self._made(FOLD, spaced(folded(names)[0], self.scale.fold))
         kinds = dict.fromkeys(kind for recipe in self.recipes.values() for kind in recipe.images)
         jobs += [
             Job(f"images {FOLD} {kind}", [f"networks {FOLD}"], lambda kind=kind: self._images(FOLD, kind))
@@ -181,7 +180,11 @@ class Experiment:
 
     def counts_of(self, name: str, method: str, seed: int) -> npt.NDArray[np.int64]:
         """`(n, C, C)` confusion of each tested photograph."""
-        return np.array(self.results[f"fit {name} {method} {seed}"]["counts"], np.int64)
+        found = self.results[f"fit {name} {method} {seed}"]
+        if (steps := self.scale.segmenter_steps(found["real"])) != found.get("steps"):
+            said = f"{name} {method} {seed}: expected {steps} steps, found {found.get('steps')}; use another folder"
+            raise ValueError(said)
+        return np.array(found["counts"], np.int64)
 
     def miou(self, name: str, method: str, seed: int) -> float:
         """Of all tested photographs together."""

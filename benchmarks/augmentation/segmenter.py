@@ -114,7 +114,7 @@ def trained(
     optimiser = AdamW(network.parameters(), LR, weight_decay=WEIGHT_DECAY)
     schedule = OneCycleLR(optimiser, LR, total_steps=steps)
     items = Items(real, made, mix, method, seed, steps * BATCH)
-    half = not is_emulated(TrainOptions(precision="bf16-mixed"))
+    half = not is_emulated(TrainOptions(precision="bf16-mixed", devices="cpu"))
     for batch in DataLoader(items, BATCH):
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             logits = network(batch["image"])

@@ -29,7 +29,8 @@ class Scale:
         preset: of the networks that paint; steps: of each of them, by name.
         size: `(rows, cols)` of all pictures; segmenter_width: of the network that is tested.
         steps_a_photograph: of that network, the same of every method; most_steps: but no more than these.
-        variants: synthesised images, about; seeds: of the segmenter, in the search and in the test.
+        images: synthesised, about; fold: photographs that recipes are searched with.
+        search_seeds, seeds: of the segmenter, in the search and in the test.
     """
 
     preset: str
@@ -39,6 +40,7 @@ class Scale:
     steps_a_photograph: int
     most_steps: int
     images: int
+    fold: int
     search_seeds: int
     seeds: int
 
@@ -48,9 +50,18 @@ class Scale:
 
 
 FULL = Scale(
-    "tiny", {"features": 1500, "transform": 2000, "synthesis": 700, "judge": 1000}, (96, 128), 0.25, 24, 2400, 600, 2, 5
+    "tiny",
+    {"features": 1500, "transform": 2000, "synthesis": 700, "judge": 1000},
+    (96, 128),
+    0.25,
+    24,
+    2400,
+    600,
+    50,
+    2,
+    5,
 )
-QUICK = Scale("tiny", {"features": 2, "transform": 2, "synthesis": 2, "judge": 2}, (96, 128), 0.125, 2, 2, 4, 1, 2)
+QUICK = Scale("tiny", {"features": 2, "transform": 2, "synthesis": 2, "judge": 2}, (96, 128), 0.125, 2, 2, 4, 3, 1, 2)
 
 
 def training_names(reader: Reader) -> list[str]:

@@ -19,6 +19,7 @@ from ...synth.compiling.buckets import backend_of, packages_of
 from ...synth.compiling.packages import Store
 from ...synth.encoding import to_image, to_tensor
 from ...synth.key_patches.network import KeyPatchNetwork
+from ...synth.turns import in_turn
 from ..models import built, ready, with_compiled
 from ..training.patch_pictures import LARGER
 
@@ -138,7 +139,7 @@ class Assembler:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """`(B, 3, R, R)` in [-1, 1] and `(B, 1, R, R)` in 0..1, as the network gives them, on the CPU."""
         z = torch.from_numpy(np.stack(noise)).to(self.device)
-        with torch.inference_mode():
+        with in_turn(self.device):
             images, masks = self.network(*self._batch(sets), z)
         return images.float().cpu(), masks.float().cpu()
 
@@ -146,7 +147,7 @@ class Assembler:
         """`(n, E)`: what each set of patches is summed up in."""
         found = []
         for start in range(0, len(sets), AT_ONCE):
-            with torch.inference_mode():
+            with in_turn(self.device):
                 found.append(self.network.encode(*self._batch(sets[start : start + AT_ONCE])).float().cpu().numpy())
         return np.concatenate(found)
 

@@ -292,7 +292,7 @@ def _plan(
     Also what is said of systems that are left out, of those that are wanted where some are.
 
     Raises:
-        InputError: no such system is to be had, or the a network of a further folder is not for pictures of that size.
+        InputError: no such system is to be had, or a network of a further folder is not for pictures of that size.
     """
     held = [(folder, Models(folder, reader)) for folder in folders]
     first, left_out = available(held[0][1], size)

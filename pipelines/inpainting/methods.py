@@ -25,6 +25,7 @@ from ...synth.inpainting.nearest import nearest_place, surroundings
 from ...synth.inpainting.windows import fill_by_windows, plan
 from ...synth.roi_gan.generator import completed
 from ...synth.roi_gan.regions import Region
+from ...synth.turns import in_turn
 from ..models import built, ready, with_compiled
 from .regions import alike
 
@@ -178,7 +179,7 @@ class FromNetwork:
     def _filled(self, window: Photograph, hole: Region, given: tuple[torch.Tensor, ...]) -> Photograph:
         image = to_tensor(window)[None].to(self.device)
         region = torch.from_numpy(hole)[None, None].float().to(self.device)
-        with torch.inference_mode():
+        with in_turn(self.device):
             raw = self.network(image, region, *given)
             return to_image((completed(image, region, raw) if self._blend else raw)[0])
 

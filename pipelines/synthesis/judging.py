@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from ...storage.classes import Layout
 from ...storage.images import Photograph
 from ...synth.encoding import to_tensor
+from ...synth.turns import in_turn
 from ..models import Model
 
 
@@ -20,7 +20,7 @@ def agreement(judge: Model, image: Photograph, layout: Layout) -> float:
             nothing else is agreed with.
     """
     device = next(judge.network.parameters()).device
-    with torch.inference_mode():
+    with in_turn(device):
         read = judge.network(to_tensor(image)[None].to(device))[0].argmax(dim=0).cpu().numpy()
     wanted = judge.channel_of[layout]
     known = wanted < judge.n_classes

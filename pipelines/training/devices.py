@@ -14,6 +14,9 @@ from torch.optim import Optimizer
 from ...storage.errors import UnfinishedError, sentence
 from .options import TrainOptions, devices_of
 
+_LAUNCHERS: list[Any] = []
+"""Fabric's, of this process, that have started others."""
+
 
 class Devices:
     """This process among those that train together; the others run the same command.
@@ -31,6 +34,9 @@ class Devices:
         strategy = "ddp" if count > 1 else "auto"
         self.fabric: Any = Fabric(accelerator=kind, devices=count, precision=options.precision, strategy=strategy)
         self.fabric.launch()
+        launcher = getattr(self.fabric.strategy, "launcher", None)
+        if getattr(launcher, "procs", None):  # of the first training; the processes take up those that follow
+            _LAUNCHERS.append(launcher)
         self.rank: int = self.fabric.global_rank
         self.world: int = self.fabric.world_size
         self.first: bool = self.fabric.is_global_zero
@@ -81,10 +87,17 @@ class Devices:
             raise error or UnfinishedError(sentence("training", "the first process has stopped"))
 
     def end_others(self) -> None:
-        """Ends the processes that the first one has started: they would wait for it. They have nothing to save."""
-        launcher = getattr(self.fabric.strategy, "launcher", None)
-        for process in getattr(launcher, "procs", ()):
-            process.kill()
+        """Ends the processes that the first one has started: they would wait for it. They have nothing to save.
+
+        They are taken from Fabric, which watches them and would kill this one as well.
+        """
+        for launcher in _LAUNCHERS:
+            started = [*launcher.procs]
+            launcher.procs.clear()
+            for process in started:
+                process.kill()
+                process.wait()
+        _LAUNCHERS.clear()
 
     def random_states(self) -> dict[str, Tensor]:
         """The states of torch's random numbers, `(world, n)` uint8 by kind of device, on the CPU; all must ask."""

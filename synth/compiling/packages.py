@@ -27,6 +27,7 @@ from torch import nn
 
 from ...storage.errors import InputError, sentence
 from ...storage.outputs import write_outputs
+from ..checkpoint import parts_of
 from .backends import BACKENDS, Graphed
 from .buckets import Bucket, Compiled, Shapes, Verdict
 from .casting import cast
@@ -252,9 +253,8 @@ def device_of(network: nn.Module) -> torch.device:
 def weights_hash(network: nn.Module) -> str:
     """SHA-256 of a network's build and weights, wherever and however they lie in memory."""
     found = hashlib.sha256(f"{type(network).__qualname__} {getattr(network, 'config', '')}".encode())
-    for name, tensor in sorted(network.state_dict().items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    for part in parts_of(network.state_dict()):
+        found.update(part)
     return found.hexdigest()
 
 

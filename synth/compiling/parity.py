@@ -98,7 +98,8 @@ def side_by_side(calls: Sequence[Call], inputs: Inputs, seconds: float = SECONDS
 @contextmanager
 def full_float32() -> Iterator[None]:
     """Without TF32, which rounds what convolutions of float32 are given on a GPU to ten bits."""
-    with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False):
         yield
 
 

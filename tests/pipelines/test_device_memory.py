@@ -1,16 +1,18 @@
-"""GPUs without memory, on the CPU: who takes turns, what is made fewer at a time, which errors mean it."""
+"""GPUs without memory, on the CPU: threads take turns, what is made fewer at a time, which errors mean it."""
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 import torch
-from torch import nn
 
-from zeuxis.pipelines.device_memory import AtOnce, is_out_of_memory, take_turns
+from zeuxis.pipelines.device_memory import AtOnce, is_out_of_memory
 from zeuxis.storage.errors import UnfinishedError
+from zeuxis.synth.turns import in_turn
 
 FULL = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
@@ -20,49 +22,27 @@ FULL = [
 ]
 
 
-class Busy(nn.Module):
-    """Says how many threads were in it at once."""
+@pytest.mark.parametrize(("devices", "most"), [(["cuda:0"], 1), (["cuda:0", "cuda:1"], 2), (["cpu"], 4)])
+def test_threads_take_turns_on_a_gpu_whatever_becomes_of_one(devices: list[str], most: int):
+    now = highest = 0
+    lock = threading.Lock()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.most = 0
-
-    def forward(self, given: torch.Tensor) -> torch.Tensor:
-        self.now += 1
-        self.most = max(self.most, self.now)
-        time.sleep(0.005)
-        self.now -= 1
-        if given.isnan().any():
-            raise RuntimeError("no number")
-        return 2 * given
-
-
-@pytest.mark.parametrize(("device", "alone"), [("cuda", True), ("cpu", False)])
-def test_networks_take_turns_on_a_gpu_whatever_becomes_of_one(device: str, alone: bool):
-    network = Busy()
-    take_turns(network, torch.device(device))
-
-    def ask(value: float) -> bool:
-        try:
-            return bool(network(torch.tensor([value])) == 2 * value)
-        except RuntimeError:
-            return value != value
+    def ask(number: int) -> None:
+        nonlocal now, highest
+        with suppress(KeyboardInterrupt), in_turn(torch.device(devices[number % len(devices)])):
+            assert torch.is_inference_mode_enabled()
+            with lock:
+                now += 1
+                highest = max(highest, now)
+            time.sleep(0.02)
+            with lock:
+                now -= 1
+            if number % 3 == 0:
+                raise KeyboardInterrupt
 
     with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(ask, [1.0, float("nan")] * 8))
-    assert (network.most == 1) == alone
-
-
-def test_two_networks_of_a_device_take_turns_and_are_exported_as_before():
-    first, second = nn.Linear(2, 2), Busy()
-    for network in (first, second):
-        take_turns(network, torch.device("cuda:7"))
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda network: network(torch.zeros(1, 2)), [first, second] * 4))
-    assert second.most == 1
-    given = (torch.ones(1, 2),)
-    with torch.no_grad():
-        assert torch.equal(torch.export.export(first, given).module()(*given), first(*given))
+        list(pool.map(ask, range(16)))
+    assert highest == most
 
 
 @pytest.mark.parametrize("error", FULL)

@@ -682,6 +682,7 @@ def test_every_network_runs_as_onnx(tmp_path, name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", CASES)
 def test_every_network_is_compiled_by_inductor(name):
     torch.manual_seed(0)
