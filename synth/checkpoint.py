@@ -96,11 +96,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], card: Card) -> No
 
 
 def sealed(text: str, tensors: Mapping[str, Tensor]) -> str:
-    """A header's JSON object with the checksum of itself and of all tensors.
-
-    Args:
-        tensors: on the CPU, contiguous.
-    """
+    """A header's JSON object, its entries in their order, with the checksum of itself and of all tensors."""
     row = json.loads(text)
     return json.dumps(row | {CHECKSUM: _checksum(row, tensors)})
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from zeuxis.storage.classes import SemanticClass
 from zeuxis.storage.errors import InputError
-from zeuxis.synth.checkpoint import CHECKSUM, Card, is_whole, load_checkpoint, save_checkpoint
+from zeuxis.synth.checkpoint import CHECKSUM, Card, damage, is_whole, load_checkpoint, save_checkpoint, sealed
 
 CARD = Card("toy", {"width": 0.5}, [SemanticClass(3, "tree", (0, 128, 0))], (32, 64), "bank", 1, step=7)
 TENSORS = {
@@ -38,6 +38,15 @@ def test_what_was_saved_is_what_is_loaded_and_the_same_each_time(path: Path):
     save_checkpoint(path, dict(reversed(TENSORS.items())), CARD)
     assert path.read_bytes() == before
     assert is_whole(path)
+
+
+def test_a_sealed_header_keeps_its_order_and_numbers():
+    text = json.dumps({"zeta": 0.1, "alpha": float("inf"), "ä": [1e-17]})
+    again = sealed(text, TENSORS)
+    assert list(json.loads(again)) == ["zeta", "alpha", "ä", CHECKSUM], "the order of a log's columns"
+    assert damage(again, TENSORS) is None
+    assert damage(again, TENSORS | {"steps": torch.tensor(4)}) is not None
+    assert damage(again.replace("0.1", "0.2"), TENSORS) is not None
 
 
 def test_any_flipped_bit_is_refused(path: Path):
