@@ -21,7 +21,7 @@ from ...storage.reader import Reader
 from ..progress import Progress, silent
 from .caches import kept_or_made, made_whole
 from .sources import dealt
-from .task import Subject, subject_of
+from .task import Subject, labelled_splits, sets_apart, subject_of
 
 MOST_KEPT = 2 << 30
 """Bytes of decoded photographs that are kept; those beyond are decoded whenever they are asked for."""
@@ -32,6 +32,9 @@ class Origin(Protocol):
 
     def names(self, split: str) -> list[str]:
         """Of its sources in a split, ascending."""
+
+    def splits(self) -> set[str]:
+        """Those whose sources can be measured on: of a bank, labelled ones."""
 
     def groups(self, names: Sequence[str]) -> list[str]:
         """Those of sources: what one of them shows may be seen in another one of its group."""
@@ -57,6 +60,10 @@ class BankOrigin:
         """Of its sources in a split, ascending."""
         names: list[str] = self.reader.table("sources", {"split": split}, ["source"])["source"].to_pylist()
         return sorted(names)
+
+    def splits(self) -> set[str]:
+        """Of labelled sources."""
+        return labelled_splits(self.reader)
 
     def groups(self, names: Sequence[str]) -> list[str]:
         """Those of sources."""
@@ -96,6 +103,10 @@ class DatasetOrigin:
         """Of its sources in a split, ascending; those that the listing shows to be unusable are left out."""
         return sorted(name for name, ref in self._refs.items() if ref.split == split)
 
+    def splits(self) -> set[str]:
+        """Of all sources."""
+        return {ref.split for ref in self._refs.values()}
+
     def groups(self, names: Sequence[str]) -> list[str]:
         """Those of sources."""
         return [self._refs[name].group for name in names]
@@ -109,7 +120,9 @@ class DatasetOrigin:
         """The data set by its kind and the name of its folder; without classes, the same as long as its files are."""
         stamps = [f"{name} {ref.stamp or self._dataset.stamp(ref)}" for name, ref in sorted(self._refs.items())]
         content = hashlib.blake2b("\n".join(stamps).encode(), digest_size=16).hexdigest()
-        return Subject(f"{self._dataset.kind}:{self._dataset.root.name}", 0, content, (), size, not self.names("val"))
+        return Subject(
+            f"{self._dataset.kind}:{self._dataset.root.name}", 0, content, (), size, sets_apart(self.splits())
+        )
 
 
 class Photographs:
@@ -224,7 +237,7 @@ def trained_and_held_out(origin: Origin, among: Collection[str] | None = None) -
     names, held_out = (
         [name for name in origin.names(split) if among is None or name in among] for split in ("train", "val")
     )
-    if names and not held_out:
+    if names and (not held_out or sets_apart(origin.splits())):
         names, held_out = dealt(names, origin.groups(names))
     return names, held_out
 

@@ -23,7 +23,7 @@ from ...storage.layouts import frame_layout, sample_to_frame
 from ...storage.reader import Reader, content_of
 from ..progress import Progress, silent
 from .caches import kept_or_made, made_whole
-from .task import NothingToLearn
+from .task import NothingToLearn, labelled_splits, sets_apart
 
 BUDGET = 2 << 30
 """Bytes of decoded sources that are kept, by default; those beyond are decoded whenever they are asked for."""
@@ -226,7 +226,8 @@ def resized_image(image: Photograph, size: tuple[int, int]) -> Photograph:
 
 def held_out_split(reader: Reader) -> str:
     """The split that figures are measured on: `test`, else `val`; `train` where the bank has neither."""
-    return next((split for split in ("test", "val") if _labelled(reader, split)), "train")
+    there = labelled_splits(reader)
+    return next((split for split in ("test", "val") if split in there), "train")
 
 
 def trained_and_held_out(
@@ -234,8 +235,8 @@ def trained_and_held_out(
 ) -> tuple[BankSources, BankSources]:
     """The labelled sources that a network is trained on, and those that choose what is kept of it.
 
-    The latter are those of `val`; without any some of `train`, which are not trained on then (`set_apart`). Never those
-    of `test`: what is measured must not have chosen.
+    The latter are those of `val` where there is a `test` to measure on, else some of `train`, which are not trained on
+    then (`set_apart`): what is measured (`held_out_split`) must not have chosen.
 
     Args:
         most: of the latter, evenly spaced; else see `BankSources`.
@@ -247,7 +248,7 @@ def trained_and_held_out(
     if not there:
         raise NothingToLearn(sentence(reader.path, expected="labelled sources in train", found="none"))
     split, trained, held_out = "val", None, None
-    if not _labelled(reader, "val"):
+    if sets_apart(labelled_splits(reader)):
         split = "train"
         trained, held_out = dealt([name for name, _, _ in there], [group for _, group, _ in there])
     own = BankSources(reader, size, names=trained, cache=cache, progress=progress)

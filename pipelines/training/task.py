@@ -8,7 +8,7 @@ refuses what cannot be trained, and writes nothing: what takes long, such as a c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,7 +42,7 @@ class Subject:
         content: 32 hex digits over all that the bank holds; equal for equal banks.
         classes: of the bank, in the order of the channels; void is one more.
         size: `(rows, cols)` of the pictures.
-        apart: whether there is no `val`, so that some that train are set apart to choose what is kept.
+        apart: whether some that train are set apart to choose what is kept, see `sets_apart`.
     """
 
     bank: str
@@ -60,8 +60,19 @@ def palette_of(classes: Sequence[SemanticClass]) -> npt.NDArray[np.uint8]:
 
 def subject_of(reader: Reader, size: tuple[int, int]) -> Subject:
     """A bank as it is trained on at `(rows, cols)`."""
-    apart = not reader.table("sources", {"split": "val"}, ["source"]).num_rows
+    apart = sets_apart(labelled_splits(reader))
     return Subject(reader.path.name, reader.manifest.generation, content_of(reader), tuple(reader.classes), size, apart)
+
+
+def labelled_splits(reader: Reader) -> set[str]:
+    """Those that a bank has labelled sources of."""
+    rows = reader.table("sources", None, ["split", "layout"]).to_pylist()
+    return {row["split"] for row in rows if row["layout"] is not None}
+
+
+def sets_apart(splits: Collection[str]) -> bool:
+    """Whether some that train are set apart to choose what is kept, because `val` is missing or is measured on."""
+    return not {"val", "test"} <= set(splits)
 
 
 class Task(Protocol):

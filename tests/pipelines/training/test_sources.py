@@ -126,7 +126,7 @@ def test_a_bank_without_sources_says_so(photos, rebuild_bank, tmp_path):
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_what_chooses_is_val_else_groups_of_train_and_never_test(reader, photos, rebuild_bank):
+def test_what_chooses_is_val_else_groups_of_train_and_never_what_is_measured(reader, photos, rebuild_bank):
     def names(reader):
         both = trained_and_held_out(reader, SIZE, most=100)
         return [[name.rpartition("/")[2] for name in sources.names] for sources in both]
@@ -138,6 +138,10 @@ def test_what_chooses_is_val_else_groups_of_train_and_never_test(reader, photos,
     assert names(without) == [["a", "b"], ["c"]]
     own, held_out = trained_and_held_out(without, SIZE, most=100)
     assert own.key != held_out.key
+    (photos.root / "sources.csv").write_text("name,split,group\nd,val,\ne,val,\n")
+    rebuild_bank(photos.spec)
+    measured = Reader(reader.path)
+    assert (held_out_split(measured), names(measured)) == ("val", [["a", "b"], ["c"]])
     (photos.root / "sources.csv").write_text("name,split,group\nb,test,\nc,test,\nd,test,\ne,test,\n")
     rebuild_bank(photos.spec)
     assert names(Reader(reader.path)) == [["a"], ["a"]], "with one alone there is no other"
