@@ -210,6 +210,11 @@ class Run:
     @property
     def blind(self) -> bool:
         """Whether the network sees nothing of the bank, so that nothing is retrieved for it."""
+        return self.collects or not self.model.card.config.get("canvas", True)
+
+    @property
+    def collects(self) -> bool:
+        """Whether the network makes all variants of a layout at once, as CRN does."""
         return self.model.card.network == "crn"
 
     def images(
@@ -320,7 +325,7 @@ class Run:
             if self.wish.stages.synthesis and ready:
                 images = (
                     self._pictures(ready)
-                    if self.blind
+                    if self.collects
                     else self.at_once.made(lambda batch: steps.synthesised(self.model, layouts, canvases, batch))
                 )
         share = {name: seconds / len(ready) for name, seconds in clock.seconds.items() if ready}
@@ -350,7 +355,7 @@ class Run:
             dropped=len(canvas.dropped),
             from_layout=alone,
             void=(*void, *(f"id {id}" for id in asked.strange)),
-            share=float(elided.valid.mean()) if self.model.card.config.get("canvas", True) else 0.0,
+            share=0.0 if self.blind else float(elided.valid.mean()),
             networks={name: _identity(used) for name, used in used.items() if used is not None} | self._filled_by(),
             warnings=(*asked.together.warnings, *self.warnings(), *self._warnings(alone, void, asked.strange)),
             seconds=dict(clock.seconds),

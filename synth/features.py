@@ -5,6 +5,7 @@ Either the published network, or a narrower one of the same shape that has learn
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -58,7 +59,7 @@ class FeaturesConfig:
 class Features(nn.Module):
     """Activations of any convolution of VGG-19 by name, `conv1_1` to `conv5_4`, after its ReLU.
 
-    `name` says which weights these are: `vgg19`, `bank:1/8 step 1500`, `untrained:1`.
+    `name` says which weights these are: `vgg19`, `bank:1/8 step 1500 (camvid, 3fa2c1)`, `untrained:1`.
     """
 
     mean: Tensor
@@ -221,13 +222,19 @@ def load_parser(path: Path) -> tuple[Card, ParsingNetwork]:
     except (TypeError, RuntimeError) as error:
         fix = "train it again: `zeuxis train features`"
         raise InputError(sentence(path, "its weights are not those of its card", fix=fix)) from error
-    network.features.name = features_name(card)
+    network.features.name = features_name(card, tensors)
     return card, network.requires_grad_(False).eval()
 
 
-def features_name(card: Card) -> str:
-    """What features of a checkpoint are called, such as `bank:1/8 step 1500`."""
-    return f"bank:{fraction(float(card.config['width']))} step {card.step}"
+def features_name(card: Card, tensors: Mapping[str, Tensor]) -> str:
+    """What features of a checkpoint are called, such as `bank:1/8 step 1500 (camvid, 3fa2c1)`: so that none are mixed up.
+
+    In brackets stand the bank, and a digest of the weights.
+    """
+    digest = hashlib.blake2b(digest_size=3)
+    for name in sorted(tensors):
+        digest.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    return f"bank:{fraction(float(card.config['width']))} step {card.step} ({card.bank}, {digest.hexdigest()})"
 
 
 def _from_file(path: Path, pooling: Pooling) -> Features:

@@ -115,7 +115,7 @@ class Session:
         """
         given = self.options
         most = max(Counter(self.plan.picks).values(), default=0) * given.variants
-        if self.run.blind and most > self._together:
+        if self.run.collects and most > self._together:
             expected = f"at most {self._together} images a layout, as many as {self.run.model.path.name} makes"
             raise InputError(
                 sentence("--network", expected=expected, found=f"{most:,}", fix="lower --variants or --boost")
@@ -317,14 +317,12 @@ class Session:
     @cached_property
     def _reading(self) -> Reading:
         """How the network takes the bank's classes, and whether it sees the canvas."""
-        model = self.run.model
-        blind = self.run.blind or not model.card.config.get("canvas", True)
-        return Reading(model, self.reader.classes, blind)
+        return Reading(self.run.model, self.reader.classes, self.run.blind)
 
     @cached_property
     def _together(self) -> int:
         """Variants of a layout that the network makes at once."""
-        return int(self.run.model.card.config["images"]) if self.run.blind else 1
+        return int(self.run.model.card.config["images"]) if self.run.collects else 1
 
     def _synthesised(self, some: Sequence[Ready], given: Sequence[Layout]) -> list[Photograph]:
         """As many at once as the device has memory for.
@@ -337,7 +335,7 @@ class Session:
     def _pictures(self, some: Sequence[Ready], given: Sequence[Layout], batch: int) -> list[Photograph]:
         """Of a network that makes the variants of a layout at once, each layout is looked at once."""
         model = self.run.model
-        if not self.run.blind:
+        if not self.run.collects:
             return steps.synthesised(model, given, [cast(Elided, each.seen) for each in some], batch)
         names = [layout.tobytes() for layout in given]
         layouts = dict(zip(names, given, strict=True))

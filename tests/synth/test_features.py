@@ -1,6 +1,7 @@
 """Features: the published network's layers by name, masks, depth; where weights come from, and what is refused."""
 
 import hashlib
+import re
 import stat
 import subprocess
 from dataclasses import asdict
@@ -146,7 +147,7 @@ def test_features_learned_on_the_bank_are_those_of_the_checkpoint(tmp_path):
     network = learned(tmp_path / "models")
     for source in (None, "bank", tmp_path / "models" / "features.safetensors"):
         features = load_features(source, tmp_path / "models")
-        assert features.name == "bank:1/8 step 1500"
+        assert re.fullmatch(r"bank:1/8 step 1500 \(bank, [0-9a-f]{6}\)", features.name)
         assert features.config == network.config.features
         assert torch.equal(features(images())["conv4_2"], network.features(images())["conv4_2"])
 
@@ -160,7 +161,16 @@ def test_a_path_comes_before_the_variable_and_the_variable_before_the_bank(tmp_p
     assert load_features(tmp_path / "path.safetensors", tmp_path / "models").name == f"vgg19:{digests['path']}"
     assert load_features(None, tmp_path / "models").name == f"vgg19:{digests['variable']}"
     assert load_features("vgg19", tmp_path / "models").name == f"vgg19:{digests['variable']}"
-    assert load_features("bank", tmp_path / "models").name == "bank:1/8 step 1500"
+    assert load_features("bank", tmp_path / "models").name.startswith("bank:1/8 step 1500 (")
+
+
+def test_features_of_other_weights_have_another_name(tmp_path):
+    names = set()
+    for seed in range(2):
+        torch.manual_seed(seed)
+        learned(tmp_path / str(seed))
+        names.add(load_features("bank", tmp_path / str(seed)).name)
+    assert len(names) == 2
 
 
 def test_with_nothing_to_load_the_user_is_told_what_to_do(tmp_path):

@@ -335,7 +335,8 @@ def test_a_resumed_training_takes_the_steps_of_one_that_was_not_interrupted(
     if kind == "began":
         assert 0 < abs(whole["modules.balance.k"] - 0.5) < 0.1
     found = load_generator(tmp_path / "parts", device="cpu")
-    assert (found.name, found.resolution, found.card.features) == (f"generator-{kind}", SIDE, "bank:1/8 step 1")
+    assert (found.name, found.resolution) == (f"generator-{kind}", SIDE)
+    assert found.card.features.startswith("bank:1/8 step 1 (")
     with pytest.raises(InputError, match="augment true, found augment null"):
         zeuxis.train("generator", bank, tmp_path / "parts", steps=4, **options | {"augment": False})
 

@@ -126,7 +126,7 @@ def test_what_is_trained_is_what_losses_and_evaluation_load(reader, tmp_path):
     for module in (features, judge):
         task = task_of(module, reader, tmp_path, steps=1)
         train(task, tmp_path / "models", task.options)
-    assert load_features("bank", tmp_path / "models").name == "bank:1/8 step 1"
+    assert load_features("bank", tmp_path / "models").name.startswith("bank:1/8 step 1 (")
     card, tensors = load_checkpoint(tmp_path / "models/judge.safetensors", "judge")
     JudgeNetwork(JudgeConfig(**card.config)).load_state_dict(tensors)
 
