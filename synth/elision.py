@@ -3,8 +3,9 @@
 The paper says that 80 % of the pixels within 0.05 h inside a boundary become white and all within 0.05 h outside one
 black. Here the outside of a *thing* (something countable) is meant, and only pixels that belong to no thing: to the
 letter, a pedestrian 9 pixels from a car would be wiped out by it at 192 rows, and two things that touch would wipe out
-each other. What of a thing is near the edge is already elided from the inside. The widths are half of the paper's;
-its code takes 0.0125 to 0.025 h: of a street of many things, 0.05 h leaves less than half.
+each other. What of a thing is near the edge is already elided from the inside. The widths are half of the paper's:
+of a street of many things at 96 rows, 0.05 h leaves less than half. Its code takes 0.0125 to 0.025 h inside, and 0.04 h
+outside, in use alone; trainings at full width take the paper's 0.05 h for both.
 """
 
 from __future__ import annotations

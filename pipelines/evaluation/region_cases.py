@@ -1,4 +1,7 @@
-"""Regions of held-out photographs whose meaning is to be kept: three sizes, of one object and of several classes."""
+"""Regions of held-out photographs whose meaning is to be kept: three sizes, of one object and of several classes.
+
+Each photograph has one: what several regions of one photograph tell is not independent.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,16 @@ from ...synth.encoding import resized
 from ...synth.roi_gan.regions import Region
 from ..liking.references import Reference
 from ..training.completion import middle
+from ..training.photographs import BankOrigin, trained_and_held_out
+from ..training.sources import held_out_split
 
 SIZES = {"small": 0.25, "medium": 0.45, "large": 0.7}
 """Side of a region's box in that of the picture: at 64 pixels conv3_1 compares the first, conv4_1 the others."""
 KINDS = ("simple", "complex")
 FEWEST = 4
 """Photographs."""
+FEWEST_GROUPS = 5
+"""Groups of sources that intervals are over; of fewer, or where each source is one, over photographs."""
 TRIES = 40
 """Boxes of which one is chosen."""
 FILLED = 0.5
@@ -34,40 +41,57 @@ class Case:
     Attributes:
         photograph: number of it; size: one of `SIZES`; kind: `simple`, inside one component, or `complex`.
         reference: at the resolution of the generator.
+        drawn: number of the photographs that intervals draw together: of its group, or itself.
     """
 
     photograph: int
     size: str
     kind: str
     reference: Reference
+    drawn: int
 
 
 def cases_of(reader: Reader, split: str | None, most: int, side: int, seed: int) -> tuple[str, list[Case]]:
-    """The split, and a region of every size of each photograph, simple and complex in turn.
+    """The split, and a region of each photograph: of every size in turn, three simple ones, then three complex ones.
 
     Args:
-        split: default `test`, else `val`; most: photographs, evenly spaced; side: of the pictures; seed: of the boxes.
+        split: default `test`, else `val`. Where a bank has no sources of `val`, that is what trainings set apart of
+            `train` to choose by: to try settings on, without a look at `test`.
+        most: photographs, evenly spaced; side: of the pictures; seed: of the boxes.
 
     Raises:
         InputError: too few photographs are there.
     """
-    rows = reader.table("sources", None, ["source", "split", "layout"]).to_pylist()
-    labelled = [row for row in rows if row["layout"] is not None]
-    chosen = split or ("test" if any(row["split"] == "test" for row in labelled) else "val")
-    names = sorted(row["source"] for row in labelled if row["split"] == chosen)
-    if chosen == "train" or len(names) < FEWEST:
+    chosen, names, groups = _held_out(reader, split)
+    if len(names) < FEWEST:
         expected = f"at least {FEWEST} labelled held-out sources (split test or val)"
         raise InputError(sentence(reader.path, expected=expected, found=f"{len(names)} in {chosen}"))
-    names = [names[i] for i in np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int)]
+    places = np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int)
+    drawn = np.unique([groups[i] for i in places], return_inverse=True)[1]
+    if drawn.max() + 1 < FEWEST_GROUPS:
+        drawn = np.arange(len(places))
     found = []
-    for number, name in enumerate(names):
+    for number, place in enumerate(places):
+        name, size = names[place], list(SIZES)[number % len(SIZES)]
+        kind = KINDS[number // len(SIZES) % len(KINDS)]
         image, layout = middle(reader.photograph(name), (side, side)), _middle(reader.layout(name), side)
-        for place, (size, share) in enumerate(SIZES.items()):
-            kind = KINDS[(number + place) % len(KINDS)]
-            random = np.random.default_rng([seed, number, place])
-            region = region_in(layout, kind, max(2, round(share * side)), random)
-            found.append(Case(number, size, kind, Reference(name, image, region, (0, 0, side, side), 0.0)))
+        random = np.random.default_rng([seed, number])
+        region = region_in(layout, kind, max(2, round(SIZES[size] * side)), random)
+        reference = Reference(name, image, region, (0, 0, side, side), 0.0)
+        found.append(Case(number, size, kind, reference, int(drawn[number])))
     return chosen, found
+
+
+def _held_out(reader: Reader, split: str | None) -> tuple[str, list[str], list[str]]:
+    """The split, its labelled sources ascending, and their groups."""
+    rows = reader.table("sources", None, ["source", "split", "group", "layout"]).to_pylist()
+    group_of = {row["source"]: row["group"] for row in rows if row["layout"] is not None}
+    split_of = {row["source"]: row["split"] for row in rows if row["layout"] is not None}
+    chosen = split or held_out_split(reader)
+    names = [] if chosen == "train" else sorted(name for name, own in split_of.items() if own == chosen)
+    if chosen == "val" and not names:
+        names = [name for name in trained_and_held_out(BankOrigin(reader))[1] if name in group_of]
+    return chosen, names, [group_of[name] for name in names]
 
 
 def region_in(layout: Layout, kind: str, side: int, random: np.random.Generator) -> Region:

@@ -17,7 +17,7 @@ from ..report_pictures import data_uri
 from ..report_style import PAGE, STYLE
 from .region_cases import KINDS
 from .region_results import ALL, FIGURES, GROUPS, Kept, RegionEvaluation
-from .region_systems import FAST, PLAIN, STILL
+from .region_systems import ALIKE, FAST, PLAIN, STILL
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,8 +31,8 @@ MEANINGS = {
     "elsewhere": "the same outside the region alone",
     "pixels": "iGAN's loss: mean squared difference of the region's pixels, in [-1, 1]",
     "features": "equation 1 at the automatic depth: distance to the reference in the features that searches compare",
-    "KID": "kernel distance of all its pictures to training photographs, times 1,000",
-    "grouped": "KID in which pictures of one photograph are not compared with each other; interval over photographs",
+    "KID": "kernel distance to training photographs, times 1,000; pictures of one photograph do not meet each other",
+    "over random": "the same less that of random pictures of the generator",
     "s": "seconds for 36 pictures of one region",
 }
 FORMS = {
@@ -53,8 +53,8 @@ def rows(found: RegionEvaluation, groups: Sequence[str] = GROUPS) -> list[list[s
     for group in groups:
         for each in found.systems:
             cells = [_said(each.figure(name, found.cases, group), FORMS[name]) for name in FIGURES]
-            seconds = "" if each.seconds is None else f"{each.seconds:.1f}"
-            last = [_said(each.kid, ".1f"), _said(each.grouped, ".1f"), seconds] if group == ALL else [""] * 3
+            own = [_said(each.kid, ".1f"), _said(each.over, "+.1f"), f"{each.seconds:.1f}"]
+            last = own if group == ALL else [""] * len(own)
             lines.append([group, each.name, *cells, *last])
     return lines
 
@@ -71,19 +71,29 @@ def gaps(found: RegionEvaluation, groups: Sequence[str] = GROUPS) -> list[list[s
 
 def kids(found: RegionEvaluation) -> list[str]:
     """A sentence on what generators make by themselves."""
-    said = [f"{name}: {_said(kid, '.1f')}" for name, kid in found.generators.items()]
-    return [f"KID of random pictures, {'; '.join(said)}; of the held-out photographs {_said(found.real, '.1f')}."]
+    said = [
+        f"{name}: KID {_said(kid, '.1f')}, FID {'of too few pictures' if fid is None else format(fid, '.1f')}"
+        for name, (kid, fid) in found.generators.items()
+    ]
+    return [f"Random pictures, {'; '.join(said)}. The held-out photographs themselves: KID {_said(found.real, '.1f')}."]
 
 
 def parts(found: RegionEvaluation) -> list[str]:
     """What noise gives, and the part of the loss beside equation 1, and at what price; of what was measured."""
-    by = {each.name: each for each in found.systems}
-    fast, said = by.get(FAST), []
-    for name, what in (
-        (STILL, "Noise changes"), (PLAIN, "That being near to all pictures gains nothing changes")
-    ):  # fmt: skip
-        if fast is not None and name in by:
-            diversity, semantics = (fast.gap(figure, by[name], found.cases) for figure in ("diversity", "semantics"))
+    by, said = {each.name: each for each in found.systems}, []
+    for name, other, what in (
+        (FAST, STILL, "Noise changes"),
+        (FAST, PLAIN, "That being near to all pictures gains nothing changes"),
+        (
+            ALIKE,
+            STILL,
+            "Noise from one start, where without it all pictures are the same, instead of many starts changes",
+        ),
+    ):
+        if name in by and other in by:
+            diversity, semantics = (
+                by[name].gap(figure, by[other], found.cases) for figure in ("diversity", "semantics")
+            )
             said.append(
                 f"{what} diversity by {_said(diversity, '+.4f')}, "
                 f"and the distance to the region's meaning by {_said(semantics, '+.4f')}."
@@ -96,9 +106,14 @@ def said_of(found: RegionEvaluation) -> str:
     about = found.about
     rows, cols = about["size"]
     return (
-        f"{about['regions']} regions of {about['photographs']} photographs of the split {about['split']} of "
+        f"A region each of {about['photographs']} photographs of the split {about['split']} of "
         f"{about['bank']}, generation {about['generation']}, at {rows}x{cols}, {about['pictures']} pictures each by "
-        f"{about['generator']['name']}, searched with {about['features']}; measured with {about['measured with']}."
+        f"{about['generator']['name']}, searched with {about['features']}; measured with {about['measured with']}. "
+        + (
+            "Intervals are over photographs."
+            if about["drawn"] == about["photographs"]
+            else f"Intervals are over the {about['drawn']} groups that these are of."
+        )
     )
 
 

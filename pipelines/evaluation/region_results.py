@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...storage.images import Photograph
-from ...synth.metrics import Interval, mean_interval
+from ...synth.metrics import Interval
 from .region_cases import KINDS, SIZES, Case
+
+Vector = npt.NDArray[np.float64]
 
 FIGURES = ("semantics", "agreement", "diversity", "elsewhere", "pixels", "features")
 """Of every region, means over its pictures: see `Kept`."""
@@ -31,21 +33,22 @@ class Kept:
             features that no loss compared. `agreement`: share of the region that the judge reads as in the reference;
             NaN without a judge. `diversity`: mean distance between two pictures of a region; `elsewhere`: the same
             outside the region alone. `pixels`: iGAN's loss; `features`: equation 1 at the automatic depth.
-        kid: of all pictures to training photographs, times 1,000; grouped: the same without pairs of one photograph.
-        seconds: for `TIMED` pictures of one region; None where nothing is made.
+        kid: of all pictures to training photographs, times 1,000, without pairs of one photograph (`grouped_kid`).
+        over: the same less that of random pictures of the generator; None where these were not asked for.
+        seconds: for `TIMED` pictures of one region.
         pictures: of each case.
     """
 
     name: str
     said: str
-    values: Mapping[str, npt.NDArray[np.float64]]
+    values: Mapping[str, Vector]
     kid: Interval
-    grouped: Interval
-    seconds: float | None
+    over: Interval | None
+    seconds: float
     pictures: Sequence[Sequence[Photograph]]
 
     def figure(self, name: str, cases: Sequence[Case], group: str = ALL) -> Interval | None:
-        """A mean over the cases of a group, with its 95 % interval over photographs; None where there is none."""
+        """A mean over the cases of a group, with its 95 % interval over photographs; None where there are none."""
         return _interval(self.values[name], cases, group)
 
     def gap(self, name: str, other: Kept, cases: Sequence[Case], group: str = ALL) -> Interval | None:
@@ -59,7 +62,8 @@ class RegionEvaluation:
 
     Attributes:
         systems: Fast-RSPer first; cases: the regions; names: of the photographs.
-        generators: by name of the file, KID of what each makes of random latents; real: that of held-out photographs.
+        generators: by name of the file, KID and FID (None of too few) of what each makes of random latents.
+        real: KID of the held-out photographs themselves.
         about: what the figures depend on; left_out: a sentence for each system that could not be measured.
         files: what was written.
     """
@@ -67,7 +71,7 @@ class RegionEvaluation:
     systems: Sequence[Kept]
     cases: Sequence[Case]
     names: Sequence[str]
-    generators: Mapping[str, Interval]
+    generators: Mapping[str, tuple[Interval, float | None]]
     real: Interval
     about: Mapping[str, Any]
     left_out: Sequence[str]
@@ -78,7 +82,7 @@ class RegionEvaluation:
         first = self.systems[0]
         rows: dict[str, Any] = {}
         for each in self.systems:
-            rows[each.name] = {"kid": each.kid._asdict(), "grouped kid": each.grouped._asdict()} | {
+            rows[each.name] = {"kid": each.kid._asdict(), "kid over random": _told(each.over)} | {
                 group: {name: _told(each.figure(name, self.cases, group)) for name in FIGURES} for group in GROUPS
             }
         gaps = {
@@ -87,20 +91,23 @@ class RegionEvaluation:
             }
             for each in self.systems[1:]
         }
-        generators = {name: kid._asdict() for name, kid in self.generators.items()}
+        generators = {name: {"kid": kid._asdict(), "fid": fid} for name, (kid, fid) in self.generators.items()}
         return {
             "about": dict(self.about), "systems": rows, f"less {first.name}": gaps, "generators": generators,
             "photographs": self.real._asdict(), "left_out": list(self.left_out),
         }  # fmt: skip
 
 
-def _interval(values: npt.NDArray[np.float64], cases: Sequence[Case], group: str) -> Interval | None:
-    """Over photographs, of which each counts once however many regions it has."""
-    by: dict[int, list[float]] = {}
-    for value, case in zip(values.tolist(), cases, strict=True):
-        if group in (ALL, case.size, case.kind) and np.isfinite(value):
-            by.setdefault(case.photograph, []).append(value)
-    return mean_interval([float(np.mean(each)) for each in by.values()]) if by else None
+def _interval(values: Vector, cases: Sequence[Case], group: str, rounds: int = 1000) -> Interval | None:
+    """A mean over photographs; the bootstrap draws together those that `Case.drawn` says."""
+    chosen = np.array([group in (ALL, case.size, case.kind) for case in cases]) & np.isfinite(values)
+    if not chosen.any():
+        return None
+    together = np.unique(np.array([case.drawn for case in cases])[chosen], return_inverse=True)[1]
+    sums, counts = (np.bincount(together, weights) for weights in (values[chosen], np.ones(int(chosen.sum()))))
+    times = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), rounds)
+    low, high = np.percentile((times @ sums) / (times @ counts), [2.5, 97.5])
+    return Interval(float(values[chosen].mean()), float(low), float(high))
 
 
 def _told(interval: Interval | None) -> dict[str, float] | None:

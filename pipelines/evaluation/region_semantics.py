@@ -24,14 +24,15 @@ from ...synth.encoding import to_image, to_tensor
 from ...synth.features import Features, load_features
 from ...synth.inpainting.feature_distance import masked_distance
 from ...synth.metrics import Features as Vectors
-from ...synth.metrics import Interval, kid
+from ...synth.metrics import Interval, fid, kid
 from ...synth.region_semantics.generator import GENERATORS
+from ...synth.region_semantics.objective import APART
 from ...synth.region_semantics.solver import Descent
 from ...synth.roi_gan.regions import Region
 from ..generators import NETWORK, Generator, load_generator
 from ..inpainting.sliders import Parser
+from ..like import OTHERS, checked, laid_out, own_pictures
 from ..like import about as said_of_generator
-from ..like import checked, laid_out, own_pictures
 from ..progress import Progress, Steps, silent
 from ..training.completion import middle
 from ..training.photographs import BankOrigin
@@ -39,18 +40,20 @@ from ..training.resume import fingerprint
 from ..written import EVALUATION, check_files, write_evaluation
 from .inpaint_measures import Measure
 from .making import Arrays, Making
-from .region_cases import FEWEST, SIZES, Case, cases_of
-from .region_kid import grouped_kid
+from .region_cases import FEWEST, Case, cases_of
+from .region_kid import grouped_kid, grouped_kid_gap
 from .region_report import build_report, table_of
 from .region_results import FIGURES, Kept, RegionEvaluation
-from .region_systems import SAID, System, objective_for, seed_of, systems_of
+from .region_systems import FREE, SAID, System, objective_for, seed_of, systems_of
 
-PHOTOGRAPHS, PICTURES = 24, 8
-"""Held-out photographs at most, and pictures of each region of them."""
+PHOTOGRAPHS, PICTURES = 72, 8
+"""Held-out photographs at most, and pictures of the region of each."""
 TIMED = 36
 """Pictures of one region that are timed, as in the paper."""
-TRAINING = 400
-"""Training photographs, evenly spaced, that a KID compares with, at most; as many random pictures of each generator."""
+TRAINING = 1000
+"""Training photographs, evenly spaced, that generators are compared with, at most; as many random pictures of each."""
+COMPARED = 400
+"""Of them, those that a KID of a system's pictures compares with, at most; `RETRIEVED` chooses among the others."""
 
 
 def evaluate_region_semantics(
@@ -63,6 +66,7 @@ def evaluate_region_semantics(
     pictures: int = PICTURES,
     seed: int = 0,
     systems: Sequence[str] = (),
+    generator: str | Path | None = None,
     features: str | Path | None = None,
     steps: int | None = None,
     progress: Progress = silent,
@@ -72,9 +76,10 @@ def evaluate_region_semantics(
     Args:
         bank: it must hold labelled held-out sources, of split `test` or `val`; models: folder of networks.
         out: folder for `report.html`, `evaluation.json` and `table.md`.
-        split: whose photographs; default `test`, else `val`. photographs: how many, at most, evenly spaced, each with
-            a region of three sizes; pictures: of each region, at least 2.
+        split: whose photographs, see `cases_of`. photographs: how many, at most, evenly spaced, each with one region;
+            pictures: of each region, at least 2.
         seed: of regions and searches; systems: names of those to measure, default all.
+        generator: whose latents are sought: a file, or a name in the folder, see `load_generator`.
         features: that searches compare, see `load_features`; steps: of a search, see `Descent`.
         progress: told of every region.
 
@@ -86,24 +91,34 @@ def evaluate_region_semantics(
     plan = _checked(systems, photographs, pictures, seed, steps)
     out = check_files(out, EVALUATION)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    generator = load_generator(folder, device=device)
+    made_by = (
+        load_generator(generator, device=device)
+        if generator is not None and Path(generator).expanduser().is_file()
+        else load_generator(folder, None if generator is None else str(generator), device=device)
+    )
     compared = load_features(features, folder, "max").to(device)
-    laid_out(generator.network, compared, device=device)
+    laid_out(made_by.network, compared, device=device)
     measure = Measure(folder, device)
-    chosen, cases = cases_of(reader, split, photographs, generator.resolution, seed)
-    found, left_out = systems_of(folder, generator, compared, plan, device, systems)
+    side = made_by.resolution
+    chosen, cases = cases_of(reader, split, photographs, side, seed)
+    training = _training(reader, side)
+    apart, pool = _dealt(len(training))
+    found, left_out = systems_of(folder, made_by, compared, plan, device, systems, [training[i] for i in pool])
     judge = Parser(folder, device) if measure.independent else None
-    ruler = _Ruler(measure, judge, compared, _training(reader, generator.resolution, measure), device)
+    vectors = measure.vectors(training)
+    ruler = _Ruler(measure, judge, compared, vectors, vectors[apart], device)
     steps_done = Steps(progress, len(found) * len(cases))
     options = {"split": chosen, "photographs": photographs, "pictures": pictures, "seed": seed, "plan": asdict(plan)}
-    weights = fingerprint(torch.nn.ModuleDict({"features": compared}))
-    making = Making(out, reader, [folder], options | {"features": [compared.name, weights]})
-    measured = [_measured(each, cases, ruler, pictures, seed, steps_done, making) for each in found]
-    own = {name: _kid_of(name, folder, ruler, seed) for name in _generators(folder)}
-    held = [case.reference for case in cases[:: len(SIZES)]]
-    real = kid(ruler.training, measure.vectors([each.image for each in held]))
-    told = _about(reader, folder, generator, compared, measure, cases, chosen, pictures, seed, plan)
-    result = RegionEvaluation(measured, cases, [each.name for each in held], own, real, told, left_out)
+    weights = {"features": compared, "generator": made_by.network}
+    digests = {name: fingerprint(torch.nn.ModuleDict({name: each})) for name, each in weights.items()}
+    making = Making(out, reader, [folder], options | digests | {"named": compared.name})
+    measured = _over(
+        [_measured(each, cases, ruler, pictures, seed, steps_done, making) for each in found], cases, ruler
+    )
+    own = {name: _of_random(name, folder, ruler, seed) for name in _generators(folder)}
+    real = kid(ruler.training, measure.vectors([case.reference.image for case in cases]))
+    told = _about(reader, folder, made_by, compared, measure, cases, chosen, pictures, seed, plan)
+    result = RegionEvaluation(measured, cases, [case.reference.name for case in cases], own, real, told, left_out)
     files = write_evaluation(out, result.to_json(), table_of(result), build_report(result))
     making.done()
     return replace(result, files=files)
@@ -111,12 +126,17 @@ def evaluate_region_semantics(
 
 @dataclass(frozen=True, eq=False)
 class _Ruler:
-    """What pictures are measured with."""
+    """What pictures are measured with.
+
+    Attributes:
+        training: vectors of `TRAINING` photographs; apart: of `COMPARED` of them, which no system chooses from.
+    """
 
     measure: Measure
     judge: Parser | None
     features: Features
     training: Vectors
+    apart: Vectors
     device: torch.device
 
     def figures(self, case: Case, made: Sequence[Photograph]) -> dict[str, float]:
@@ -168,30 +188,68 @@ def _measured(
         rows.append(ruler.figures(case, made[-1]))
         steps(system.name)
     values = {name: np.array([row[name] for row in rows], np.float64) for name in FIGURES}
+    usual = next((number for number, case in enumerate(cases) if case.size == "medium"), 0)
     start = perf_counter()
-    system.make(cases[0], TIMED, seed_of(seed, 0))
+    system.make(cases[usual], TIMED, seed_of(seed, usual))
     seconds = perf_counter() - start
-    vectors = ruler.measure.vectors([each for those in made for each in those])
-    groups = [case.photograph for case, those in zip(cases, made, strict=True) for _ in those]
-    both = kid(ruler.training, vectors), grouped_kid(ruler.training, vectors, groups)
-    return Kept(system.name, SAID[system.name], values, *both, seconds, made)
+    vectors = _vectors(made, ruler)
+    of_each = grouped_kid(ruler.apart, vectors, *_groups(cases, pictures))
+    return Kept(system.name, SAID[system.name], values, of_each, None, seconds, made)
 
 
-def _training(reader: Reader, side: int, measure: Measure) -> Vectors:
+def _over(measured: Sequence[Kept], cases: Sequence[Case], ruler: _Ruler) -> list[Kept]:
+    """The same with each one's KID less that of random pictures, where these are among them."""
+    free = next((each for each in measured if each.name == FREE), None)
+    if free is None:
+        return list(measured)
+    chance, groups = _vectors(free.pictures, ruler), _groups(cases, len(free.pictures[0]))
+    return [
+        each
+        if each is free
+        else replace(each, over=grouped_kid_gap(ruler.apart, _vectors(each.pictures, ruler), chance, *groups))
+        for each in measured
+    ]
+
+
+def _vectors(made: Sequence[Sequence[Photograph]], ruler: _Ruler) -> Vectors:
+    return ruler.measure.vectors([each for those in made for each in those])
+
+
+def _groups(cases: Sequence[Case], pictures: int) -> tuple[list[int], list[int]]:
+    """Of so many pictures of each case one after the other: its photograph, and what is drawn with it."""
+    return [case.photograph for case in cases for _ in range(pictures)], [
+        case.drawn for case in cases for _ in range(pictures)
+    ]
+
+
+def _training(reader: Reader, side: int) -> list[Photograph]:
     origin = BankOrigin(reader)
     names = origin.names("train")
     if len(names) < 2:
         raise InputError(sentence(reader.path, expected="at least 2 training photographs", found=str(len(names))))
     chosen = [names[i] for i in np.linspace(0, len(names) - 1, min(len(names), TRAINING)).round().astype(int)]
-    return measure.vectors([middle(origin.read(name), (side, side)) for name in chosen])
+    return [middle(origin.read(name), (side, side)) for name in chosen]
 
 
-def _kid_of(name: str, folder: Path, ruler: _Ruler, seed: int) -> Interval:
-    """Of what a generator makes of random latents."""
+def _dealt(n: int) -> tuple[list[int], list[int]]:
+    """Numbers of training photographs that KID compares with, evenly spaced, and of those to choose from.
+
+    Of a few all are both.
+    """
+    if n < 2 * FEWEST:
+        return [*range(n)], [*range(n)]
+    even = np.arange(0, n, 2)
+    apart = even[np.linspace(0, len(even) - 1, min(len(even), COMPARED)).round().astype(int)].tolist()
+    return apart, [*range(1, n, 2)]
+
+
+def _of_random(name: str, folder: Path, ruler: _Ruler, seed: int) -> tuple[Interval, float | None]:
+    """KID and FID of what a generator makes of random latents."""
     generator = load_generator(folder, name, device=ruler.device)
     count = max(2, min(TRAINING, len(ruler.training)))
     made = [to_image(each) for each in own_pictures(generator, count, seed, ruler.device)]
-    return kid(ruler.training, ruler.measure.vectors(made))
+    vectors = ruler.measure.vectors(made)
+    return kid(ruler.training, vectors), fid(ruler.training, vectors)
 
 
 def _generators(folder: Path) -> list[str]:
@@ -231,8 +289,8 @@ def _about(
     side = generator.resolution
     return {
         "bank": reader.path.name, "generation": reader.manifest.generation, "split": split,
-        "photographs": len(cases) // len(SIZES),
-        "regions": len(cases), "pictures": pictures, "size": [side, side], "seed": seed, "search": asdict(plan),
+        "photographs": len(cases), "drawn": len({case.drawn for case in cases}), "pictures": pictures,
+        "size": [side, side], "seed": seed, "search": asdict(plan), "apart": APART, "others": OTHERS,
         "generator": said_of_generator(generator), "features": features.name, "measured with": measure.name,
         "independent": measure.independent, "networks": networks,
     }  # fmt: skip

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...storage.images import Photograph
 from ...synth.checkpoint import SUFFIX
-from ...synth.encoding import to_image
+from ...synth.encoding import to_image, to_tensor
 from ...synth.features import Features
 from ...synth.region_semantics.generator import RIVALS
 from ...synth.region_semantics.objective import PixelObjective
@@ -25,6 +25,7 @@ CHOICE = 256
 """Random pictures that some are chosen of."""
 FAST, STILL, IGAN, FREE = "fast-rsper", "fast-rsper, no noise", "igan", "unconditional"
 ALIKE, PLAIN, CHOSEN = "fast-rsper, one start", "fast-rsper, equation 1", "chosen"
+RETRIEVED = "photographs"
 SAID = {
     FAST: "latents by features of the region, with noise in the gradients",
     STILL: "the same without noise: other starts alone make pictures differ",
@@ -35,6 +36,7 @@ SAID = {
     "ladder-vae": "the region's part of a ladder VAE's latents kept (Soenderby et al. 2016)",
     "pixel-vae": "the same, its pixels drawn one after the other (Gulrajani et al. 2017)",
     "vae-gan": "the same, trained against a discriminator (Larsen et al. 2016)",
+    RETRIEVED: "the best by equation 1 of training photographs: what a condition costs where pictures are perfect",
     FREE: "random pictures of the generator: what no search gives",
 }
 """In the order of tables."""
@@ -58,8 +60,12 @@ def systems_of(
     plan: Descent,
     device: torch.device,
     wanted: Sequence[str],
+    photographs: Sequence[Photograph],
 ) -> tuple[list[System], list[str]]:
     """Those that are wanted, all by default, and a sentence for each that is left out.
+
+    Args:
+        photographs: of the training split, at the generator's resolution, that `RETRIEVED` chooses from.
 
     Raises:
         InputError: a network is damaged.
@@ -78,13 +84,18 @@ def systems_of(
         return [to_image(each) for each in own_pictures(generator, count, seed, device)]
 
     def chosen(case: Case, count: int, seed: int) -> list[Photograph]:
-        made, objective = (
-            own_pictures(generator, max(CHOICE, count), seed, device),
-            objective_for(case, features, device),
-        )
+        return [to_image(each) for each in best(own_pictures(generator, max(CHOICE, count), seed, device), case, count)]
+
+    def retrieved(case: Case, count: int, seed: int) -> list[Photograph]:
+        there = torch.stack([to_tensor(each) for each in photographs]).to(device)
+        return [to_image(each) for each in best(there, case, count)]
+
+    def best(pictures: Tensor, case: Case, count: int) -> Tensor:
+        objective = objective_for(case, features, device)
         with torch.no_grad():
-            losses = torch.cat([objective(part) for part in torch.split(made, 64)])
-        return [to_image(made[each]) for each in losses.argsort(stable=True)[:count].tolist()]
+            losses = torch.cat([objective(part) for part in torch.split(pictures, 64)])
+        order = losses.argsort(stable=True).repeat(-(-count // len(losses)))  # again where there are too few
+        return pictures[order[:count]]
 
     still = replace(plan, noise=0.0)
     found = [
@@ -93,6 +104,7 @@ def systems_of(
         System(ALIKE, searched(replace(plan, alike=True))),
         System(PLAIN, searched(plan, others=None)),
         System(CHOSEN, chosen),
+        System(RETRIEVED, retrieved),
         System(IGAN, searched(still, pixels=True)),
     ]
     left_out = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ...storage.errors import InputError, sentence
@@ -11,6 +11,8 @@ from ...synth.elision import Elision
 from ...synth.simulation import Simulation
 
 _ELISION, _SIMULATION = Elision(), Simulation()
+PAPER_WIDTH = 0.05
+"""Of both elisions, in rows (section 5.2): of the networks of full width, whose pictures have rows enough for it."""
 _WORDS = {"yes": True, "no": False}
 
 
@@ -48,14 +50,21 @@ class CanvasSettings:
         return Simulation(self.colour_share, self.transfer, elision)
 
 
-def departures(given: Sequence[str] | None) -> dict[str, Any] | None:
-    """Settings that are not the defaults, by name; None for none."""
-    own, plain = asdict(canvas_settings(given or ())), asdict(CanvasSettings())
+def usual(width: float) -> CanvasSettings:
+    """The defaults of a network of that width; at full width elision is as wide as the paper's."""
+    if width < 1:
+        return CanvasSettings()
+    return CanvasSettings(interior_width=PAPER_WIDTH, exterior_width=PAPER_WIDTH)
+
+
+def departures(given: Sequence[str] | None, width: float) -> dict[str, Any] | None:
+    """Settings that are not the defaults of narrow networks, by name; None for none."""
+    own, plain = asdict(canvas_settings(given or (), width)), asdict(CanvasSettings())
     return {name: value for name, value in own.items() if value != plain[name]} or None
 
 
-def canvas_settings(given: Sequence[str]) -> CanvasSettings:
-    """Settings of `NAME=VALUE` each; those not given are the defaults.
+def canvas_settings(given: Sequence[str], width: float) -> CanvasSettings:
+    """Settings of `NAME=VALUE` each; those not given are the defaults of the network's width.
 
     Raises:
         InputError: a name is none of them, comes twice, or its value cannot be.
@@ -72,7 +81,7 @@ def canvas_settings(given: Sequence[str]) -> CanvasSettings:
         except (KeyError, ValueError) as error:
             expected = {bool: "yes or no", int: "a whole number", float: "a number"}[known[name]]
             raise InputError(sentence(f"--canvas {name}", expected=expected, found=repr(text))) from error
-    settings = CanvasSettings(**found)  # type: ignore[arg-type]
+    settings = replace(usual(width), **found)  # type: ignore[arg-type]
     _ = settings.simulation
     if settings.k < 1:
         raise InputError(sentence("--canvas k", expected="a whole number of at least 1", found=str(settings.k)))

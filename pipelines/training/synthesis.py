@@ -230,7 +230,7 @@ def make_task(reader: Reader, models: Path, options: TrainOptions, progress: Pro
         InputError: it is too small to leave a source's own group out; the features of the loss are missing.
     """
     features = None if options.variant == "image-space" else load_features(options.features, models)
-    own = canvas_settings(options.canvas or ())
+    own = canvas_settings(options.canvas or (), options.width)
     loss = SynthesisLoss(own.parsing, options.adversarial or 0.0)
     return SynthesisTask(
         reader, models, options, features, settings=own.simulation, loss=loss, flip=own.flip, k=own.k,

@@ -28,9 +28,10 @@ EPSILON = 1e-12
 class Descent:
     """How latents are sought.
 
-    The noise is normal, a number of the latent at a time, and is added to the gradient before Adam sees it. Its
-    standard deviation is `noise` times the root mean square of that latent's own gradient, which makes it the same for
-    every network and loss, and falls in a straight line to 0 at the share `noisy` of the steps; the rest settle.
+    The noise is normal, a number of the latent at a time, and is added to the gradient as Adam has scaled it, whose
+    numbers are of about 1 whatever the network and loss. (Added before, its square would be in Adam's second average:
+    the more noise, the shorter the steps, and long after it has ended.) Its standard deviation is `noise`, and falls in
+    a straight line to 0 at the share `noisy` of the steps; the rest settle.
 
     Attributes:
         steps: of each latent, at most.
@@ -41,7 +42,7 @@ class Descent:
         tries: random latents that each one begins at the best of.
         alike: all begin where the first one does, so that noise alone makes them differ.
         spare: so many times the pictures wanted are solved in addition, and the best of all are kept.
-        patience, tolerance: a latent whose loss has not fallen by that share in so many steps without noise is done.
+        patience, tolerance: a latent whose loss has not fallen by that share in so many steps that settle is done.
         together: latents that are solved at once, at most.
     """
 
@@ -50,7 +51,7 @@ class Descent:
     last_rate: float = 0.1
     momentum: float = 0.4
     memory: float = 0.99
-    noise: float = 0.5
+    noise: float = 1.0
     noisy: float = 0.7
     tries: int = 8
     alike: bool = False
@@ -60,8 +61,12 @@ class Descent:
     together: int = 72
 
     def level(self, step: int) -> float:
-        """Standard deviation of the noise at a step, in gradients."""
+        """Standard deviation of the noise at a step, in scaled gradients."""
         return self.noise * max(0.0, 1 - step / (self.noisy * self.steps)) if self.noise else 0.0
+
+    def settles(self, step: int) -> bool:
+        """Whether a step is one of those without noise, whatever its level."""
+        return step >= self.noisy * self.steps
 
     def rate_at(self, step: int) -> float:
         """Adam's rate at a step."""
@@ -179,12 +184,12 @@ class _Flock:
             active, gradient = self._judged(step, z, active, loss, gradient)
             if step == plan.steps or not len(active):
                 break
-            gradient = gradient + self._noise(step, active, gradient)
             first[active] = plan.momentum * first[active] + (1 - plan.momentum) * gradient
             second[active] = plan.memory * second[active] + (1 - plan.memory) * gradient.square()
             mean = first[active] / (1 - plan.momentum ** (step + 1))
             spread = (second[active] / (1 - plan.memory ** (step + 1))).sqrt() + EPSILON
-            z[active] = plausible(self.prior, z[active] - plan.rate_at(step) * mean / spread)
+            move = mean / spread + self._noise(step, active)
+            z[active] = plausible(self.prior, z[active] - plan.rate_at(step) * move)
             told(step + 1)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
@@ -194,9 +199,10 @@ class _Flock:
     def _starts(self) -> Tensor:
         """`(n, Z)`: of a few random latents each, the one with the least loss."""
         plan = self.descent
-        randoms = [random_of(self.seed, 0) for _ in self.numbers] if plan.alike else self.randoms
-        tries = torch.stack([draw(self.prior, plan.tries, random, self.latent) for random in randoms], 1)
-        tries = tries.to(self.device)
+        own = [draw(self.prior, plan.tries, random, self.latent) for random in self.randoms]
+        if plan.alike:  # the noise that follows is each one's own all the same
+            own = [draw(self.prior, plan.tries, random_of(self.seed, 0), self.latent)] * len(own)
+        tries = torch.stack(own, 1).to(self.device)
         if plan.tries == 1:
             return tries[0]
         losses = torch.stack([self.gradients.losses(each) for each in tries])
@@ -215,15 +221,14 @@ class _Flock:
         better = loss < before
         self.losses[active[better]], self.latents[active[better]] = loss[better], z[active[better]]
         fell = loss < before * (1 - self.descent.tolerance)
-        quiet = self.descent.level(step) == 0
-        self._idle[active] = torch.where(fell, 0, self._idle[active] + 1) if quiet else 0
+        settles = self.descent.settles(step)
+        self._idle[active] = torch.where(fell, 0, self._idle[active] + 1) if settles else 0
         on = self._idle[active] < self.descent.patience
         return active[on], gradient[on]
 
-    def _noise(self, step: int, active: Tensor, gradient: Tensor) -> Tensor:
+    def _noise(self, step: int, active: Tensor) -> Tensor:
         level = self.descent.level(step)
         if not level:
-            return torch.zeros_like(gradient)
+            return torch.zeros(len(active), self.latent, device=self.device)
         noise = torch.stack([torch.randn(self.latent, generator=self.randoms[each]) for each in active.tolist()])
-        size = gradient.square().mean(1, keepdim=True).sqrt()
-        return noise.to(self.device) * (level * size)
+        return noise.to(self.device) * level

@@ -151,16 +151,38 @@ def test_a_latent_begins_at_the_best_of_its_tries():
     assert len(found.numbers) == 8
 
 
+class Scaled(nn.Module):
+    """The mean of a picture, times a number."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.scale * images.mean((1, 2, 3))
+
+
 @pytest.mark.parametrize("scale", [1e-5, 1e3])
-def test_noise_is_as_large_as_the_plan_says_of_each_latents_own_gradient(scale: float):
-    plan = Descent(steps=10, noise=0.5, noisy=0.8)
-    flock = _Flock(Gradients(flat), "normal", 512, range(4), plan, 0, torch.device("cpu"))
-    flock.randoms = [random_of(0, number) for number in range(4)]
-    gradient = scale * torch.randn(4, 512, generator=random_of(1, 0)) * torch.tensor([1.0, 2.0, 30.0, 0.1])[:, None]
-    size = gradient.square().mean(1).sqrt()
-    for step, level in ((0, 0.5), (4, 0.25), (8, 0.0)):
-        noise = flock._noise(step, torch.arange(4), gradient)
-        torch.testing.assert_close(noise.std(1) / size, torch.full((4,), level), rtol=0.1, atol=1e-6)
+def test_noise_moves_latents_as_far_as_the_plan_says_whatever_the_loss(scale: float):
+    """Down an even slope, where what is left beside the even steps is the noise: a sum of steps of known variance."""
+    plan = Descent(steps=10, rate=0.01, last_rate=1.0, noise=2.0, noisy=0.8, tries=1, spare=0.0)
+    starts = torch.cat([draw("normal", 1, random_of(0, number), 512) for number in range(4)])
+    found = solve(flat, Scaled(scale), "normal", 512, 4, plan, 0)
+    moved = found.latents[torch.tensor(found.numbers).argsort()] - starts
+    variance = sum((0.01 * plan.level(step)) ** 2 for step in range(10))
+    torch.testing.assert_close(moved.mean(1), torch.full((4,), -0.1), rtol=0.1, atol=0.01)
+    torch.testing.assert_close(moved.std(1), torch.full((4,), variance**0.5), rtol=0.1, atol=0)
+
+
+def test_noise_shortens_no_step():
+    """What it did to Adam's averages, it would do still when it has ended."""
+    plan = Descent(steps=20, rate=0.01, last_rate=1.0, noise=50.0, noisy=0.5, tries=1, spare=0.0)
+    quiet, noisy = (
+        solve(flat, Slope(), "normal", 512, 4, replace(plan, noise=level), 0).losses.mean() for level in (0.0, 50.0)
+    )
+    starts = torch.cat([draw("normal", 1, random_of(0, number), 512) for number in range(4)]).mean()
+    assert float(quiet - starts) == pytest.approx(-0.2, abs=0.01)
+    assert float(noisy - starts) < -0.1
 
 
 def test_steps_follow_a_rate_that_falls_to_a_share_of_itself():
@@ -217,6 +239,7 @@ def test_a_latent_that_gains_nothing_more_is_done_early():
     assert len(set(found.steps)) > 1, "each by itself"
     again = solve(flat, Nearness(), "uniform", LATENT, 4, replace(plan, noise=0.5), 0)
     assert min(again.steps) > plan.noisy * 200, "not while there is noise"
+    assert min(found.steps) > plan.noisy * 200, "nor sooner without: both have as many steps"
 
 
 def test_the_same_search_takes_the_loss_of_pixels():

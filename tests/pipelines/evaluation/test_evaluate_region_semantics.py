@@ -12,30 +12,42 @@ import pytest
 import torch
 
 from tests.conftest import Photos
-from tests.pipelines.region_models import NAMES, SIDE, save_region_models
+from tests.pipelines.region_models import SIDE, save_region_models
 from tests.pipelines.tiny_models import make_bank
 from zeuxis.pipelines.evaluation import region_semantics, region_systems
 from zeuxis.pipelines.evaluation.inpaint_measures import Measure
 from zeuxis.pipelines.evaluation.region_cases import KINDS, SIZES, cases_of, region_in
-from zeuxis.pipelines.evaluation.region_kid import grouped_kid
+from zeuxis.pipelines.evaluation.region_kid import grouped_kid, grouped_kid_gap
 from zeuxis.pipelines.evaluation.region_report import HEADS, notes, rendered, rows, table_of
-from zeuxis.pipelines.evaluation.region_results import ALL, FIGURES, GROUPS, RegionEvaluation
+from zeuxis.pipelines.evaluation.region_results import ALL, FIGURES, GROUPS, Kept, RegionEvaluation
 from zeuxis.pipelines.evaluation.region_semantics import evaluate_region_semantics
-from zeuxis.pipelines.evaluation.region_systems import ALIKE, CHOSEN, FAST, FREE, IGAN, PLAIN, STILL, systems_of
+from zeuxis.pipelines.evaluation.region_systems import (
+    ALIKE,
+    CHOSEN,
+    FAST,
+    FREE,
+    IGAN,
+    PLAIN,
+    RETRIEVED,
+    STILL,
+    systems_of,
+)
 from zeuxis.pipelines.generators import load_generator
 from zeuxis.pipelines.like import solved
 from zeuxis.pipelines.training.completion import middle
-from zeuxis.pipelines.training.photographs import BankOrigin
+from zeuxis.pipelines.training.photographs import BankOrigin, trained_and_held_out
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.encoding import to_tensor
 from zeuxis.synth.features import load_features
+from zeuxis.synth.metrics import Interval
 from zeuxis.synth.region_semantics.ladder_vae import LadderVae
 from zeuxis.synth.region_semantics.objective import FeatureObjective, PixelObjective
 from zeuxis.synth.region_semantics.solver import Descent, Solution
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SYSTEMS = [FAST, STILL, ALIKE, PLAIN, CHOSEN, IGAN, "ladder-vae", FREE]
+SYSTEMS = [FAST, STILL, ALIKE, PLAIN, CHOSEN, RETRIEVED, IGAN, "ladder-vae", FREE]
+NAMES = ["train/a", "train/b", *(f"test/{letter}" for letter in "klmnopqrstuv")]
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +70,7 @@ def test_every_system_is_measured_on_every_region(found: RegionEvaluation):
     assert [each.name for each in found.systems] == SYSTEMS
     assert [said.split(":")[0] for said in found.left_out] == ["pixel-vae", "vae-gan"]
     assert list(found.generators) == ["generator-began", "generator-wgan-gp"]
+    assert {fid for _, fid in found.generators.values()} == {None}, "of so few pictures there is none"
     assert len(found.cases) == 12
     for system in found.systems:
         assert [len(each) for each in system.pictures] == [2] * 12
@@ -73,6 +86,8 @@ def test_every_system_is_measured_on_every_region(found: RegionEvaluation):
     assert by[PLAIN].gap("features", by[FREE], found.cases).high < 0
     assert by[CHOSEN].gap("features", by[FREE], found.cases).high < 0
     assert by[ALIKE].gap("diversity", by[FAST], found.cases).high < 0, "they begin at one place"
+    assert by[FREE].over is None
+    assert all(each.over.low <= each.over.value <= each.over.high for each in found.systems if each.name != FREE)
     assert by[PLAIN].gap("features", by[FAST], found.cases).value != 0
 
 
@@ -94,18 +109,22 @@ def test_figures_are_those_of_the_pictures(found: RegionEvaluation, folder: Path
     vectors = measure.vectors([each for those in system.pictures for each in those])
     origin = BankOrigin(Reader(folder / "bank"))
     photographs = [middle(origin.read(name), (SIDE, SIDE)) for name in origin.names("train")]
-    assert system.grouped == grouped_kid(measure.vectors(photographs), vectors, groups)
+    assert system.kid == grouped_kid(measure.vectors(photographs), vectors, groups)
+    chance = measure.vectors([each for those in by[FREE].pictures for each in those])
+    assert system.over == grouped_kid_gap(measure.vectors(photographs), vectors, chance, groups)
+    assert by[RETRIEVED].pictures[number][0].tobytes() in {each.tobytes() for each in photographs}
     pixels = [float((to_tensor(each) - to_tensor(image)).square()[:, region].mean()) for each in made]
     assert system.values["pixels"][number] == pytest.approx(np.mean(pixels), rel=1e-4)
     gap = by[IGAN].gap("pixels", system, found.cases)
-    by_photograph = (by[IGAN].values["pixels"] - system.values["pixels"]).reshape(-1, len(SIZES)).mean(1)
-    assert gap.value == pytest.approx(by_photograph.mean())
+    assert gap.value == pytest.approx((by[IGAN].values["pixels"] - system.values["pixels"]).mean())
 
 
 def test_regions_are_of_three_sizes_simple_and_complex(folder: Path):
     split, cases = cases_of(Reader(folder / "bank"), None, 24, SIDE, 0)
     assert split == "test"
+    assert len({case.reference.name for case in cases}) == len(cases) == 12, "one of each photograph"
     assert [case.size for case in cases[:3]] == list(SIZES)
+    assert [case.drawn for case in cases] == [*range(12)]
     assert {(case.size, case.kind) for case in cases} == {(size, kind) for size in SIZES for kind in KINDS}
     again = cases_of(Reader(folder / "bank"), None, 24, SIDE, 0)[1]
     assert all(np.array_equal(a.reference.region, b.reference.region) for a, b in zip(cases, again, strict=True))
@@ -114,6 +133,28 @@ def test_regions_are_of_three_sizes_simple_and_complex(folder: Path):
         side = round(SIZES[case.size] * SIDE)
         assert max(np.ptp(rows), np.ptp(cols)) < side
         assert case.kind == "simple" or len(rows) == side**2
+
+
+def test_intervals_draw_groups_of_photographs_and_what_train_sets_apart_is_val(tmp_path: Path):
+    """Six groups of two; without any `val` those that trainings choose by are taken for it."""
+    photos = Photos(tmp_path / "photos")
+    names = [f"{split}/{number:02d}" for split, most in (("train", 40), ("test", 12)) for number in range(most)]
+    rows = (f"{name},{name[:-3]},{name[:-2]}room{int(name[-2:]) // 2}" for name in names)
+    photos.root.mkdir(parents=True, exist_ok=True)
+    (photos.root / "sources.csv").write_text("\n".join(["name,split,group", *rows, ""]))
+    make_bank(photos, tmp_path / "bank", names)
+    reader = Reader(tmp_path / "bank")
+    cases = cases_of(reader, None, 24, SIDE, 0)[1]
+    assert [case.drawn for case in cases] == [number // 2 for number in range(12)]
+    values = np.repeat([0.0, 0.0, 0.0, 1.0, 1.0, 1.0], 2)
+    system = Kept("one", "", {"semantics": values}, Interval(0, 0, 0), None, 0.0, [])
+    alone = [replace(case, drawn=number) for number, case in enumerate(cases)]
+    together, apart = (system.figure("semantics", each) for each in (cases, alone))
+    assert together.value == apart.value == 0.5
+    assert together.high - together.low > 1.2 * (apart.high - apart.low), "photographs of a room tell less"
+    split, cases = cases_of(reader, "val", 24, SIDE, 0)
+    set_apart = trained_and_held_out(BankOrigin(reader))[1]
+    assert (split, [case.reference.name for case in cases]) == ("val", set_apart)
 
 
 def test_a_simple_region_lies_in_one_component_and_a_complex_one_mixes_classes():
@@ -152,10 +193,10 @@ def test_what_is_written_agrees_and_is_the_same_again(found: RegionEvaluation, f
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("zeuxis.pipelines.evaluation.region_semantics.TIMED", 1)
         again = evaluate_region_semantics(
-            folder / "bank", folder / "models", tmp_path / "again", pictures=2, steps=4, systems=[IGAN, "ladder-vae"]
+            folder / "bank", folder / "models", tmp_path / "again", pictures=2, steps=4, systems=[IGAN, "ladder-vae", FREE]
         )
     other = json.loads(json.dumps(again.to_json()))["systems"]
-    assert list(other) == [IGAN, "ladder-vae"]
+    assert list(other) == [IGAN, "ladder-vae", FREE]
     assert all(other[name] == told["systems"][name] for name in other)
     assert len(notes(again)) == 2, "nothing on noise, and nothing that was wanted is left out"
 
@@ -163,9 +204,9 @@ def test_what_is_written_agrees_and_is_the_same_again(found: RegionEvaluation, f
 def test_each_system_searches_or_keeps_as_its_name_says(folder: Path, monkeypatch: pytest.MonkeyPatch):
     plan, cpu, told = Descent(steps=1, together=4), torch.device("cpu"), []
     generator, compared = load_generator(folder / "models"), load_features(None, folder / "models", "max")
-    systems, _ = systems_of(folder / "models", generator, compared, plan, cpu, [])
+    systems, _ = systems_of(folder / "models", generator, compared, plan, cpu, [], [])
     by = {each.name: each for each in systems}
-    cases = {case.kind: case for case in cases_of(Reader(folder / "bank"), None, 4, SIDE, 0)[1]}
+    cases = {case.kind: case for case in cases_of(Reader(folder / "bank"), None, 6, SIDE, 0)[1]}
 
     def noted(_: object, objective: torch.nn.Module, count: int, descent: Descent, *more: object) -> Solution:
         told.append((type(objective), getattr(objective, "apart", None), descent))
@@ -212,7 +253,7 @@ def test_an_interrupted_evaluation_goes_on(folder: Path, tmp_path: Path, monkeyp
     searched = []
     monkeypatch.setattr(region_semantics, "TIMED", 1)
     monkeypatch.setattr(region_systems, "solved", lambda *given: searched.append(given) or solved(*given))
-    asked = {"pictures": 2, "steps": 4, "systems": [IGAN], "photographs": 4}
+    asked = {"pictures": 2, "steps": 4, "systems": [IGAN], "photographs": 6}
     with pytest.raises(KeyboardInterrupt):
         evaluate_region_semantics(folder / "bank", folder / "models", tmp_path / "out", **asked, progress=stop)
     again = evaluate_region_semantics(folder / "bank", folder / "models", tmp_path / "out", **asked)
@@ -230,7 +271,7 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(folder: 
         evaluate_region_semantics(bank, models, out, photographs=3)
     with pytest.raises(InputError, match="pictures: expected at least 2 of each region, found 1"):
         evaluate_region_semantics(bank, models, out, pictures=1)
-    with pytest.raises(InputError, match=r"expected at least 4 labelled held-out sources .*, found 0 in val"):
+    with pytest.raises(InputError, match=r"expected at least 4 labelled held-out sources .*, found 1 in val"):
         evaluate_region_semantics(bank, models, out, split="val")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"expected generator-wgan-gp\.safetensors or generator-began"):

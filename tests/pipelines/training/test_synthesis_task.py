@@ -8,6 +8,7 @@ import torch
 
 from tests.pipelines.training.steps import batch_of, learn
 from zeuxis.pipelines.training import synthesis
+from zeuxis.pipelines.training.canvas_settings import canvas_settings
 from zeuxis.pipelines.training.options import ADVERSARIAL, TrainOptions, check, resolved
 from zeuxis.pipelines.training.standing import settings_of
 from zeuxis.pipelines.training.synthesis import SynthesisLoss, SynthesisTask, make_task
@@ -101,6 +102,13 @@ def test_what_is_set_of_canvases_reaches_them_the_loss_and_the_checkpoint(reader
     other = replace(options, canvas=None)
     assert settings_of(task, options) != settings_of(plain, other)
     assert settings_of(plain, replace(options, canvas=("flip=yes", "k=5"))) == settings_of(plain, other)
+
+
+def test_at_full_width_elision_is_as_wide_as_the_papers():
+    narrow, full = (canvas_settings((), width) for width in (0.25, 1.0))
+    assert (narrow.interior_width, narrow.exterior_width) == (0.025, 0.025)
+    assert (full.interior_width, full.exterior_width) == (0.05, 0.05)
+    assert canvas_settings(("exterior_width=0",), 1.0).simulation.elision == Elision(0.8, 0.05, 0.0)
 
 
 @pytest.mark.parametrize(

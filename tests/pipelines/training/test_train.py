@@ -179,5 +179,7 @@ def test_a_preset_gives_each_network_its_share(name):
         assert options.batch >= 1
         assert options.size == SHARES[network].size(PRESETS[name], (192, 256))
         assert 0 < options.lr <= 2e-3
+        if name == "paper-256" and network in ("transform", "ordering"):  # 100 epochs of Cityscapes, ten a photograph
+            assert (options.steps, options.batch) == (300_000, 10)
         own = resolved(TrainOptions(preset=name, steps=7, batch=3, lr=0.5, size=(32, 32)), network, (192, 256))
         assert (own.steps, own.batch, own.lr, own.size) == (7, 3, 0.5, (32, 32))
