@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .baselines import EncoderDecoder, FullResolution, StridedGenerator
 from .layers import channels
-from .refinement import Cascade, n_levels, pyramid
+from .refinement import Cascade, begun, n_levels, pyramid
 
 COARSE, MIDDLE, FINE = 5, 2, (128, 32)
 """Levels of 1024 channels from the coarsest on, then levels of 512, then the channels of two more (section 3.2)."""
@@ -122,18 +122,7 @@ class CrnNetwork(nn.Module):
         finer = len(crn_channels(self.config.size[0], 1.0)) - len(crn_channels(config.size[0], 1.0))
         if finer < 0:
             raise ValueError(f"pictures of {config.size[0]} rows instead of at most {self.config.size[0]}")
-        prefix, taken = "body.cascade.levels.", {}
-        for name, tensor in tensors.items():
-            level, dot, rest = name.removeprefix(prefix).partition(".")
-            renamed = f"{prefix}{int(level) + finer}{dot}{rest}" if name.startswith(prefix) else name
-            if renamed not in own:
-                raise ValueError(f"{name} is none of this network's")
-            fits = own[renamed].shape == tensor.shape
-            if not fits and name.startswith(prefix):
-                raise ValueError(f"{name} is {tuple(tensor.shape)} instead of {tuple(own[renamed].shape)}")
-            if name.startswith(prefix) or (fits and not finer):
-                taken[renamed] = tensor
-        return taken
+        return begun(own, tensors, "body.cascade.levels.", finer)
 
 
 def _body(config: CrnConfig) -> Refinement | EncoderDecoder | FullResolution | StridedGenerator:

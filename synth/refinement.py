@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -35,6 +35,36 @@ def refinement_channels(rows: int, width: float) -> list[int]:
     trunk = n_levels(rows) - n_fine(rows)
     full = [*FINE[: n_fine(rows)][::-1], *[256 if level < 2 else 512 for level in range(trunk)]]
     return [channels(each, width) for each in full]
+
+
+def begun(
+    own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], levels: str, finer: int, alike: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
+    """The weights of a coarser network with a cascade, or of one of the same size, by the names they have in `own`.
+
+    Levels are paired from the coarsest on. What is neither of the levels nor `alike`, such as the projection to
+    colours, is taken where no level is added and it fits.
+
+    Args:
+        own: of the network that begins, by name; tensors: of the other one.
+        levels: what names of the levels' weights begin with; finer: how many levels the network has more.
+        alike: what names of other weights begin with that are alike at every size.
+
+    Raises:
+        ValueError: it is no such network.
+    """
+    taken = {}
+    for name, tensor in tensors.items():
+        level, dot, rest = name.removeprefix(levels).partition(".")
+        renamed = f"{levels}{int(level) + finer}{dot}{rest}" if name.startswith(levels) else name
+        if renamed not in own:
+            raise ValueError(f"{name} is none of this network's")
+        fits, must = own[renamed].shape == tensor.shape, name.startswith((levels, *alike))
+        if must and not fits:
+            raise ValueError(f"{name} is {tuple(tensor.shape)} instead of {tuple(own[renamed].shape)}")
+        if must or (fits and not finer):
+            taken[renamed] = tensor
+    return taken
 
 
 def halved(image: Tensor) -> Tensor:

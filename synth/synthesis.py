@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .refinement import Cascade, n_fine, n_levels, pyramid, refinement_channels
+from .refinement import Cascade, begun, n_fine, n_levels, pyramid, refinement_channels
 from .trunk import Trunk, trunk_channels
 
 CANVAS_CHANNELS = 4
@@ -68,6 +69,27 @@ class SynthesisNetwork(nn.Module):
         self.passing = config.canvas and config.passing
         self.to_image = nn.Conv2d(outputs[0], 6 if self.passing else 3, 1)
         self.to_logits = nn.Conv2d(outputs[0], config.n_classes, 1) if config.semantic_head else None
+
+    def begin_from(self, config: SynthesisConfig, tensors: Mapping[str, Tensor]) -> None:
+        """Takes over what `taken_from` another network; the rest stays as it is. Raises what that raises."""
+        self.load_state_dict(self.state_dict() | self.taken_from(config, tensors))
+
+    def taken_from(self, config: SynthesisConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a network for fewer rows, or as many, by the names that they have here.
+
+        Encoder and levels are those of the trunk of 256 rows; what is finer is new (SIMS, 5.1: the model of 512 rows is
+        fine-tuned from that of 256).
+
+        Raises:
+            ValueError: it is built otherwise, or for more rows.
+        """
+        alike = {"size": self.config.size, "semantic_head": self.config.semantic_head, "passing": self.config.passing}
+        if replace(config, **alike) != self.config:
+            raise ValueError(f"{config.n_classes} classes, width {config.width:g}, canvas {config.canvas}")
+        finer = self.levels - n_levels(config.size[0])
+        if finer != self.fine - n_fine(config.size[0]) or finer < 0:
+            raise ValueError(f"pictures of {config.size[0]} rows, whose encoder is another one")
+        return begun(self.state_dict(), tensors, "cascade.levels.", finer, ("encoder.",))
 
     def forward(self, layout: Tensor, canvas: Tensor, valid: Tensor) -> tuple[Tensor, Tensor | None]:
         """A photograph for the layout.

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.utils.data import Dataset
 
-from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
 from ...storage.reader import Reader
 from ...synth.baselines import WholeConfig, WholeDiscriminator
-from ...synth.checkpoint import SUFFIX, load_checkpoint
+from ...synth.checkpoint import SUFFIX
 from ...synth.crn import Body, CrnConfig, CrnNetwork
 from ...synth.discriminator import DiscriminatorConfig, PatchDiscriminator
 from ...synth.encoding import class_indices, one_hot, to_image, to_tensor
@@ -39,6 +38,7 @@ from ...synth.losses import (
 from ...synth.vivid import vivid
 from ..models import channels_of
 from ..progress import Progress, silent
+from .beginning import beginning
 from .options import TrainOptions
 from .sources import BankSources, trained_and_held_out
 from .task import Batch, Losses, palette_of, subject_of
@@ -109,7 +109,11 @@ class CrnTask:
         body = cast(Body, options.variant if options.variant in get_args(Body) else "cascade")
         n_classes, images = len(self.subject.classes), options.images or 1
         self.net_config = CrnConfig(n_classes, options.size, options.width, images, body)
-        self._start = None if options.start is None else _beginning(Path(options.start), reader, self.net_config)
+        self._start = (
+            None
+            if options.start is None
+            else beginning(Path(options.start), NETWORK, reader, self.net_config, CrnNetwork)
+        )
         sources, held_out = trained_and_held_out(
             reader, options.size, most=N_VALIDATION, cache=models / "cache", progress=progress
         )
@@ -303,24 +307,6 @@ def _redrawn(parser: nn.Module) -> nn.Module:
 
 def _features_of(parser: nn.Module | None) -> Features | None:
     return parser.network.features if isinstance(parser, Parser) else None
-
-
-def _beginning(path: Path, reader: Reader, config: CrnConfig) -> tuple[CrnConfig, dict[str, Tensor]]:
-    """The configuration and the weights of a checkpoint that a training begins from.
-
-    Raises:
-        InputError: there is none, or they do not fit.
-    """
-    card, tensors = load_checkpoint(path, NETWORK)
-    channels_of(card, reader.classes, None, path)
-    try:
-        before = CrnConfig(**card.config)
-        with torch.device("meta"):
-            CrnNetwork(config).taken_from(before, tensors)
-    except (TypeError, ValueError) as error:
-        fix = "begin from a coarser CRN of the same preset width, or without --from"
-        raise InputError(sentence(path, f"cannot be begun from ({error})", fix=fix)) from error
-    return before, tensors
 
 
 def _terms(compare: PerceptualLoss, image: Tensor, real: Tensor) -> dict[str, float]:

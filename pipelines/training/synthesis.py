@@ -23,6 +23,7 @@ from ...synth.losses import PIXEL, PerceptualLoss, hinge_discriminator, hinge_ge
 from ...synth.simulation import Simulation
 from ...synth.synthesis import SynthesisConfig, SynthesisNetwork
 from ..progress import Progress, silent
+from .beginning import beginning
 from .canvas_settings import canvas_settings
 from .canvases import CanvasSamples
 from .hits import check_leaving_out
@@ -105,6 +106,11 @@ class SynthesisTask:
             semantic_head=loss.parsing > 0,
             passing=passing and options.variant != "no-canvas",
         )
+        self._start = (
+            None
+            if options.start is None
+            else beginning(Path(options.start), NETWORK, reader, self.net_config, SynthesisNetwork)
+        )
         sources, held_out = trained_and_held_out(
             reader, options.size, most=N_VALIDATION, cache=models / "cache", progress=progress
         )
@@ -115,8 +121,11 @@ class SynthesisTask:
 
     def modules(self) -> nn.ModuleDict:
         """The network, its loss, and the discriminator where it counts."""
+        net = SynthesisNetwork(self.net_config)
+        if self._start is not None:
+            net.begin_from(*self._start)
         modules: dict[str, nn.Module] = {
-            "net": SynthesisNetwork(self.net_config),
+            "net": net,
             "loss": PerceptualLoss(self._features, image_space=self._features is None, accumulate=self.accumulate),
         }
         if self.loss.adversarial:

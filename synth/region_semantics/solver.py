@@ -51,7 +51,7 @@ class Descent:
     last_rate: float = 0.1
     momentum: float = 0.4
     memory: float = 0.99
-    noise: float = 1.0
+    noise: float = 3.0
     noisy: float = 0.7
     tries: int = 8
     alike: bool = False

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.pipelines.tiny_models import card_of
 from tests.pipelines.training.steps import batch_of, learn
 from zeuxis.pipelines.training import synthesis
 from zeuxis.pipelines.training.canvas_settings import canvas_settings
@@ -15,9 +16,11 @@ from zeuxis.pipelines.training.synthesis import SynthesisLoss, SynthesisTask, ma
 from zeuxis.pipelines.training.task import NothingToLearn
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
+from zeuxis.synth.checkpoint import save_checkpoint
 from zeuxis.synth.elision import Elision
 from zeuxis.synth.features import Features, FeaturesConfig
 from zeuxis.synth.simulation import Simulation
+from zeuxis.synth.synthesis import SynthesisConfig, SynthesisNetwork
 
 OPTIONS = TrainOptions(preset="tiny", size=(32, 64), lr=1e-3, batch=2)
 
@@ -102,6 +105,32 @@ def test_what_is_set_of_canvases_reaches_them_the_loss_and_the_checkpoint(reader
     other = replace(options, canvas=None)
     assert settings_of(task, options) != settings_of(plain, other)
     assert settings_of(plain, replace(options, canvas=("flip=yes", "k=5"))) == settings_of(plain, other)
+
+
+def test_a_network_of_512_rows_begins_with_that_of_256(reader, tmp_path):
+    """Its encoder and the levels of the trunk; the finest level is new. A coarser one has another encoder."""
+
+    def saved(size):
+        config = SynthesisConfig(len(reader.classes), size, 1 / 8, passing=True)
+        net, path = SynthesisNetwork(config), tmp_path / f"{size[0]}.safetensors"
+        save_checkpoint(path, net.state_dict(), card_of("synthesis", net, reader.classes, size))
+        return net.state_dict(), str(path)
+
+    before, start = saved((256, 64))
+    options = resolved(TrainOptions(preset="tiny", size=(512, 64), start=start), "synthesis", (192, 256))
+    task = SynthesisTask(reader, tmp_path / "models", options, features())
+    state = task.modules()["net"].state_dict()
+    finest = [name for name in state if name.startswith("cascade.levels.0.")]
+    for name, tensor in before.items():
+        if name.startswith("encoder."):
+            assert torch.equal(state[name], tensor)
+        elif name.startswith("cascade.levels."):
+            level = int(name.split(".")[2])
+            assert torch.equal(state[name.replace(f"levels.{level}.", f"levels.{level + 1}.", 1)], tensor)
+    assert len(state) == len(before) + len(finest)
+    fewer = replace(options, start=saved((128, 64))[1])
+    with pytest.raises(InputError, match=r"cannot be begun from \(pictures of 128 rows"):
+        SynthesisTask(reader, tmp_path / "models", fewer, features())
 
 
 def test_at_full_width_elision_is_as_wide_as_the_papers():
