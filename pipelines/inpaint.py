@@ -29,7 +29,7 @@ from ..synth.inpainting.fills import FILLS
 from ..synth.roi_gan.regions import Region
 from .inpainting.files import check_places, save
 from .inpainting.methods import BANK, METHODS, NETWORKS, VARYING, Draw, FromBank, FromNetwork, FromPicture, Method
-from .inpainting.regions import SAME, RegionLike, distance, region_of
+from .inpainting.regions import SAME, RegionLike, closed, distance, region_of
 from .painted_files import check_variants
 
 ImageLike = str | Path | npt.NDArray[np.uint8]
@@ -103,8 +103,8 @@ def inpaint(
         retriever: of the bank, for `bank`, for segments, and for sources as images.
         sliders: in [-1, 1]; those not given are 0; None draws all of them for each variant.
         erase: the region is an object that shall vanish: it is enlarged a little.
-        layout: of the picture, for `bank`, and dataset: whose ids it is in. Default that of the source, if it is one
-            and nothing is erased; else that the region's surroundings are looked for.
+        layout: of the picture, for `bank`, and dataset: whose ids it is in. Default that of the source, if it is one,
+            closed over what is erased; else the region's surroundings are looked for.
         out: a folder, made where there is none, for `<picture's name>-<variant>.png` and what stands beside it.
 
     Raises:
@@ -120,8 +120,8 @@ def inpaint(
         check_places(out, stem, variants, [image, region, layout])
     if source is None and reader is not None and method == BANK:
         source = _source_alike(picture, stem, reader)
-    if layout is None and method == BANK and not erase:  # else what shall vanish would be put there again
-        layout = _own_layout(source, reader)
+    if layout is None and method == BANK:
+        layout = _own_layout(source, reader, inside if erase else None)
     store = None if compiled is None else Store(compiled)
     filler = method_of(method, models, retriever, source, layout, dataset, compiled=store)
     for warning in filler.warnings:
@@ -239,12 +239,15 @@ def _source_alike(picture: Photograph, stem: str, reader: Reader) -> str | None:
     return nearest if nearest is not None and apart[nearest] <= SAME else None
 
 
-def _own_layout(source: str | None, reader: Reader | None) -> LayoutLike | None:
-    """That of a source, where it has one."""
+def _own_layout(source: str | None, reader: Reader | None, erased: Region | None) -> LayoutLike | None:
+    """That of a source, where it has one; what is erased is not put there again."""
     if source is None or reader is None:
         return None
     (row,) = reader.table("sources", {"source": source}, ["layout"]).to_pylist()
-    return None if row["layout"] is None else reader.layout(source)
+    if row["layout"] is None:
+        return None
+    own = reader.layout(source)
+    return own if erased is None else closed(own, erased, reader.classes)
 
 
 def _is_source(name: str, reader: Reader) -> bool:

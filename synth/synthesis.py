@@ -83,8 +83,8 @@ class SynthesisNetwork(nn.Module):
         Raises:
             ValueError: it is built otherwise, or for more rows.
         """
-        alike = {"size": self.config.size, "semantic_head": self.config.semantic_head, "passing": self.config.passing}
-        if replace(config, **alike) != self.config:
+        own = self.config
+        if replace(config, size=own.size, semantic_head=own.semantic_head, passing=own.passing) != own:
             raise ValueError(f"{config.n_classes} classes, width {config.width:g}, canvas {config.canvas}")
         finer = self.levels - n_levels(config.size[0])
         if finer != self.fine - n_fine(config.size[0]) or finer < 0:

@@ -264,7 +264,8 @@ class Bank(Holdings):
         Args:
             image: `(H, W, 3)` uint8 RGB, a file, or a source of this bank.
             region: a mask as an array or a file, a box `(top, left, bottom, right)`, or `segment:ID` of this bank.
-            method: a network, `roi`, `roi-published` or `glcic`; `telea`, `navier-stokes` or `patchmatch`; or `bank`.
+            method: a network, `roi`, `roi-published` or `glcic`; `telea`, `navier-stokes`, `patchmatch` or `rows`; or
+                `bank`.
             models: folder of trained networks; default that which the bank was opened with.
             compiled: folder of compiled forms of them, as `zeuxis.compile` makes it; they are used where they fit.
             variants, seed, sliders, erase, layout, dataset, out: see `zeuxis.pipelines.inpaint.inpaint`.

@@ -21,6 +21,7 @@ from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
 from ...storage.reader import Reader
 from ...synth.checkpoint import SUFFIX, load_card
+from ...synth.encoding import to_tensor
 from ...synth.inpainting.fills import FILLS
 from ...synth.inpainting.liveness import dead_parameters
 from ...synth.inpainting.nearest import nearest_place
@@ -48,7 +49,8 @@ LEAST, MOST = 0.02, 0.5
 PHOTOGRAPHS, FEWEST = 200, 4
 """That are filled, at most and at least."""
 VARIANTS, VARIED = 3, 20
-"""Pictures of each of so many photographs that show how a method's variants differ, or what its sliders do."""
+"""Pictures of each of so many photographs, evenly spaced, that show how a method's variants differ, or what its sliders
+do."""
 DRAWS = 4
 """Of the sliders, each photograph, for the correlation with what is read of them."""
 RESOLUTION = 64
@@ -60,6 +62,7 @@ SAID = {
     "telea": "fast marching",
     "navier-stokes": "lines of equal brightness continued",
     "patchmatch": "patches from around it",
+    "rows": "each row between the pixels at its two ends",
     BANK: "the likest place of a training photograph",
 }
 
@@ -127,6 +130,15 @@ class _HeldOut:
     names: Sequence[str]
     photographs: Sequence[Photograph]
     regions: Mapping[Kind, Sequence[Region]]
+
+    def spaced(self, most: int) -> list[int]:
+        """Numbers of some photographs, evenly spaced over all of them."""
+        n = len(self.photographs)
+        return [int(each) for each in np.linspace(0, n - 1, min(most, n)).round()]
+
+    def pooled(self, numbers: Sequence[int]) -> list[tuple[Photograph, Region]]:
+        """Photographs by their number, each with its region of every kind."""
+        return [(self.photographs[i], regions[i]) for regions in self.regions.values() for i in numbers]
 
     def around(self, kind: Kind, pictures: Sequence[Photograph]) -> list[Photograph]:
         """What surrounds the regions of pictures, with them."""
@@ -265,7 +277,7 @@ def _gap(truth: Features, seen: _Seen, first: _Seen) -> Gap:
 def _diversity(filler: Method, held: _HeldOut, kind: Kind, measure: Measure, seed: int) -> Any:
     """Distances inside the region between variants of one photograph, mean over pairs, then over photographs."""
     spreads = []
-    for number in range(min(VARIED, len(held.photographs))):
+    for number in held.spaced(VARIED):
         photograph, region = held.photographs[number], held.regions[kind][number]
         variants = [filler(photograph, region, Draw(seed + 1, VARIANTS * number + i))[0] for i in range(VARIANTS)]
         pairs = [(a, b) for i, a in enumerate(variants) for b in variants[i + 1 :]]
@@ -300,8 +312,8 @@ def _neutral(filler: FromNetwork, held: _HeldOut, measure: Measure, seed: int) -
 def _anatomy(
     folder: Path, filler: FromNetwork, held: _HeldOut, measure: Measure, judge: Parser | None, seed: int
 ) -> Anatomy:
-    regions = held.regions[KINDS[0]]
-    shown = list(zip(held.photographs, regions, strict=True))[:VARIED]
+    """What a network has, and what its sliders do, on all kinds of region together."""
+    shown = held.pooled(held.spaced(VARIED))
     ends = [sweep(filler, *each, Draw(seed, number), 2) for number, each in enumerate(shown)]
     effects = [
         mean_effect(
@@ -312,8 +324,9 @@ def _anatomy(
         )
         for slider in range(filler.sliders)
     ]
-    found = slider_correlations(folder, filler, held.photographs, regions, seed, DRAWS)
-    image = torch.zeros(1, 3, *held.photographs[0].shape[:2], device=filler.device)
+    images, regions = zip(*held.pooled(range(len(held.photographs))), strict=True)
+    found = slider_correlations(folder, filler, images, regions, seed, DRAWS)
+    image = to_tensor(images[0])[None].to(filler.device)  # in a flat picture all copies are alike
     inside = torch.from_numpy(regions[0])[None, None].float().to(filler.device)
     dead = dead_parameters(filler.network, (image, inside, *filler.drawn(Draw(seed, 0))))
     held_numbers = sum(each.numel() for each in filler.network.parameters())
@@ -321,7 +334,8 @@ def _anatomy(
     marks = None if found is None or path is None else load_marks(path)
     steps = None if marks is None else (filler.card.step, marks.step)
     neutral = _neutral(filler, held, measure, seed) if filler.sliders else {}
-    return Anatomy(held_numbers, dead, None if found is None else found.tolist(), effects, steps, neutral)
+    read = None if found is None else found.tolist()
+    return Anatomy(held_numbers, dead, read, effects, steps, neutral, len(shown) // len(KINDS))
 
 
 def _sheet(filler: FromNetwork, held: _HeldOut, seed: int) -> Photograph:

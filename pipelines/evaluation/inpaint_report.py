@@ -14,7 +14,7 @@ from ..inpainting.sliders import HEADS, rows_of
 from ..report_parts import Html, caption, figure, joined, tag
 from ..report_pictures import data_uri
 from ..report_style import PAGE, STYLE
-from .inpaint_results import FilledSystem, InpaintEvaluation
+from .inpaint_results import Anatomy, FilledSystem, InpaintEvaluation
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -81,7 +81,7 @@ def networks(found: InpaintEvaluation) -> list[str]:
         if anatomy.correlations:
             mean = float(np.mean(anatomy.correlations))
             listed = ", ".join(f"{value:.2f}" for value in anatomy.correlations)
-            words += f"; sliders read by its head with a mean correlation of {mean:.2f} ({listed})"
+            words += f"; sliders read by its head with a mean correlation of {mean:.2f} ({listed}), all kinds pooled"
             if anatomy.steps and len(set(anatomy.steps)) > 1:
                 network, head = anatomy.steps
                 words += f", a network of step {network:,} by a head of step {head:,}, which was made for a later one"
@@ -111,7 +111,7 @@ def table_of(found: InpaintEvaluation) -> str:
         parts.append(f"\n{gaps_said(found)}\n\n" + markdown(GAP_HEADS, gaps))
     for each in found.systems:
         if each.anatomy is not None and each.anatomy.effects:
-            said = f"Sliders of {each.name}, from -1 to 1 inside the region:"
+            said = f"Sliders of {each.name}, from -1 to 1 inside the region, {_shown(found, each.anatomy)}:"
             parts.append(f"\n{said}\n\n" + markdown(HEADS, rows_of(each.anatomy.effects, found.classes)))
     return "\n".join(parts) + "\n"
 
@@ -192,7 +192,8 @@ def _sliders(found: InpaintEvaluation) -> list[Html]:
         if each.anatomy is not None and each.anatomy.effects:
             head = tag("tr", *(tag("th", word) for word in HEADS))
             lines = [tag("tr", *map(_td, row)) for row in rows_of(each.anatomy.effects, found.classes)]
-            said = "from -1 to 1, inside the region: levels of 0..255, levels a pixel, shares of its pixels"
+            told = _shown(found, each.anatomy)
+            said = f"from -1 to 1, inside the region, {told}: levels of 0..255, levels a pixel, shares of its pixels"
             table = tag("table", head, *lines)
             parts.append(tag("div", tag("h3", each.name), table, caption(said), cls="card", style="overflow-x: auto"))
     if found.sheet is not None:
@@ -200,6 +201,11 @@ def _sliders(found: InpaintEvaluation) -> list[Html]:
         said = "each slider from -1 to 1, the others at 0; first the photograph, its region outlined"
         parts.append(tag("div", picture, caption(said), cls="card"))
     return [tag("h2", "Sliders"), *parts] if parts else []
+
+
+def _shown(found: InpaintEvaluation, anatomy: Anatomy) -> str:
+    """What the effects of sliders are means of."""
+    return f"mean over {anatomy.shown} photographs, evenly spaced, with {' and '.join(found.regions)} regions"
 
 
 def _enlarged(picture: Photograph) -> Photograph:

@@ -38,10 +38,12 @@ class Anatomy:
 
     Attributes:
         parameters, dead: counts.
-        correlations: of each slider, what the training's head reads with what was set; None without that head.
-        effects: of each slider, means over pictures.
+        correlations: of each slider, what the training's head reads with what was set, all kinds of region pooled; None
+            without that head.
+        effects: of each slider, means over pictures, of every kind of region as many.
         steps: of training, of the network and of the head, which differ where the head was not kept along with it.
         neutral: mean distance with all continuous sliders at 0, by kind of region; empty without sliders.
+        shown: photographs that the effects are of.
     """
 
     parameters: int
@@ -50,6 +52,7 @@ class Anatomy:
     effects: Sequence[Effect]
     steps: tuple[int, int] | None = None
     neutral: Mapping[Kind, float] = field(default_factory=dict)
+    shown: int = 0
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy.ndimage import distance_transform_edt
 
+from ...storage.classes import VOID, ClassTable, Layout
 from ...storage.errors import InputError, SourceError, sentence
 from ...storage.files import plain_bytes
 from ...storage.images import Photograph, decode_labels
@@ -70,6 +72,22 @@ def grown(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     reach = max(1, round(GROWN * mask.shape[0]))
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     return np.asarray(cv2.dilate(mask.astype(np.uint8), disk) > 0)
+
+
+def closed(layout: Layout, region: Region, classes: ClassTable) -> Layout:
+    """A layout over which what surrounds a region has closed: each pixel inside is what the nearest one outside is.
+
+    Of those outside, objects and void do not spread, unless there is nothing else.
+
+    Args:
+        layout: `(H, W)` uint16 class ids of the bank, of which `classes` are; region: `(H, W)` bool.
+    """
+    objects = [entry.id for entry in classes if entry.thing]
+    spreads = ~region & (layout != VOID) & ~np.isin(layout, objects)
+    if not spreads.any():
+        spreads = ~region
+    rows, cols = distance_transform_edt(~spreads, return_distances=False, return_indices=True)
+    return np.where(region, layout[rows, cols], layout)
 
 
 def _mask(given: RegionLike, size: tuple[int, int]) -> tuple[str, npt.NDArray[Any]]:

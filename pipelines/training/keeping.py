@@ -25,28 +25,32 @@ from .task import Task
 
 
 class Learner:
-    """Modules, optimisers, and the running mean of the network's weights.
+    """Modules, optimisers, and the running means of the weights.
 
     Attributes:
         modules, optimisers: as the task made them; placed, stepping: the same, set up on the devices.
         average: a copy of the network with the mean of its weights, in eval mode.
+        along: the same of the modules that are kept along with it: what reads the mean network must be of its age.
     """
 
     def __init__(self, task: Task, modules: nn.ModuleDict, devices: Devices) -> None:
         self.modules = modules
-        self.average = copy.deepcopy(modules["net"]).requires_grad_(False).eval().to(devices.fabric.device)
+        self.average = _resting_copy(modules["net"], devices)
+        names = [name for name in getattr(task, "along", ()) if name in modules]
+        self.along = nn.ModuleDict({name: _resting_copy(modules[name], devices) for name in names})
         self.optimisers = task.optimisers(modules)
         self.placed = devices.set_up(modules)
         self.stepping = devices.set_up_optimisers(self.optimisers)
 
     @torch.no_grad()
     def follow(self, decay: float) -> None:
-        """The running mean takes in the weights as they are now; buffers it takes over."""
-        net = self.modules["net"]
-        for mean, now in zip(self.average.parameters(), net.parameters(), strict=True):
-            mean.lerp_(now, 1 - decay)
-        for held, fresh in zip(self.average.buffers(), net.buffers(), strict=True):
-            held.copy_(fresh)
+        """The running means take in the weights as they are now; buffers they take over."""
+        for name, average in {"net": self.average, **self.along}.items():
+            module = self.modules[name]
+            for mean, now in zip(average.parameters(), module.parameters(), strict=True):
+                mean.lerp_(now, 1 - decay)
+            for held, fresh in zip(average.buffers(), module.buffers(), strict=True):
+                held.copy_(fresh)
 
 
 class Keeper:
@@ -87,10 +91,17 @@ class Keeper:
         self.marks, held = load_state(self.paths.resume)
         learner = self.learner
         restore(self.paths.resume, held, self.marks, learner.modules, learner.average, learner.optimisers)
+        self._take_up_along(held)
         self.devices.fabric._precision.load_state_dict(self.marks.scaler)
         if not is_whole(self.paths.checkpoint):
             self.marks.best = None
         return {name.removeprefix("random."): each for name, each in held.items() if name.startswith("random.")}
+
+    def _take_up_along(self, held: Mapping[str, Tensor]) -> None:
+        """The means of what is kept along; a state of before there were any has the modules themselves."""
+        for name, average in self.learner.along.items():
+            own = {key.removeprefix(f"along.{name}."): held[key] for key in held if key.startswith(f"along.{name}.")}
+            average.load_state_dict(own or self.learner.modules[name].state_dict())
 
     def _forget(self) -> None:
         self.paths.along.unlink(missing_ok=True)
@@ -128,6 +139,8 @@ class Keeper:
         task, marks, average = self.task, self.marks, self.learner.average
         if not all(is_finite(each) for each in average.state_dict().values()):  # what it paints may have figures
             raise self.diverged("a weight is no finite number")
+        if along := self.learner.along:
+            task.read_with(along)  # type: ignore[attr-defined]
         with torch.random.fork_rng(gpus(self.options)), torch.no_grad():
             figures, grid = task.validate(average), task.grid(average)
         figure, sign = figures[task.figure], -1 if task.smaller_is_better else 1
@@ -143,11 +156,9 @@ class Keeper:
             self.logs.validation(marks.step, figures, grid)
 
     def _keep_along(self) -> None:
-        """Modules of the same step as the network that becomes the checkpoint, where the task has such."""
-        modules = self.learner.modules
-        names = [name for name in getattr(self.task, "along", ()) if name in modules]
-        if names:
-            kept = {f"modules.{name}.{key}": each for name in names for key, each in modules[name].state_dict().items()}
+        """Means of the same steps as the network that becomes the checkpoint, where the task has such."""
+        if along := self.learner.along:
+            kept = {f"modules.{key}": each for key, each in along.state_dict().items()}
             save_state(self.paths.along, kept, self.marks)
 
     def _card(self, figures: Mapping[str, float]) -> Card:
@@ -184,9 +195,15 @@ class Keeper:
         marks.rates = {name: [group["lr"] for group in each.param_groups] for name, each in learner.optimisers.items()}
         marks.scaler = self.devices.fabric._precision.state_dict()
         tensors = state_of(learner.modules, learner.average, learner.optimisers)
+        tensors |= {f"along.{name}": each for name, each in learner.along.state_dict().items()}
         save_state(self.paths.resume, tensors | dict(states), marks)
 
     def diverged(self, said: str) -> UnfinishedError:
         """The error of a training that has run away."""
         fix = "what was saved before is intact; --restart with a smaller --lr, or --precision 32-true"
         return UnfinishedError(sentence(f"{self.task.name} at step {self.marks.step + 1}", said, fix=fix))
+
+
+def _resting_copy(module: nn.Module, devices: Devices) -> nn.Module:
+    """What a running mean begins as."""
+    return copy.deepcopy(module).requires_grad_(False).eval().to(devices.fabric.device)

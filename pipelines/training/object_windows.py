@@ -82,6 +82,10 @@ class ObjectOrigin:
         """Of the pictures of a split, ascending."""
         return self.of(self._photographs.names(split))
 
+    def splits(self) -> set[str]:
+        """Those of the bank."""
+        return self._photographs.splits()
+
     def groups(self, names: Sequence[str]) -> list[str]:
         """Those of the photographs that pictures are of."""
         return self._photographs.groups([self._windows[name].source for name in names])

@@ -32,7 +32,7 @@ ONLY = {
     "images": ("crn",),
     "checkpointing": ("crn",),
     "vivid": ("crn",),
-    "start": ("crn",),
+    "start": ("synthesis", "crn"),
     "calibrate_after": ("crn",),
     "dataset": FROM_PHOTOGRAPHS,
     "augment": FROM_PHOTOGRAPHS,
@@ -71,7 +71,7 @@ def check_own(options: TrainOptions) -> None:
     Raises:
         InputError: the sentence names the option.
     """
-    canvas_settings(options.canvas or ())
+    canvas_settings(options.canvas or (), options.width)
     _check_rival(options)
     _check_roi(options)
     _check_key_patches(options)
@@ -92,7 +92,7 @@ def _check_rival(options: TrainOptions) -> None:
             if given is not None and given is not False and (name, given) != ("images", 1):
                 expected = f"without --variant {options.variant}"
                 raise InputError(sentence(flag(name), expected=expected, found="with it", fix="leave it out"))
-    if options.start is not None and options.variant not in (None, "image-space"):
+    if options.start is not None and options.variant not in (None, "image-space", "no-canvas"):
         expected = f"no --variant {options.variant}, which has no levels to begin with"
         raise InputError(sentence("--from", expected=expected, found="one", fix="leave it out"))
 
@@ -119,7 +119,7 @@ def _check_roi(options: TrainOptions) -> None:
         expected = "no --spectral-norm, which leaves nothing of it"
         raise InputError(sentence("--equalised", expected=expected, found="both", fix="leave one out"))
     fixed = {
-        "published": ("categories", "regions", "penalty", "fourier", "spectral", "equalised", "augment", "blend"),
+        "published": ("categories", "penalty", "fourier", "spectral", "equalised", "augment", "blend"),
         "glcic": ("sliders", "categories", "penalty", "fourier", "spectral", "equalised", "augment"),
     }.get(options.variant or "", ())
     for name in fixed:

@@ -21,6 +21,8 @@ from ...synth.roi_gan.augment import augmented
 from ...synth.roi_gan.discriminator import Judged, RoiDiscriminator, SliderHead
 from ...synth.roi_gan.generator import PUBLISHED_CATEGORIES, RESOLUTIONS, RoiConfig, RoiGenerator, completed
 from ...synth.roi_gan.losses import (
+    EVEN,
+    LAYERS,
     LossWeights,
     centring,
     feature_matching,
@@ -50,9 +52,6 @@ PENALTY_EVERY = 4
 """Steps between two gradient penalties, which count for as many (as StyleGAN2 does); the released code has none."""
 NOISE = 0.05
 """Deviation of the noise that the released code adds to its photographs."""
-TOLD_FIRST, SETTLED = 3.0, 0.6
-"""How many times the weight of the sliders' likelihood is that of the end in the beginning, and the share of the steps
-over which it falls: a slider that nobody reads has little to gain, one that is read keeps what it has."""
 READ_WELL = 0.8
 """Correlation from which a slider counts as recovered."""
 SHORT = 0.01
@@ -71,7 +70,6 @@ class RoiTask(CompletionTask):
 
     network = NETWORK
     along = ("discriminator", "head")
-    revision = 2
 
     def __init__(
         self,
@@ -83,6 +81,7 @@ class RoiTask(CompletionTask):
         progress: Progress = silent,
     ) -> None:
         self.published = options.variant == "published"
+        self.revision = 2 if self.published else 3
         self.figure = "masked" if self.published else "cost"
         self.name = f"{NETWORK}-published" if self.published else NETWORK
         categories = PUBLISHED_CATEGORIES if self.published else (CHOICES,) * (options.categories or 0)
@@ -90,7 +89,8 @@ class RoiTask(CompletionTask):
         self.net_config = RoiConfig(
             square_side(options, RESOLUTIONS), options.width, categories=categories, published=self.published,
             fourier=options.fourier, spectral=options.spectral, equalised=options.equalised,
-            blend=0.0 if self.published else blend_of(options), **own,
+            blend=0.0 if self.published else blend_of(options), copies=not self.published,
+            tints=not self.published, **own,
         )  # fmt: skip
         self.weights = weights or (LossWeights(pixel=0.0, information=1.0) if self.published else LossWeights())
         self.penalty: Any = "outside" if self.published else options.penalty or "inside"
@@ -100,15 +100,20 @@ class RoiTask(CompletionTask):
         drawn = Drawn(kind, config.noise, config.sliders, config.categories)
         super().__init__(origin, models, options, drawn, features, progress)
         self._discriminator: RoiDiscriminator | None = None
-        self._head: SliderHead | None = None
+        self._reads_with: nn.ModuleDict | None = None
 
     def modules(self) -> nn.ModuleDict:
         """Generator, discriminator, the head that reads sliders, and the features of the loss."""
         self._discriminator = RoiDiscriminator(self.net_config)
         modules: dict[str, nn.Module] = {"net": RoiGenerator(self.net_config), "discriminator": self._discriminator}
         if self.net_config.n_sliders:
-            modules["head"] = self._head = SliderHead(self.net_config, self._discriminator.levels)
+            modules["head"] = SliderHead(self.net_config, self._discriminator.levels)
+        self._reads_with = nn.ModuleDict({name: modules[name] for name in self.along if name in modules})
         return nn.ModuleDict({**modules, "features": self._features})
+
+    def read_with(self, along: nn.ModuleDict) -> None:
+        """The discriminator and the head that held-out pictures are read with, in place of those that learn."""
+        self._reads_with = along
 
     def optimisers(self, modules: nn.ModuleDict) -> dict[str, Optimizer]:
         """Adam; the head learns with the generator, and the discriminator faster than both."""
@@ -137,7 +142,7 @@ class RoiTask(CompletionTask):
         parts = {
             "fooled": hinge_generator(judged.scores.float()),
             "matching": feature_matching(wanted.features, judged.features, first_alone=self.published),
-            "perceptual": perceptual(self._features, two, image, weights=counted),
+            "perceptual": perceptual(self._features, two, image, LAYERS if whole else EVEN, counted),
             "variation": total_variation(done * region, torch.ones_like(region))
             if whole
             else total_variation(done, region),
@@ -148,7 +153,7 @@ class RoiTask(CompletionTask):
             parts["pixel"] = 2 * (apart if counted is None else apart * counted).mean()
         if "head" in modules:
             parts["information"] = slider_loss(self._read(modules, done, region, judged), batch["sliders"])
-        counts = {**asdict(weights), "fooled": 1.0, "information": self._told(step)}
+        counts = {**asdict(weights), "fooled": 1.0}
         yield "net", torch.stack([counts[name] * each for name, each in parts.items()]).sum(), parts
 
         if self.published:
@@ -158,10 +163,10 @@ class RoiTask(CompletionTask):
         scores, judged = wanted.scores.float(), discriminator(fake.detach(), where)
         parts = {"hinge": hinge_discriminator(scores, judged.scores.float())}
         total = parts["hinge"] + weights.centring * centring(scores)
-        if "head" in modules and not self.published and not self.options.augment:
+        if "head" in modules and not self.published:
             # the trunk learns to keep what the head reads (InfoGAN); in the released code it is for judging alone
-            parts["kept"] = slider_loss(modules["head"](fake.detach(), where, judged.features), batch["sliders"])
-            total = total + self._told(step) * parts["kept"]
+            parts["kept"] = slider_loss(self._read(modules, done.detach(), region, judged), batch["sliders"])
+            total = total + weights.information * parts["kept"]
         if step % self.every == 0:
             parts["penalty"] = self._slope(real, fake.detach(), where)
             total = total + self.every * weights.penalty * parts["penalty"]
@@ -207,13 +212,6 @@ class RoiTask(CompletionTask):
             "discriminator_lr": self._judging_lr,
         }
 
-    def _told(self, step: int) -> float:
-        """What the sliders' likelihood counts for: more at first, so that they are told apart before all else is."""
-        if self.published:
-            return self.weights.information
-        left = max(0.0, 1 - step / (SETTLED * (self.options.steps or 1)))
-        return self.weights.information * (1 + (TOLD_FIRST - 1) * left)
-
     @property
     def _judging_lr(self) -> float:
         """Of the discriminator; it does not come below the generator's."""
@@ -246,9 +244,8 @@ class RoiTask(CompletionTask):
 
     def _reading(self, done: Tensor, region: Tensor) -> Tensor:
         """`(N, K)`: the means that the head reads of completed pictures, all as in evaluation."""
-        assert self._discriminator is not None
-        assert self._head is not None
-        judges = (self._discriminator, self._head)
+        assert self._reads_with is not None
+        judges = (self._reads_with["discriminator"], self._reads_with["head"])
         modes = [each.training for each in judges]
         discriminator, head = (each.eval() for each in judges)
         mean: Tensor = head(done, region, discriminator(done, region).features).mean.float()

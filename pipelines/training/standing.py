@@ -53,7 +53,8 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
 
     How many steps are taken, how often is logged and validated, and what prepares the batches do not; but where more
     steps are asked for, generators, whose rate falls to the last step, learn faster again, and key patches, whose
-    weights of the loss, squares and random patches go by the share of the steps, go back to an earlier share.
+    weights of the loss, squares and random patches go by the share of the steps, go back to an earlier share, as GLCIC
+    does, whose phases go by it.
     """
     subject = task.subject
     settings = {
@@ -65,7 +66,8 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
         "devices": devices_of(options)[1],
         **{name: getattr(options, name) for name in _OPTIONS},
         **{name: getattr(options, name) or None for name in _CHOICES},
-        "canvas": departures(options.canvas),
+        "canvas": departures(options.canvas, options.width),
+        "other loss weights": getattr(task, "other_weights", None) or None,
         "chosen on": "train" if subject.apart else None,
         "config": {name: value for name, value in task.config().items() if _LATER.get(name, ...) != value},
         "revision": getattr(task, "revision", None),
@@ -82,7 +84,7 @@ _CHOICES = (
 )  # fmt: skip
 """None where they were not made, as in trainings of before there were any."""
 
-_LATER = {"blend": 0.0}
+_LATER = {"blend": 0.0, "copies": False, "tints": False}
 """Of a network's configuration, what it lacked once, and the value that means the same."""
 
 

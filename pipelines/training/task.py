@@ -86,8 +86,8 @@ class Task(Protocol):
         figure: which figure of `validate` decides what is kept; smaller_is_better: whether it is an error.
         revision: an attribute that a task need not have: a whole number, raised where the same options would take other
             steps than before, so that a training which began with those does not go on with these.
-        along: an attribute that a task need not have: names of modules that are kept as they were at the step of the
-            network that is kept, in a file beside the resume state.
+        along: an attribute that a task need not have: names of modules of which means are kept as well, of the same
+            steps as the network that is kept, in a file beside the resume state.
     """
 
     @property

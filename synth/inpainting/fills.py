@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+import torch
 from scipy.ndimage import distance_transform_edt
 
 from ...storage.codec import Mask
 from ...storage.images import Photograph
+from ..encoding import to_image, to_tensor
+from .directions import fills, nearest_known
 from .patchmatch import patchmatch
 
 RADIUS = 3
@@ -32,7 +35,19 @@ def navier_stokes(image: Photograph, region: Mask, seed: int = 0) -> Photograph:
     return _opencv(image, region, cv2.INPAINT_NS)
 
 
-FILLS: dict[str, Fill] = {"telea": telea, "navier-stokes": navier_stokes, "patchmatch": patchmatch}
+def rows(image: Photograph, region: Mask, seed: int = 0) -> Photograph:
+    """Each row interpolated between the known pixels at its two ends; the same for every seed (see `directions`)."""
+    if region.all():
+        raise ValueError("nothing lies outside the region")
+    shown, inside = to_tensor(image)[None], torch.from_numpy(region)[None, None].float()
+    with torch.inference_mode():
+        filled = to_image(fills(shown, inside, nearest_known(shown, inside))[0][0])
+    return np.where(region[..., None], filled, image)
+
+
+FILLS: dict[str, Fill] = {
+    "telea": telea, "navier-stokes": navier_stokes, "patchmatch": patchmatch, "rows": rows
+}  # fmt: skip
 """By the name that users say."""
 
 

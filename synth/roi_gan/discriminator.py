@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ..layers import LEAK, channels
+from ..inpainting.directions import FILLS, fills, nearest_known
+from ..layers import LEAK, channels, in_precision
 from .blocks import MULTIPLE
 from .generator import RoiConfig, drawn_by_he
+from .tints import N_MOMENTS, moments
 
 HALVING, FLAT = (64, 128), (256, 512, 256)
 """Channels behind convolutions of stride 2, the last of them as often as it takes to reach 16x16, and of stride 1."""
@@ -28,6 +30,9 @@ CELLS = FLAT_SIDE - 3 * len(FLAT)
 """Side of the trunk's features: its last convolutions are not padded."""
 WHOLE, READ = 128, 128
 """Channels inside the global part and the head."""
+
+BESIDE = ("columns", "around")
+"""Copies whose difference from those by rows the head reads: the generator weighs them as well."""
 
 
 class Reading(NamedTuple):
@@ -90,7 +95,10 @@ class SliderHead(nn.Module):
 
     It reads the means over the region of the pixels and of all activations of the trunk, by dense layers: of those
     sliders can be told from far fewer pictures than of the trunk's 7x7 cells, which the thesis, and `published` here,
-    has two 4x4 convolutions for. The head belongs to the discriminator by what it sees, and learns with the generator.
+    has two 4x4 convolutions for. Where sliders are tints it also reads in `moments` how the picture differs from the
+    copies by rows, and how these differ from some others: what is around a region is known to whoever reads it, and the
+    photograph's own light is no part of what sliders did. The head belongs to the discriminator by what it sees, and
+    learns with the generator.
 
     Args:
         levels: channels of the trunk's activations, finest first.
@@ -106,20 +114,36 @@ class SliderHead(nn.Module):
             self.layers = nn.Sequential(*first, nn.LeakyReLU(LEAK), nn.Conv2d(hidden, out, 4), nn.Flatten())
             self.apply(drawn_by_he)
         else:
-            self.layers = nn.Sequential(nn.Linear(3 + sum(levels), READ), nn.LeakyReLU(LEAK), nn.Linear(READ, out))
+            inputs = 3 + sum(levels) + ((1 + len(BESIDE)) * N_MOMENTS if config.tints else 0)
+            self.layers = nn.Sequential(nn.Linear(inputs, READ), nn.LeakyReLU(LEAK), nn.Linear(READ, out))
 
     def forward(self, image: Tensor, region: Tensor, features: Sequence[Tensor]) -> Reading:
         """Of completed pictures, `(N, 3, H, W)`, their region, and the trunk's activations of both."""
         if self.config.published:
             found = self.layers(features[-1])
         else:
-            found = self.layers(torch.cat([_mean_inside(each, region) for each in (image, *features)], 1))
+            seen = _means_inside((image, *features), region)
+            if self.config.tints:
+                copies = fills(image, region, nearest_known(image, region))
+                others = (image, *(copies[FILLS.index(name)] for name in BESIDE))
+                seen += [moments(each, copies[0], region) for each in others]
+            found = self.layers(torch.cat([in_precision(each, image.dtype) for each in seen], 1))
         k = self.config.sliders
         logits = found[:, 2 * k :].split(list(self.config.categories), 1) if self.config.categories else ()
         return Reading(found[:, :k], found[:, k : 2 * k], tuple(logits))
 
 
-def _mean_inside(features: Tensor, region: Tensor) -> Tensor:
-    """`(N, C)`: the mean over the region, each cell weighted by its share of it."""
-    share = functional.adaptive_avg_pool2d(region, (features.shape[-2], features.shape[-1]))
-    return (features * share).sum((2, 3)) / share.sum((2, 3)).clamp(min=1e-6)
+def _means_inside(levels: Sequence[Tensor], region: Tensor) -> list[Tensor]:
+    """`(N, C)` of each level: the mean over the region, each cell weighted by its share of it.
+
+    A level has half the cells of the one before on each side, and then its cells lie on pairs of those, or 3 fewer: the
+    convolutions that are not padded look at 4x4 cells each.
+    """
+    found, share = [], region
+    for features in levels:
+        if 2 * features.shape[-1] == share.shape[-1]:
+            share = functional.avg_pool2d(share, 2)
+        elif features.shape[-1] != share.shape[-1]:
+            share = functional.avg_pool2d(share, 4, 1)
+        found.append((features * share).sum((2, 3)) / share.sum((2, 3)).clamp(min=1e-6))
+    return found

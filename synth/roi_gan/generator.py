@@ -3,14 +3,19 @@
     picture without the region, region -> gated convolutions -> mean, deviation of the global style
     noise, sliders -> dense layers -> times deviation plus mean = style -> pixel shuffle -> upsample blocks -> picture
 
-Every upsample block sees the region, the style, and the encoder's features of its size (thesis, section 3.5). It sees
-the sliders as well, as they are: in the thesis they reach it through the dense layers alone, where ten of them are a
-fiftieth of what 146 numbers of noise are.
+Every upsample block sees the region, the style, and the encoder's features of its size (thesis, section 3.5).
+
+With `copies` the picture is not made from nothing: what the nearest known pixels say is copied into the region in eight
+ways, the decoder weighs these at every pixel and adds what they lack, which is nothing at first. With `tints` the
+continuous sliders add to the picture what `tints` describes. Those that do not, and choices, are seen by every block as
+they are beside the style: in the thesis they reach it through the dense layers alone, where ten of them are a fiftieth
+of what 146 numbers of noise are.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, overload
@@ -19,9 +24,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..inpainting.directions import FILLS, Found, depth, fills, nearest_known, nearness
 from ..inpainting.membrane import check_blend, corrected
 from ..layers import LEAK, channels, in_precision
-from .blocks import HIDDEN, MULTIPLE, FourierBlock, GatedConvolution, UpsampleBlock, wrap_of
+from .blocks import HIDDEN, MULTIPLE, FourierBlock, GatedConvolution, UpsampleBlock, Wrap, wrap_of
+from .tints import Tints
 
 RESOLUTIONS = (64, 128, 256)
 ENCODER, WIDEST = 8, 128
@@ -34,6 +41,10 @@ DENSE = 3
 """Layers that noise and sliders go through."""
 GAIN = 8.0
 """Times the sliders where a block sees them, so that they begin with a share of the picture that can be read."""
+MIXED = 16
+"""Channels behind the layer that sees decoder and copies, at least; twice the decoder's last ones at width 1."""
+FIRST_COPY = 3.0
+"""Logit that the copies by rows have more than the others at first: the world is laid out in strata."""
 PUBLISHED_CATEGORIES = (10,) * 10
 """Choices of the categorical sliders of the released code; the thesis finds no effect of them."""
 
@@ -54,6 +65,8 @@ class RoiConfig:
         spectral: spectral normalisation of every layer; equalised: an equalised learning rate (equation 3.20).
         blend: over how many sides of the picture the correction of the region's border fades, 0 for none (see
             `membrane.corrected`); neither thesis nor code has one.
+        copies: begin with what the nearest known pixels say, and learn to weigh it and what it lacks.
+        tints: sliders add light, colours and contrast to the region, see `Tints`.
     """
 
     resolution: int = 64
@@ -66,6 +79,8 @@ class RoiConfig:
     spectral: bool = False
     equalised: bool = False
     blend: float = 0.0
+    copies: bool = False
+    tints: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "categories", tuple(self.categories))
@@ -73,6 +88,8 @@ class RoiConfig:
             raise ValueError(f"resolution {self.resolution} instead of one of {', '.join(map(str, RESOLUTIONS))}")
         if self.noise < 1 or self.sliders < 0 or any(choices < 2 for choices in self.categories):
             raise ValueError("noise of at least 1, sliders of at least 0, and 2 choices or more a category")
+        if self.published and (self.copies or self.tints):
+            raise ValueError("the released code has neither copies nor tints")
         check_blend(self.blend)
 
     @property
@@ -109,9 +126,10 @@ class RoiGenerator(nn.Module):
         self.config = config
         wrap, published, width = wrap_of(config.spectral, config.equalised), config.published, config.width
         down = [channels(min(ENCODER << level, WIDEST), width, MULTIPLE) for level in range(config.n_levels)]
+        seen = 3 if published else 7 if config.copies else 4
         self.encoder = nn.ModuleList(
             GatedConvolution(own, out, wrap, normalise=level > 0, published=published)
-            for level, (own, out) in enumerate(zip([3 if published else 4, *down], down, strict=False))
+            for level, (own, out) in enumerate(zip([seen, *down], down, strict=False))
         )
         self.style = channels(STYLE, width, STYLE_SIDE**2)
         self.to_mean = wrap(nn.Linear(down[-1] * 4, self.style))
@@ -126,13 +144,16 @@ class RoiGenerator(nn.Module):
         up = [channels(DECODER[min(level, 1)], width, MULTIPLE) for level in range(config.n_levels - 1)]
         hidden = channels(HIDDEN, width, MULTIPLE)
         before = [self.style // STYLE_SIDE**2, *up]
-        control = self.style + (0 if published else config.n_sliders)
+        told = 0 if published else sum(config.categories) if config.tints else config.n_sliders
+        control = self.style + told
         self.decoder = nn.ModuleList(
             UpsampleBlock(own + skip, out, hidden, control, wrap, published)
             for own, skip, out in zip(before, down[-2::-1], up, strict=False)
         )
         self.fourier = FourierBlock(up[1], wrap) if config.fourier else None
-        self.to_image = wrap(nn.Conv2d(up[-1], 3, 3, padding=1))
+        last = up[-1]
+        self.to_image = Copies(last, width, wrap) if config.copies else wrap(nn.Conv2d(last, 3, 3, padding=1))
+        self.tints = Tints(config.sliders) if config.tints else None
         if published:
             self.apply(drawn_by_he)
 
@@ -158,33 +179,77 @@ class RoiGenerator(nn.Module):
         Returns:
             `(N, 3, H, W)` in [-1, 1].
         """
-        levels = self._encoded(image, region)
+        config = self.config
+        found = nearest_known(image, region) if config.copies or config.tints else None
+        copies = fills(image, region, found) if config.copies and found is not None else []
+        levels = self._encoded(image, region, copies)
         flat = levels[-1].flatten(1)
         mean, logvar = self.to_mean(flat), self.to_logvar(flat)
         style = self.dense(torch.cat([z, sliders], 1)) * (logvar / 2).exp() + mean
-        control = style if self.config.published else torch.cat([style, GAIN * sliders], 1)
+        told = sliders[:, config.sliders :] if config.tints and config.categories else sliders
+        apart = config.published or (config.tints and not config.categories)
+        control = style if apart else torch.cat([style, GAIN * told], 1)
         x = functional.pixel_shuffle(style[:, :, None, None], STYLE_SIDE)
         for level, block in enumerate(self.decoder):
             x = functional.leaky_relu(block(torch.cat([x, levels[-2 - level]], 1), region, control), LEAK)
             if level == 1 and self.fourier is not None:
                 x = self.fourier(x)
-        raw = self.to_image(x)
-        raw = (functional.instance_norm(raw) if self.config.published else raw).tanh()
-        if self.config.blend:
-            reach = self.config.blend * self.config.resolution
-            raw = in_precision(corrected(image, region, raw, reach), image.dtype)
+        if config.copies and found is not None:
+            raw = self.to_image(x, region, copies, found)
+        else:
+            raw = self.to_image(x)
+            raw = (functional.instance_norm(raw) if config.published else raw).tanh()
+        if config.blend:
+            raw = corrected(image, region, raw, config.blend * config.resolution)
+        if self.tints is not None and found is not None:
+            continuous = sliders[:, : config.sliders] if config.categories else sliders
+            raw = self.tints(in_precision(raw, torch.float32), region, continuous, depth(found))
+        raw = in_precision(raw, image.dtype) if config.blend or config.copies or config.tints else raw
         return (raw, mean, logvar) if styled else raw
 
-    def _encoded(self, image: Tensor, region: Tensor) -> list[Tensor]:
-        """The encoder's features of each level, finest first; the region is white to it."""
-        x = image * (1 - region) + region
-        if not self.config.published:
-            x = torch.cat([x, region], 1)
+    def _encoded(self, image: Tensor, region: Tensor, copies: Sequence[Tensor]) -> list[Tensor]:
+        """The encoder's features of each level, finest first; it sees the copies by rows and columns, or white."""
+        if copies:
+            x = torch.cat([*(in_precision(each, image.dtype) for each in copies[:2]), region], 1)
+        else:
+            x = image * (1 - region) + region
+            x = x if self.config.published else torch.cat([x, region], 1)
         levels = []
         for convolution in self.encoder:
             x = convolution(x)
             levels.append(x)
         return levels
+
+
+class Copies(nn.Module):
+    """Weighs the copies of `FILLS` at every pixel and adds what they lack, inside the region alone.
+
+    Args:
+        inputs: channels of the decoder; width: of the network.
+    """
+
+    def __init__(self, inputs: int, width: float, wrap: Wrap) -> None:
+        super().__init__()
+        mixed = max(MIXED, channels(2 * DECODER[1], width, MULTIPLE))
+        self.mix = wrap(nn.Conv2d(inputs + 3 * len(FILLS) + 4, mixed, 3, padding=1))
+        self.weigh, self.add = nn.Conv2d(mixed, len(FILLS), 3, padding=1), nn.Conv2d(mixed, 3, 3, padding=1)
+        for layer in (self.weigh, self.add):  # neither layer is wrapped: one of zeros has no norm to divide by
+            nn.init.zeros_(layer.weight)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            assert self.weigh.bias is not None
+            self.weigh.bias[0] = FIRST_COPY
+
+    def forward(self, x: Tensor, region: Tensor, copies: Sequence[Tensor], found: Sequence[Found]) -> Tensor:
+        """`(N, inputs, H, W)`, the region, what `fills` and `nearest_known` returned, to `(N, 3, H, W)` in [-1, 1]."""
+        seen = torch.cat([*copies, nearness(found)], 1)
+        x = functional.leaky_relu(self.mix(torch.cat([x, in_precision(seen, x.dtype)], 1)), LEAK)
+        weights = in_precision(self.weigh(x), torch.float32).softmax(1)
+        raw = in_precision(self.add(x), torch.float32)
+        for number, copy in enumerate(copies):
+            raw = raw + weights[:, number : number + 1] * copy
+        return torch.where(region > 0.5, raw.clamp(-1, 1), copies[0])
 
 
 def _normalised(features: int, by_batch: bool) -> nn.Module:

@@ -344,14 +344,17 @@ def test_the_discriminator_is_that_of_the_code():
 def test_the_head_reads_means_over_the_region_and_the_published_one_the_last_cells():
     image, region = torch.rand(2, 3, 16, 16), torch.zeros(2, 1, 16, 16)
     region[:, :, 4:8, 5:9] = 1
-    features = [torch.rand(2, 4, 8, 8), torch.rand(2, 8, 7, 7)]
+    features = [torch.rand(2, 4, 8, 8), torch.rand(2, 8, 5, 5)]
     head, seen = SliderHead(RoiConfig(64, 1 / 8, sliders=2), (4, 8)), []
     head.layers.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     head(image, region, features)
     torch.testing.assert_close(seen[0][:, :3], image[..., 4:8, 5:9].mean((2, 3)))
     share = functional.adaptive_avg_pool2d(region, 8)
     torch.testing.assert_close(seen[0][:, 3:7], (features[0] * share).sum((2, 3)) / share.sum((2, 3)))
+    share = functional.avg_pool2d(share, 4, 1)
+    torch.testing.assert_close(seen[0][:, 7:], (features[1] * share).sum((2, 3)) / share.sum((2, 3)))
     assert seen[0].shape == (2, 3 + 4 + 8)
+    features[1] = torch.rand(2, 8, 7, 7)
     published = SliderHead(RoiConfig(64, 1 / 8, sliders=2, published=True), (4, 8))
     reading = published(image, region, features)
     assert torch.equal(published(-image, 1 - region, [-features[0], features[1]]).mean, reading.mean)
@@ -425,6 +428,9 @@ def test_the_perceptual_loss_weighs_layers_and_sums_over_pictures():
             wanted += weight * float((features(each, [name])[name] - real).abs().mean() / real.mean())
     found = losses.perceptual(features, torch.cat([first, second]), target)
     assert found.item() == pytest.approx(wanted, rel=1e-5)
+    assert list(losses.EVEN) == names
+    assert sum(losses.EVEN.values()) == pytest.approx(1 + 15 / 32), "as much in all as the code's"
+    assert set(losses.EVEN.values()) == {losses.EVEN["conv1_1"]}
 
 
 def test_sliders_are_read_by_their_likelihood():
@@ -449,9 +455,8 @@ def test_the_other_losses_by_hand():
     region[..., 0, 0] = region[..., 2, 3] = region[..., 0, 3] = 1  # both neighbours, none, the one below
     assert losses.total_variation(image, region).item() == pytest.approx((1 + 4 + 0 + 4) / 3)
     weights = losses.LossWeights()
-    assert (weights.perceptual, weights.matching, weights.variation, weights.penalty, weights.centring) == (
-        5, 1, 0.5, 5, 1e-4,
-    )  # fmt: skip
+    found = (weights.perceptual, weights.matching, weights.variation, weights.penalty, weights.centring)
+    assert (*found, weights.information) == (5, 1, 0.5, 5, 1e-4, 0.5)
 
 
 def test_augmentation_changes_both_alike_and_passes_gradients():

@@ -14,6 +14,7 @@ import torch
 from tests.conftest import Photos
 from tests.pipelines.inpainting.tiny_roi import ROI, SIDE, SLIDERS, save_fillers
 from tests.pipelines.tiny_models import make_bank
+from zeuxis.pipelines.evaluation import inpaint
 from zeuxis.pipelines.evaluation.inpaint import KINDS, LEAST, MOST, REAL, SAID, evaluate_inpaint
 from zeuxis.pipelines.evaluation.inpaint_measures import Measure, around, head_of, slider_correlations
 from zeuxis.pipelines.evaluation.inpaint_report import gap_rows, networks, rendered, table_of
@@ -101,6 +102,46 @@ def test_networks_are_looked_into(found: InpaintEvaluation, folder: Path):
     apart = Measure(folder / "models", torch.device("cpu")).distances(made, truth, found.regions[kind])
     assert neutral[kind] == pytest.approx(np.mean(apart))
     assert neutral[kind] != found.systems[1].figures[kind].distance.value, "which is with sliders that were drawn"
+
+
+def test_sliders_are_looked_at_on_all_kinds_of_region_and_spaced_photographs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen, swept, drawn = [], [], []
+    monkeypatch.setattr(inpaint, "VARIED", 2)
+
+    def correlate(_: Path, filler: FromNetwork, images: list, regions: list, *rest: int) -> np.ndarray:
+        seen.append((images, regions, rest))
+        return np.zeros(SLIDERS)
+
+    def sweep(filler: FromNetwork, image: np.ndarray, region: np.ndarray, draw: Draw, steps: int = 7) -> list:
+        swept.append((image, region, steps))
+        return [[image] * steps] * filler.sliders
+
+    fill = FromNetwork.__call__
+    monkeypatch.setattr(inpaint, "slider_correlations", correlate)
+    monkeypatch.setattr(inpaint, "sweep", sweep)
+    monkeypatch.setattr(
+        FromNetwork, "__call__", lambda self, *given: drawn.append((given[0], given[2].seed)) or fill(self, *given)
+    )
+    found = evaluate_inpaint(folder / "bank", folder / "models", tmp_path / "out", systems=["roi"])
+    truth, regions = found.systems[0].pictures[KINDS[0]], found.regions
+    (images, asked, _), (first, last) = seen[0], (truth[0], truth[-1])
+    assert [each.tobytes() for each in images] == [each.tobytes() for _ in KINDS for each in truth]
+    assert [each.tobytes() for each in asked] == [each.tobytes() for kind in KINDS for each in regions[kind]]
+    ends = [(image.tobytes(), region.tobytes()) for image, region, steps in swept if steps == 2]
+    assert ends == [
+        (image.tobytes(), regions[kind][number].tobytes())
+        for kind in KINDS
+        for number, image in ((0, first), (-1, last))
+    ]
+    varied = [image.tobytes() for image, seed in drawn if seed == 1]
+    assert set(varied) == {first.tobytes(), last.tobytes()}, "as do the variants' differences"
+    assert found.systems[1].anatomy.shown == 2
+    said = "mean over 2 photographs, evenly spaced, with ellipse and rectangle and level-set regions"
+    assert f"inside the region, {said}:" in table_of(found)
+    assert said in (tmp_path / "out" / "report.html").read_text()
+    assert "all kinds pooled" in table_of(found)
 
 
 def test_the_head_that_was_kept_along_with_the_network_is_taken_before_the_last_one(tmp_path: Path):

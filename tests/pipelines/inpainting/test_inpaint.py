@@ -20,10 +20,11 @@ from tests.pipelines.inpainting.tiny_roi import ROI, SIDE, SLIDERS, save_fillers
 from tests.pipelines.tiny_models import make_bank
 from zeuxis.index.retriever import Retriever
 from zeuxis.pipelines.inpaint import Inpainted, inpaint
-from zeuxis.pipelines.inpainting.methods import METHODS, VARYING, WHOLE, Draw, FromNetwork, training_sources
-from zeuxis.pipelines.inpainting.regions import alike
+from zeuxis.pipelines.inpainting.methods import METHODS, VARYING, WHOLE, Draw, FromBank, FromNetwork, training_sources
+from zeuxis.pipelines.inpainting.regions import alike, closed
 from zeuxis.pipelines.inpainting.sheets import slider_sheet
 from zeuxis.pipelines.inpainting.sliders import effect_of, mean_effect, rows_of
+from zeuxis.storage.classes import VOID
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.storage.records import hex_id
@@ -223,6 +224,42 @@ def test_the_bank_gives_nothing_that_is_held_out_or_of_the_picture_itself(fill: 
             assert "folder/train/" in made.report.how
             assert barred not in made.report.how
             np.testing.assert_array_equal(made.image[~made.region], photograph[~made.region])
+
+
+def test_a_layout_closes_over_what_is_erased_by_what_is_no_object(retriever: Retriever):
+    classes = retriever.reader.classes
+    thing, stuff = (next(each.id for each in classes if each.thing == wanted) for wanted in (True, False))
+    other = [each.id for each in classes if not each.thing][1]
+    layout = np.full((8, 12), stuff, np.uint16)
+    layout[:, 7:] = other
+    layout[2:6, 2:5], layout[2:6, 5] = thing, VOID  # another object and void lie beside the region
+    region = np.zeros(layout.shape, bool)
+    region[3:5, 4:9] = True
+    found = closed(layout, region, classes)
+    np.testing.assert_array_equal(found[~region], layout[~region])
+    for row, col in np.argwhere(region):
+        seeds = list(np.argwhere(~region & (layout != thing) & (layout != VOID)))
+        apart = [np.hypot(*(at - (row, col))) for at in seeds]
+        assert found[row, col] in {layout[tuple(at)] for at, far in zip(seeds, apart, strict=True) if far == min(apart)}
+    assert set(np.unique(found[region])) == {stuff, other}
+    nothing_else = np.full((4, 6), thing, np.uint16)
+    assert (closed(nothing_else, region[:4, :6], classes) == thing).all()
+
+
+def test_erasing_by_the_bank_goes_by_the_layout_without_the_object(
+    fill: Callable, retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+    monkeypatch.setattr(FromBank, "_by_place", lambda *_: pytest.fail("the layout around the object is known"))
+    look = FromBank._by_layout
+    monkeypatch.setattr(FromBank, "_by_layout", lambda bank, *given: asked.append(bank.layout) or look(bank, *given))
+    source, reader = "folder/test/u", retriever.reader
+    row = segment_of(reader, source)
+    (made,) = fill(source, f"segment:{hex_id(row['segment_id'])}", method="bank", erase=True)
+    own = reader.layout(source)
+    assert (own[made.region] == row["class_id"]).any()
+    np.testing.assert_array_equal(asked[0], closed(own, made.region, reader.classes))
+    assert "segments of" in made.report.how
 
 
 def test_the_bank_gives_a_copy_of_its_photograph_nothing_of_it_either(

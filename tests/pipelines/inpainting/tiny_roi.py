@@ -15,8 +15,16 @@ from zeuxis.synth.judge import JudgeConfig, JudgeNetwork
 from zeuxis.synth.roi_gan.generator import RoiConfig, RoiGenerator
 
 SIDE, SLIDERS = 64, 3
-ROI = RoiConfig(SIDE, 1 / 16, noise=4, sliders=SLIDERS, categories=(2,), blend=1 / 8)
+ROI = RoiConfig(SIDE, 1 / 16, noise=4, sliders=SLIDERS, categories=(2,), blend=1 / 8, copies=True, tints=True)
 PUBLISHED = RoiConfig(SIDE, 1 / 16, noise=4, sliders=SLIDERS, published=True)
+
+
+def learned(network: nn.Module) -> nn.Module:
+    """The network with no weight at zero, as after a step or two."""
+    with torch.no_grad():
+        for each in network.parameters():
+            each.add_(0.05 * torch.randn_like(each))
+    return network
 
 
 def save_fillers(folder: Path, bank: Path, *names: str) -> Path:
@@ -25,7 +33,7 @@ def save_fillers(folder: Path, bank: Path, *names: str) -> Path:
     classes = tuple(Reader(bank).classes)
     torch.manual_seed(0)
     networks: dict[str, tuple[str, nn.Module, tuple[int, int]]] = {
-        "roi": ("roi", RoiGenerator(ROI), (SIDE, SIDE)),
+        "roi": ("roi", learned(RoiGenerator(ROI)), (SIDE, SIDE)),
         "roi-published": ("roi", RoiGenerator(PUBLISHED), (SIDE, SIDE)),
         "glcic": ("glcic", GlcicNetwork(GlcicConfig(SIDE, 1 / 16)), (SIDE, SIDE)),
         "judge": ("judge", JudgeNetwork(JudgeConfig(len(classes), 1 / 16)), (96, 128)),
