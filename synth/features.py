@@ -227,9 +227,9 @@ def load_parser(path: Path) -> tuple[Card, ParsingNetwork]:
 
 
 def features_name(card: Card, tensors: Mapping[str, Tensor]) -> str:
-    """What features of a checkpoint are called, such as `bank:1/8 step 1500 (camvid, 3fa2c1)`: so that none are mixed up.
+    """What features of a checkpoint are called, such as `bank:1/8 step 1500 (camvid, 3fa2c1)`.
 
-    In brackets stand the bank, and a digest of the weights.
+    In brackets stand the bank, and a digest of the weights, so that no two are mixed up.
     """
     digest = hashlib.blake2b(digest_size=3)
     for name in sorted(tensors):

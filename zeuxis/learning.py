@@ -83,7 +83,7 @@ def train(
         bool, typer.Option("--vivid", help="Of crn: learn photographs with stronger details and colours.")
     ] = False,
     start: Annotated[
-        str | None, typer.Option("--from", metavar="FILE", help="A coarser network of synthesis or crn that this one begins with.")
+        str | None, typer.Option("--from", metavar="FILE", help="Of synthesis, crn: a coarser network to begin with.")
     ] = None,
     calibrate_after: Annotated[
         int | None, typer.Option(metavar="STEPS", help="Before crn's loss finds its weights.", show_default=False)

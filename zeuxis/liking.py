@@ -32,7 +32,7 @@ def like(
         str, typer.Option(metavar="auto|LAYER|FIRST..LAST", help="Layers that say what the region means.")
     ] = "auto",
     noise: Annotated[
-        float | None, typer.Option(help="Beside gradients of about 1: more is more diverse, 0.05 nearly none; default 3.")
+        float | None, typer.Option(help="Beside gradients of about 1: more is more diverse; default 3.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Of the search, at most; default 60.")] = None,
     apart: Annotated[

@@ -12,8 +12,7 @@ from zeuxis.synth.features import Features, FeaturesConfig
 from zeuxis.synth.region_semantics.generator import GeneratorConfig, GeneratorNetwork, draw
 from zeuxis.synth.region_semantics.latents import plausible, random_of
 from zeuxis.synth.region_semantics.objective import FeatureObjective, PixelObjective
-from zeuxis.synth.region_semantics.solver import Descent, Solution, _Flock, solve
-from zeuxis.synth.region_semantics.stepping import Gradients
+from zeuxis.synth.region_semantics.solver import Descent, Solution, solve
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 LATENT, SIDE = 6, 32

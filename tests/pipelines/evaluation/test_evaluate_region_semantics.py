@@ -193,7 +193,12 @@ def test_what_is_written_agrees_and_is_the_same_again(found: RegionEvaluation, f
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("zeuxis.pipelines.evaluation.region_semantics.TIMED", 1)
         again = evaluate_region_semantics(
-            folder / "bank", folder / "models", tmp_path / "again", pictures=2, steps=4, systems=[IGAN, "ladder-vae", FREE]
+            folder / "bank",
+            folder / "models",
+            tmp_path / "again",
+            pictures=2,
+            steps=4,
+            systems=[IGAN, "ladder-vae", FREE],
         )
     other = json.loads(json.dumps(again.to_json()))["systems"]
     assert list(other) == [IGAN, "ladder-vae", FREE]
