@@ -21,7 +21,7 @@ from ..storage.reader import Reader
 from ..synth.compiling.packages import Store
 from ..synth.key_patches.placing import PlacedPatch, place_patches
 from .assembling.files import check_places, save, stem_of
-from .assembling.network import KIND, Assembler, degraded, stretched
+from .assembling.network import CUT, KIND, Assembler, degraded, stretched
 from .assembling.patches import Group, Patch, PatchLike, check_count, given, mixed, of_class, of_photograph
 from .assembling.sheet import sheet
 from .inpaint import check_draws
@@ -58,6 +58,7 @@ class AssembleReport:
         network: of its file; seed, variant: of the noise; noise: added to the patches, levels of 0..255.
         patches: in the order in which they were given; their order does not change the picture.
         identity: of the network, plain values; warnings: what the user should know.
+        mask_cut: of the mask, what is above it is where the network says that patches are.
     """
 
     network: str
@@ -67,6 +68,7 @@ class AssembleReport:
     patches: tuple[UsedPatch, ...]
     identity: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    mask_cut: float = CUT
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,8 @@ class Assembled:
 
     Attributes:
         image: `(R, R, 3)` uint8 RGB, at the network's resolution.
-        mask: `(R, R)` float32 in 0..1, where the network says that patches are; zeros where it predicts none.
+        mask: `(R, R)` float32 in 0..1, how much the network says that patches are there, inside above `mask_cut` of
+            the report; zeros where it predicts none.
         patches: as the network saw them, `(R, R, 3)` each; places: where each is.
         report: how; files: what was saved, the picture first.
     """
@@ -177,7 +180,8 @@ def _made(
         UsedPatch(each.name, each.source, (each.pixels.shape[0], each.pixels.shape[1]), each.box, *place)
         for each, place in zip(chosen, places, strict=True)
     )
-    report = AssembleReport(assembler.name, seed, variant, float(noise), used, assembler.identity, warnings)
+    told = assembler.identity, warnings, assembler.cut
+    report = AssembleReport(assembler.name, seed, variant, float(noise), used, *told)
     return Assembled(image, mask, pixels, places, report)
 
 

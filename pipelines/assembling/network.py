@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 
 from ...ingest.patches import PatchSettings
+from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
-from ...synth.checkpoint import SUFFIX, load_checkpoint
+from ...synth.checkpoint import SUFFIX, Card, load_checkpoint
 from ...synth.compiling.buckets import backend_of, packages_of
 from ...synth.compiling.packages import Store
 from ...synth.encoding import to_image, to_tensor
@@ -34,6 +35,8 @@ SYSTEMS = {
     f"{KIND}-conditional-gan": "a decoder of the embedding and noise",
 }
 """Name of a file to what it is, in words."""
+CUT = 0.5
+"""Of masks, where a network says none of its own: what is above it is inside."""
 AT_ONCE = 16
 """Sets of patches that go through the network together."""
 TYPICAL = (sqrt(PatchSettings.min_area) + sqrt(PatchSettings.max_area)) / 2
@@ -55,6 +58,7 @@ class Assembler:
     Attributes:
         name: of its file; card: what that says; network: in evaluation mode; device: that it runs on.
         identity: of the network, plain values; warnings: what the user should know of it, one sentence each.
+        cut: of its masks, in 0..1, as its training found it: what is above it is inside.
 
     Args:
         folder: of trained networks; name: of its file without suffix.
@@ -74,7 +78,7 @@ class Assembler:
     ) -> None:
         path = Path(folder).expanduser() / f"{name}{SUFFIX}"
         self.card, tensors = load_checkpoint(path, KIND)
-        self.name = name
+        self.name, self.cut = name, _cut_of(path, self.card)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         network = ready(built(KIND, self.card, tensors, path), KIND, self.device)
         self.warnings: tuple[str, ...] = ()
@@ -167,6 +171,15 @@ class Assembler:
                 fits = patch.shape[:2] == (side, side)
                 patches[row, number] = to_tensor(patch if fits else stretched(patch, side))
         return patches.to(self.device), present.to(self.device)
+
+
+def _cut_of(path: Path, card: Card) -> float:
+    """What a card says of the masks; `CUT` where it says nothing."""
+    found = card.training.get("mask_cut", CUT)
+    if type(found) not in (int, float) or not 0 <= found <= 1:
+        fix = "fetch it again, or train it anew"
+        raise InputError(sentence(path, expected="a mask_cut from 0 to 1", found=repr(found), fix=fix))
+    return float(found)
 
 
 def stretched(patch: Photograph, side: int) -> Photograph:

@@ -23,7 +23,8 @@ from ..training.photographs import BankOrigin
 from ..training.task import NothingToLearn, subject_of
 
 PatchLike = str | Path | npt.NDArray[np.uint8]
-"""A file, or `(h, w, 3)` uint8 RGB or `(h, w)` uint8 grey."""
+"""A file, or uint8 `(h, w, 3)` RGB, `(h, w, 4)` with alpha, `(h, w)` or `(h, w, 1)` grey, `(h, w, 2)` with alpha."""
+ARRAYS = "(h, w, 3) or (h, w), with alpha or without, of uint8"
 LEAST_SIDE = 4
 """Pixels of a patch, at least: what is smaller shows no part of anything."""
 MOST_PATCHES = 64
@@ -172,7 +173,7 @@ def _given(patch: PatchLike, number: int) -> Patch:
         try:
             path = Path(os.path.expanduser(patch))
         except TypeError as error:
-            expected, found = "a file, or (h, w, 3) or (h, w) of uint8", type(patch).__name__
+            expected, found = f"a file, or {ARRAYS}", type(patch).__name__
             raise InputError(sentence(f"patch {number}", expected=expected, found=found)) from error
         what, pixels = str(patch), _read(path)
     rows, cols = pixels.shape[:2]
@@ -183,12 +184,13 @@ def _given(patch: PatchLike, number: int) -> Patch:
 
 
 def _as_rgb(patch: npt.NDArray[np.uint8], number: int) -> Photograph:
-    if patch.dtype == np.uint8 and patch.size and patch.ndim == 2:
-        return np.repeat(patch[..., None], 3, axis=2)
-    if patch.dtype != np.uint8 or patch.ndim != 3 or patch.shape[2] != 3 or not patch.size:
+    pixels = patch[..., None] if patch.ndim == 2 else patch
+    if patch.dtype != np.uint8 or not patch.size or pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4):
         found = f"{patch.shape} of {patch.dtype}"
-        raise InputError(sentence(f"patch {number}", expected="(h, w, 3) or (h, w) of uint8", found=found))
-    return patch
+        raise InputError(sentence(f"patch {number}", expected=ARRAYS, found=found))
+    grey, opaque = pixels.shape[2] < 3, pixels.shape[2] % 2 == 1
+    coloured = np.concatenate([pixels[..., :1]] * 3 + [pixels[..., 1:]], axis=2) if grey else pixels
+    return coloured if opaque else _on_grey(Image.fromarray(coloured))
 
 
 def _read(path: Path) -> Photograph:
@@ -204,8 +206,13 @@ def _read(path: Path) -> Photograph:
             raise InputError(str(error)) from error
     with Image.open(io.BytesIO(data)) as picture:  # sound, as that was the first thing looked at
         upright = (ImageOps.exif_transpose(picture) or picture).convert("RGBA")
-    ground = Image.new("RGBA", upright.size, (GREY, GREY, GREY, 255))
-    return np.array(Image.alpha_composite(ground, upright).convert("RGB"))
+    return _on_grey(upright)
+
+
+def _on_grey(picture: Image.Image) -> Photograph:
+    """A picture of mode RGBA over `GREY`."""
+    ground = Image.new("RGBA", picture.size, (GREY, GREY, GREY, 255))
+    return np.array(Image.alpha_composite(ground, picture).convert("RGB"))
 
 
 def _names(reader: Reader, split: str | None) -> list[list[str]]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ...storage.images import Photograph
 from ...storage.layouts import Box
+from .network import CUT
 
 if TYPE_CHECKING:
     from ..assemble import Assembled
@@ -20,8 +21,6 @@ CELL = 192
 """Pixels of a picture in the sheet, at least; small ones are enlarged by whole pixels."""
 GAP = 8
 OUTLINE = (255, 255, 255)
-INSIDE = 0.5
-"""Of a mask, what counts as inside."""
 _TURN = 0.6180339887
 """Of hue from one patch to the next."""
 
@@ -41,18 +40,22 @@ def sheet(made: Sequence[Assembled], pictures: Sequence[Photograph] = ()) -> Pho
     side = len(made[0].image)
     patches = [framed(enlarged(each, side), colour(number)) for number, each in enumerate(made[0].patches)]
     variants = [enlarged(each.image, side) for each in made]
-    drawn = [annotated(each.image, each.mask, [place.box for place in each.places]) for each in made]
+    drawn = [
+        annotated(each.image, each.mask, [place.box for place in each.places], cut=each.report.mask_cut)
+        for each in made
+    ]
     rows = [patches, [enlarged(each, side) for each in pictures], variants, drawn]
     return tiled([row for row in rows if row])
 
 
 def annotated(
-    image: Photograph, mask: npt.NDArray[np.float32], boxes: Sequence[Box], scale: int | None = None
-) -> Photograph:
-    """A picture, enlarged, with the outline of a mask and a box for each patch in its colour."""
+    image: Photograph, mask: npt.NDArray[np.float32], boxes: Sequence[Box], scale: int | None = None, *,
+    cut: float = CUT,
+) -> Photograph:  # fmt: skip
+    """A picture, enlarged, with the outline of a mask above its cut, and a box for each patch in its colour."""
     times = scale or _times(len(image))
     shown = np.ascontiguousarray(image.repeat(times, axis=0).repeat(times, axis=1))
-    inside = (mask > INSIDE).astype(np.uint8).repeat(times, axis=0).repeat(times, axis=1)
+    inside = (mask > cut).astype(np.uint8).repeat(times, axis=0).repeat(times, axis=1)
     outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(shown, outlines, -1, OUTLINE, 1)
     for number, (top, left, bottom, right) in enumerate(boxes):

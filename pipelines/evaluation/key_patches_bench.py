@@ -21,19 +21,20 @@ from ...storage.layouts import Box
 from ...storage.reader import Reader
 from ...synth.checkpoint import SUFFIX, load_card
 from ...synth.key_patches.placing import box_overlaps, place_patches
-from ...synth.metrics import Features, Interval, kid, kid_gap
+from ...synth.metrics import Features
 from ..assembling.network import KIND, SYSTEMS, Assembler, Made
 from ..assembling.sheet import annotated, colour, enlarged, framed, tiled
 from ..training.patch_pictures import PatchPicture, PatchPictures, mask_of
 from ..training.photographs import BankOrigin
 from ..training.task import NothingToLearn, Subject, subject_of
 from .inpaint_measures import Measure
+from .key_patches_held import HeldOut, Region, put_inside
 from .making import Arrays, Making
 
 FEWEST = 4
 """Held-out pictures, at least."""
 MEAN_OF = 200
-"""Training pictures whose masks are averaged, at most."""
+"""Training pictures that are averaged, and whose masks are, at most."""
 TOGETHER = 8
 """Photographs that are looked into for objects at once."""
 SHOWN = 6
@@ -42,75 +43,31 @@ ORDERS, ORDERED = 6, 20
 """Orders of the patches of so many pictures that are compared."""
 FOUND = 0.5
 """Intersection over union with a patch's own box from which on it is found."""
-INSIDE = 0.5
-"""Of a mask."""
+GREY = 128
+"""Level of the mean picture where there is none to take a mean of."""
 SPLITS = ("train", "val", "test")
 """Random patches of one are others than those of another."""
 
 Sets = Sequence[Sequence[Photograph]]
-Region = npt.NDArray[np.bool_]
 
 
 class Figures(NamedTuple):
-    """Of the pictures that a system made, one a held-out picture; `found` one a patch.
+    """Of the pictures that a system made, one a held-out picture.
 
     Attributes:
         iou: of the predicted mask with the true one, none without a mask decoder.
-        appearance: distance to the photograph inside the true mask, in features.
-        vectors: features of what was made; found: whether a patch is placed where it was cut out.
-        made: the pictures; places: of the patches in each of them.
+        appearance: how far the photograph is from itself with what was made inside the true mask, in features.
+        vectors: features of what was made; found: of each patch, whether it is placed where it was cut out.
+        made: the pictures; places: of the patches in each of them; cut: of the masks.
     """
 
     iou: Sequence[float]
     appearance: Sequence[float]
     vectors: Features
-    found: Sequence[float]
+    found: Sequence[Sequence[float]]
     made: Sequence[Made]
     places: Sequence[Sequence[Box]]
-
-
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    """Held-out pictures with their patches.
-
-    Attributes:
-        truth: features of the pictures; patches: `key`, or `random` ones; n: how many a picture, at most.
-    """
-
-    pictures: Sequence[PatchPicture]
-    truth: Features
-    patches: str
-    n: int
-
-    @property
-    def sets(self) -> list[Sequence[Photograph]]:
-        """The patches of each picture."""
-        return [list(each.patches) for each in self.pictures]
-
-    @property
-    def images(self) -> list[Photograph]:
-        """The pictures themselves."""
-        return [each.image for each in self.pictures]
-
-    @property
-    def boxes(self) -> list[list[Box]]:
-        """Of the patches of each picture."""
-        return [[(int(a), int(b), int(c), int(d)) for a, b, c, d in each.boxes.tolist()] for each in self.pictures]
-
-    @property
-    def masks(self) -> list[Region]:
-        """Where the patches of each picture are."""
-        return [each.mask() for each in self.pictures]
-
-    @property
-    def mates(self) -> list[int]:
-        """For each picture the number of the next one of another photograph, or of any where there is but one."""
-        return mates_of([each.source for each in self.pictures])
-
-    @property
-    def halves(self) -> tuple[list[int], list[int]]:
-        """Numbers of the pictures of every other photograph, and of the rest."""
-        return halves_of([each.source for each in self.pictures])
+    cut: float
 
 
 @dataclass
@@ -135,7 +92,7 @@ class Bench:
     left_out: list[str] = field(default_factory=list)
     _held: dict[tuple[str, int], HeldOut] = field(default_factory=dict)
     _measured: dict[tuple[str, int], Figures] = field(default_factory=dict)
-    _mean_masks: dict[tuple[str, int], Region] = field(default_factory=dict)
+    _trained: dict[tuple[str, int], list[PatchPicture]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -227,29 +184,48 @@ class Bench:
         images = [each.image for each in made]
         places = [placed(each, patches) for each, patches in zip(made, sets or held.sets, strict=True)]
         found = Figures(
-            [overlap(each.mask > INSIDE, mask) for each, mask in zip(made, masks, strict=True)]
+            [overlap(each.mask > assembler.cut, mask) for each, mask in zip(made, masks, strict=True)]
             if assembler.has_mask
             else [],
-            self.measure.distances(images, held.images, masks),
+            self.apart(images, held, masks),
             self.measure.vectors(images),
-            [hit for some, own in zip(places, boxes, strict=True) for hit in hits(np.array(some), own)],
+            [hits(np.array(some), own) for some, own in zip(places, boxes, strict=True)],
             made,
             places,
+            assembler.cut,
         )
         if sets is None:
             self._measured[key] = found
         return found
 
-    def mean_mask(self, patches: str, n: int) -> Region:
+    def apart(self, made: Sequence[Photograph], held: HeldOut, masks: Sequence[Region]) -> list[float]:
+        """How far each held-out picture is from itself with what was made inside its mask, there, in features.
+
+        0 where every pixel inside is the picture's own, whatever is outside.
+        """
+        return self.measure.distances(put_inside(made, held.images, masks), held.images, masks)
+
+    def mean_mask(self, patches: str, n: int, count: int | None = None) -> Region:
         """What is most often inside the masks of training pictures, cut where its overlap with these is largest.
 
         Args:
-            patches: `key`, or `random` ones; n: how many a picture, at most.
+            patches: `key`, or `random` ones; n: how many a picture, at most; count: so many of these count.
         """
-        if (patches, n) not in self._mean_masks:
+        side = self.first.resolution
+        return best_cut([mask_of(each.boxes[:count], side) for each in self._training(patches, n)], side)
+
+    def mean_picture(self, patches: str, n: int) -> Photograph:
+        """`(R, R, 3)` uint8: the mean of the training pictures that `mean_mask` is of; grey where there are none."""
+        side = self.first.resolution
+        images = [each.image for each in self._training(patches, n)] or [np.full((side, side, 3), GREY, np.uint8)]
+        found: Photograph = np.rint(np.mean(images, axis=0)).astype(np.uint8)
+        return found
+
+    def _training(self, patches: str, n: int) -> list[PatchPicture]:
+        if (patches, n) not in self._trained:
             found = self.gathered("train", MEAN_OF, self.first.objects, patches=patches, n=n)
-            self._mean_masks[patches, n] = best_cut([each.mask() for each in found], self.first.resolution)
-        return self._mean_masks[patches, n]
+            self._trained[patches, n] = found
+        return self._trained[patches, n]
 
     @cached_property
     def _subject(self) -> Subject:
@@ -286,27 +262,6 @@ def best_cut(masks: Sequence[Region], resolution: int) -> Region:
     return found
 
 
-def mates_of(sources: Sequence[str]) -> list[int]:
-    """For each picture the number of the next one of another source, or of any where all are of one."""
-    n = len(sources)
-    return [
-        next((at % n for at in range(k + 1, k + n) if sources[at % n] != sources[k]), (k + 1) % n) for k in range(n)
-    ]
-
-
-def halves_of(sources: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Numbers of the pictures of every other source, as they first appear, and of the rest; at least two in each.
-
-    Where sources are too few for that, every other picture.
-    """
-    order = {source: number for number, source in enumerate(dict.fromkeys(sources))}
-    numbers = [order[source] for source in sources]
-    if min(sum(number % 2 == part for number in numbers) for part in (0, 1)) < 2:
-        numbers = list(range(len(sources)))
-    one, other = ([k for k, number in enumerate(numbers) if number % 2 == part] for part in (0, 1))
-    return one, other
-
-
 def placed(made: Made, patches: Sequence[Photograph]) -> list[Box]:
     """Where patches are in what was made of them."""
     return [place.box for place in place_patches(made.image, made.mask, patches)]
@@ -335,20 +290,6 @@ def order_difference(assembler: Assembler, sets: Sets, seed: int) -> float:
     return largest
 
 
-def kid_of(held: HeldOut, made: Features) -> Interval:
-    """KID of what was made of one half of the pictures to the other half: what is made of a picture has parts of it.
-
-    No photograph is in both halves. The interval is over pictures.
-    """
-    one, other = held.halves
-    return kid(held.truth[one], made[other])
-
-
-def gap_of(held: HeldOut, made: Features, other: Features) -> Interval:
-    """How much larger the KID of the one is than that of the other, paired by picture."""
-    return kid_gap(held.truth, [made], [other])
-
-
 def samples(held: HeldOut, systems: Sequence[Figures], sets: Sets | None = None) -> Photograph:
     """A column a picture: the picture with its mask and boxes, its patches, and what each system made, with its own."""
     chosen = range(min(SHOWN, len(held.pictures)))
@@ -358,7 +299,7 @@ def samples(held: HeldOut, systems: Sequence[Figures], sets: Sets | None = None)
         [strip(given[k], held.images[k].shape[0]) for k in chosen],
     ]
     for each in systems:
-        rows.append([annotated(*each.made[k], each.places[k]) for k in chosen])
+        rows.append([annotated(*each.made[k], each.places[k], cut=each.cut) for k in chosen])
     return tiled(rows)
 
 

@@ -7,28 +7,31 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ...storage.errors import InputError, sentence
-from ...synth.metrics import Interval, mean_interval
+from ...synth.metrics import Interval
 from ..assembling.network import KIND, SYSTEMS, Made, degraded
 from ..assembling.sheet import annotated, enlarged, tiled
+from ..training.patch_pictures import mask_of
 from .key_patches_bench import (
     SHOWN,
     Bench,
     Figures,
-    HeldOut,
-    gap_of,
     hits,
-    kid_of,
     order_difference,
     overlap,
     placed,
     samples,
     strip,
 )
+from .key_patches_held import HeldOut, gap_of, kid_of
 from .key_patches_probe import features
 from .key_patches_results import Column, Experiment, Row
 
 IOU = Column("mask IoU", "predicted mask with the true one; chance is the mean mask of training pictures")
-APPEARANCE = Column("appearance", "distance to the photograph inside the true mask, in features; chance is another one")
+MEAN = Column("mean mask", "the same of the mean mask of training pictures with as many patches")
+APPEARANCE = Column(
+    "appearance", "how far the photograph is from itself with what was made inside the true mask, there, in features; "
+    "chance is the mean training picture"
+)  # fmt: skip
 KID = Column(
     "KID", "kernel distance to other photographs, times 1,000; the photographs' own row says what chance gives", ".1f"
 )
@@ -36,7 +39,7 @@ GAP = Column("gap", "its KID less that of the first system, paired by picture; a
 ORDER = Column("order", "largest change of any pixel by another order of the patches, levels of 0..255", ".3f")
 PLACED = Column("placed", "share of patches found where they were cut out (IoU above 0.5); chance is another's places")
 COLUMNS = (IOU, APPEARANCE, KID, GAP, ORDER, PLACED)
-REAL, CHANCE = "photographs", "chance"
+REAL, CHANCE, ANOTHER = "photographs", "chance", "another photograph"
 RIVALS = ("plain-gan", "no-mask", "auto-encoder", "conditional-gan")
 NUMBERS = (1, 2, 3, 4, 5)
 LEVELS = (0, 10, 20, 40, 80)
@@ -80,13 +83,16 @@ def number(bench: Bench) -> Experiment:
     rows, shown = [], []
     for count in NUMBERS:
         found = bench.figures(first, held, [each[:count] for each in held.sets], count)
-        rows.append(Row(str(count), "patches" if count > 1 else "patch", _figures(found, held)))
+        mean = bench.mean_mask(held.patches, held.n, count)
+        masks = [mask_of(each.boxes[:count], first.resolution) for each in held.pictures]
+        told = _figures(found, held) | {MEAN.head: held.mean([overlap(mean, mask) for mask in masks])}
+        rows.append(Row(str(count), "patches" if count > 1 else "patch", told))
         shown.append(found)
     fewer = sum(len(each.patches) < max(NUMBERS) for each in held.pictures)
     notes = [f"{fewer} of {len(held.pictures)} pictures have fewer than {max(NUMBERS)} key patches, and give all."]
     notes.append(f"{first.name} was trained with {first.parts} at most.")
     caption = ROWS_OF_SAMPLES + f"{first.name} with {', '.join(map(str, NUMBERS))} of the patches"
-    columns = (IOU, APPEARANCE, KID, PLACED)
+    columns = (IOU, MEAN, APPEARANCE, KID, PLACED)
     said = "How many patches are needed?"
     return Experiment("number", said, columns, rows, samples(held, shown), caption, notes)
 
@@ -109,7 +115,7 @@ def degrading(bench: Bench) -> Experiment:
 def combination(bench: Bench) -> Experiment:
     """Patches of two pictures in one: the best ones of the one, and of the other the best."""
     first, held = bench.first, bench.held()
-    images, sets, mates = held.images, held.sets, held.mates
+    images, sets, mates = held.images, held.sets, held.partners
     mixed = [[*each[: max(1, first.parts - 1)], sets[mate][0]] for each, mate in zip(sets, mates, strict=True)]
     others = [images[mate] for mate in mates]
     together, alone = bench.made(first, mixed), bench.made(first, sets)
@@ -123,19 +129,19 @@ def combination(bench: Bench) -> Experiment:
     def told(made: Sequence[Made]) -> dict[str, Interval | float]:
         pictures = [each.image for each in made]
         return {
-            "to the one": mean_interval(bench.measure.distances(pictures, images, whole)),
-            "to the other": mean_interval(bench.measure.distances(pictures, others, whole)),
+            "to the one": held.mean(bench.measure.distances(pictures, images, whole)),
+            "to the other": held.mean(bench.measure.distances(pictures, others, whole)),
             "KID": kid_of(held, bench.measure.vectors(pictures)),
         }
 
-    apart = mean_interval(bench.measure.distances(images, others, whole))
+    apart = held.mean(bench.measure.distances(images, others, whole))
     rows = [
         Row("of both", "patches of two pictures", told(together)),
         Row("of the one", "patches of one picture", told(alone)),
         Row(REAL, "the two themselves", {"to the other": apart, "KID": kid_of(held, held.truth)}),
     ]
     chosen = range(min(SHOWN, len(sets)))
-    shown = [annotated(*together[k], placed(together[k], mixed[k])) for k in chosen]
+    shown = [annotated(*together[k], placed(together[k], mixed[k]), cut=first.cut) for k in chosen]
     given = [strip(mixed[k], len(images[k])) for k in chosen]
     picture = tiled([[enlarged(images[k]) for k in chosen], [enlarged(others[k]) for k in chosen], given, shown])
     caption = "the one, the other (of which is the last patch), the patches, and what is made of them"
@@ -190,11 +196,11 @@ def _compared(bench: Bench, name: str, said: str, names: Sequence[str], held: He
 
 def _figures(found: Figures, held: HeldOut) -> dict[str, Interval | float]:
     told: dict[str, Interval | float] = {
-        "appearance": mean_interval(found.appearance),
+        "appearance": held.mean(found.appearance),
         "KID": kid_of(held, found.vectors),
-        "placed": mean_interval(found.found),
+        "placed": held.mean(found.found),
     }
-    return told | ({"mask IoU": mean_interval(found.iou)} if len(found.iou) else {})
+    return told | ({"mask IoU": held.mean(found.iou)} if len(found.iou) else {})
 
 
 def _bounds(bench: Bench, held: HeldOut) -> list[Row]:
@@ -203,27 +209,24 @@ def _bounds(bench: Bench, held: HeldOut) -> list[Row]:
     mean = bench.mean_mask(held.patches, held.n)
     real = [Made(each.image, mask.astype(np.float32)) for each, mask in zip(pictures, masks, strict=True)]
     own = [
-        hit
+        hits(np.array(placed(each, list(known.patches))), known.boxes)
         for each, known in zip(real, pictures, strict=True)
-        for hit in hits(np.array(placed(each, list(known.patches))), known.boxes)
     ]
-    by_chance = [
-        hit
-        for each, mate in zip(pictures, mates, strict=True)
-        for hit in hits(*_as_many(each.boxes, pictures[mate].boxes))
-    ]
+    by_chance = [hits(*_as_many(each.boxes, pictures[mate].boxes)) for each, mate in zip(pictures, mates, strict=True)]
     others = [pictures[mate].image for mate in mates]
+    picture = [bench.mean_picture(held.patches, held.n)] * len(pictures)
     return [
-        Row(REAL, "by their true masks", {"KID": kid_of(held, held.truth), "placed": mean_interval(own)}),
+        Row(REAL, "by their true masks", {"KID": kid_of(held, held.truth), "placed": held.mean(own)}),
         Row(
             CHANCE,
-            "the mean mask, another photograph",
+            "the mean mask and the mean picture of training, places of another photograph",
             {
-                "mask IoU": mean_interval([overlap(mean, mask) for mask in masks]),
-                "appearance": mean_interval(bench.measure.distances(others, held.images, masks)),
-                "placed": mean_interval(by_chance),
+                "mask IoU": held.mean([overlap(mean, mask) for mask in masks]),
+                "appearance": held.mean(bench.apart(picture, held, masks)),
+                "placed": held.mean(by_chance),
             },
         ),
+        Row(ANOTHER, "in place of this one", {"appearance": held.mean(bench.apart(others, held, masks))}),
     ]
 
 

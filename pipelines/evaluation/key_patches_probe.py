@@ -60,9 +60,10 @@ def features(bench: Bench) -> Experiment:
     rows: list[Row] = []
     told = np.zeros(0, np.int64)
     for name, (said, code) in kinds.items():
-        found = ridge_probe(code(_sets(own)), own_labels, code(_sets(held)))
+        found = ridge_probe(code(_sets(own)), own_labels, code(_sets(held)), [each.source for each in own])
         told = found if not rows else told
-        rows.append(Row(name, said, {"accuracy": balanced_interval(found == labels, labels)}))
+        right = balanced_interval(found == labels, labels, [each.source for each in held])
+        rows.append(Row(name, said, {"accuracy": right}))
     rows.append(Row("chance", "any class for all", {"accuracy": 1 / len(names)}))
     counts = ", ".join(f"{name} {len(trained[name])} and {len(unseen[name])}" for name in names)
     notes = [f"Objects to learn from and held out: {counts}."]
@@ -82,10 +83,9 @@ def _pictures(bench: Bench, split: str) -> dict[str, list[PatchPicture]]:
 def _joined(
     pictures: dict[str, list[PatchPicture]], names: Sequence[str]
 ) -> tuple[list[PatchPicture], npt.NDArray[np.int64]]:
-    """All pictures, and the number of the class of each; classes alternate, so that folds hold all of them."""
-    pairs = [(number, at, each) for number, name in enumerate(names) for at, each in enumerate(pictures[name])]
-    pairs.sort(key=lambda pair: (pair[1], pair[0]))
-    return [each for _, _, each in pairs], np.array([number for number, _, _ in pairs], np.int64)
+    """All pictures, class by class, and the number of the class of each."""
+    labels = np.repeat(np.arange(len(names)), [len(pictures[name]) for name in names])
+    return [each for name in names for each in pictures[name]], labels
 
 
 def _sets(pictures: Sequence[PatchPicture]) -> list[list[Photograph]]:

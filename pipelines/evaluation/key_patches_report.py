@@ -33,7 +33,8 @@ def said_of(found: KeyPatchEvaluation) -> str:
     return (
         f"{about['pictures']} {what} of the split {about['split']} of {about['bank']}, generation "
         f"{about['generation']}, at {about['size'][0]}x{about['size'][1]}, {about['parts']} patches each; "
-        f"measured with {about['measured with']}; 95 % intervals over pictures."
+        f"measured with {about['measured with']}; 95 % intervals over "
+        "photographs, each drawn with all its pictures and patches."
     )
 
 

@@ -63,7 +63,7 @@ class KeyPatchTask:
     Args:
         origin: of the photographs; models: the folder of networks; options: resolved.
         features: that the kernel distance of validation compares; None for untrained ones.
-        weights: of the terms of the loss; default by objective and variant.
+        weights: of the terms of the loss; default by objective and variant. Others are another training.
 
     Raises:
         InputError: an option cannot be. NothingToLearn: there are no pictures.
@@ -72,8 +72,8 @@ class KeyPatchTask:
     network = NETWORK
     figure = FIGURE
     smaller_is_better = True
-    revision = 1
-    """Items are drawn about the pictures."""
+    revision = 2
+    """Items are drawn about the pictures; the true mask shows what is compared in full, beside the predicted one."""
 
     def __init__(
         self,
@@ -168,9 +168,17 @@ class KeyPatchTask:
         """Of the network."""
         return asdict(self.net_config)
 
+    @property
+    def other_weights(self) -> dict[str, Any]:
+        """Weights of the loss that are not those of objective and variant, by name; for `standing.settings_of`."""
+        usual = asdict(_weights(self.options))
+        return {name: value for name, value in asdict(self.weights).items() if value != usual[name]}
+
     def extra(self, modules: nn.ModuleDict) -> dict[str, Any]:
-        """What the pictures are, how many there were, and the weights of the loss."""
+        """What the pictures are, how many there were, the weights of the loss, and the cut of the masks."""
+        masks = {"mask_cut": self._judging.cut} if self.net_config.has_mask else {}
         return {
+            **masks,
             "objects": self.options.objects, "patches": self.options.patches or "mixed",
             "fewest_parts": self.samples.fewest, "parts": self.net_config.parts, "objective": self.objective,
             "ratio": [self.judging_steps, self.making_steps], "loss_weights": asdict(self.weights),
@@ -191,12 +199,11 @@ class KeyPatchTask:
         ramp, weights, total = ramped(share), decayed(share, self.net_config.resolution), made.new_zeros(())
         if self.variant != "conditional-gan":
             shown = mask if self.net_config.has_mask else true
-            inside = self.weights.inside if self.net_config.has_mask else 0.0
-            parts["appearance"] = torch.lerp(
-                appearance(made, shown, image, true), appearance(made, true, image, true), inside
-            )
+            parts["appearance"] = appearance(made, shown, image, true)
             total = total + weights.appearance * parts["appearance"]
-        if self.net_config.has_mask:
+        if self.net_config.has_mask:  # without a mask decoder the true mask shows what is compared already
+            parts["inside"] = appearance(made, true, image, true)
+            total = total + weights.appearance * self.weights.inside * parts["inside"]
             parts["spatial"], parts["overlap"] = spatial(mask, true), overlap(mask, true)
             total = total + weights.spatial * (parts["spatial"] + self.weights.overlap * parts["overlap"])
         seen = {MADE: made}

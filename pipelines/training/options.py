@@ -19,6 +19,8 @@ LARGEST_LR = 1e6
 MOST_AT_ONCE = 65_536
 """Pictures of a batch, and batches of a step: far above what any memory holds."""
 WORKERS_PER_CORE = 4
+EMA = 0.999
+"""Decay of the running mean of the weights, but where a network has another one of its own."""
 ADVERSARIAL = 0.1
 """Weight of a discriminator in the loss of the synthesis network, but where pixels alone are compared."""
 
@@ -31,6 +33,7 @@ class Share:
         steps, batch: times those of the preset; full_steps: at full width, where it differs.
         full_batch: pictures of a step at full width, where it is not that of the preset.
         lr: learning rate at the narrow widths; full_lr: at full width.
+        ema: decay of the running mean of the weights at the narrow widths, where `TrainOptions` has the usual one.
         narrow_rows: of the pictures at the narrow widths, at most, for networks that look at a piece at a time.
         sides: of square pictures, for networks that are built for these; the largest that the preset's rows hold.
     """
@@ -41,6 +44,7 @@ class Share:
     full_batch: int | None = None
     lr: float = 5e-4
     full_lr: float = 1e-4
+    ema: float = EMA
     narrow_rows: int | None = None
     sides: tuple[int, ...] = ()
 
@@ -68,15 +72,15 @@ class Share:
 SIDES = (64, 128, 256)
 """Of the square pictures of networks that are built for one size."""
 SHARES = {
-    "features": Share(steps=1.0, batch=1.0, lr=2e-3, full_lr=3e-4),
-    "transform": Share(steps=2.7, batch=1.0, lr=1e-3, full_lr=1e-5, narrow_rows=64),
-    "ordering": Share(steps=1.0, batch=0.25, lr=2e-3, full_lr=1e-5, narrow_rows=64),
-    "densify": Share(steps=1.0, batch=1.0, lr=1e-3),
+    "features": Share(steps=1.0, full_steps=0.1, batch=1.0, full_batch=8, lr=2e-3, full_lr=3e-4),
+    "transform": Share(2.7, full_steps=0.125, batch=1.0, full_batch=10, lr=1e-3, full_lr=1e-5, narrow_rows=64),
+    "ordering": Share(1.0, full_steps=0.125, batch=0.25, full_batch=10, lr=2e-3, full_lr=1e-5, narrow_rows=64),
+    "densify": Share(steps=1.0, full_steps=0.125, batch=1.0, lr=1e-3),
     "synthesis": Share(steps=1.0, batch=1.0, lr=1e-3),
-    "judge": Share(steps=1.0, batch=1.0, lr=1e-3, full_lr=3e-4),
+    "judge": Share(steps=1.0, full_steps=0.1, batch=1.0, full_batch=8, lr=1e-3, full_lr=3e-4),
     "crn": Share(steps=1.0, full_steps=0.25, batch=1.0, lr=1e-3),
     "roi": Share(steps=2.0, full_steps=0.2, batch=2.0, lr=1e-3, sides=SIDES),
-    "key-patches": Share(steps=2.0, full_steps=0.2, batch=2.0, lr=5e-4, full_lr=2e-4, sides=SIDES),
+    "key-patches": Share(steps=2.0, full_steps=0.2, batch=2.0, lr=1e-3, full_lr=2e-4, ema=0.995, sides=SIDES),
     "generator": Share(steps=4.0, full_steps=0.2, batch=1.0, full_batch=16, lr=1e-3, full_lr=1e-4, sides=SIDES[:1]),
     "domains": Share(steps=1.0, full_steps=0.2, batch=2.0, lr=1e-3, full_lr=3e-4, sides=SIDES[:1]),
 }
@@ -101,6 +105,7 @@ class TrainOptions:
         accumulate: how many batches make a step.
         workers: processes that prepare batches; 0 prepares them in this one. The batches are the same.
         ema: decay of the running mean of the weights that is validated and kept; 0 keeps the weights themselves.
+            The usual 0.999 stands for 0.995 with key patches below full width.
         size: `(rows, cols)` of the pictures, multiples of 32; default by the preset and the bank's frame.
         features: feature network of the losses: a path, or `vgg19`; default what is there.
         variant: one of `VARIANTS` of the network, or None.
@@ -108,7 +113,8 @@ class TrainOptions:
         images: pictures that CRN makes of a layout in one pass; None for one.
         checkpointing: less memory for more time: what the backward pass needs is computed once more; same numbers.
         vivid: CRN's targets are photographs with strengthened details and colours (`synth.vivid`).
-        start: a checkpoint of CRN, coarser or of this size, whose weights a new training begins with.
+        start: a checkpoint of CRN or of the synthesis network, coarser or of this size, whose weights a new training of
+            that network begins with.
         calibrate_after: steps before CRN's loss weights are calibrated; None for none (the paper: 100 epochs).
         dataset: `kind:path` of photographs that RoI-GAN, key patches and generators are trained on, not a bank's.
         sliders: continuous ones of RoI-GAN, None for 10; categories: categorical ones of 10 choices, None for none.
@@ -136,7 +142,7 @@ class TrainOptions:
     devices: int | str = 1
     accumulate: int = 1
     workers: int = 0
-    ema: float = 0.999
+    ema: float = EMA
     size: tuple[int, int] | None = None
     features: str | None = None
     variant: str | None = None
@@ -191,11 +197,13 @@ def resolved(options: TrainOptions, network: str, frame: tuple[int, int]) -> Tra
     check(options)
     named, share = preset(options.preset), SHARES[network]
     rate = share.full_lr if named.width >= 1 else share.lr
+    usual = options.ema == EMA and named.width < 1
     return replace(
         options,
         steps=options.steps or share.n_steps(named),
         batch=options.batch or share.n_batch(named),
         lr=options.lr or (ADVERSARIAL_LR if options.variant in ("gan", "pix2pix") else rate),
+        ema=share.ema if usual else options.ema,
         size=options.size or share.size(named, frame),
         adversarial=_adversarial(options, network),
         validate_every=options.validate_every or (5000 if named.width >= 1 else 250),

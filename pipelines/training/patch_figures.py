@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from ...synth.features import Features, FeaturesConfig
 from ...synth.key_patches.losses import appearance
 from ...synth.key_patches.network import KeyPatchNetwork
 from ...synth.metrics import kid
-from .patch_items import PatchItems
+from .patch_items import SETTLING, PatchItems
 from .task import Batch
 
 FIGURE = "shortfall"
@@ -30,7 +30,13 @@ LAYER = "conv3_2"
 """Of the features whose means over a picture the kernel distance compares."""
 UNTRAINED = 1 / 4
 """Width of the features where none are given."""
-THRESHOLDS = np.linspace(0.05, 0.95, 19)
+THRESHOLDS = tuple(round(0.05 * number, 2) for number in range(1, 20))
+"""Of soft masks, those that are tried."""
+N_CUT, SEED = 96, 1
+"""Squares about training pictures that the cut of a network's masks is fitted to, and what their seed is more than the
+training's: they are others than those that it saw."""
+MIDDLE = 0.5
+"""The cut of masks where none was fitted."""
 
 
 class Ignorant(NamedTuple):
@@ -51,17 +57,22 @@ class Judging:
     Args:
         samples: items that are trained on; held_out: others; features: that the kernel distance compares, None for
             untrained ones, which tell textures apart, but nothing of what they are.
+
+    Attributes:
+        cut: of the masks of the network whose figures were asked for last; what is above it is inside.
     """
 
     def __init__(self, samples: PatchItems, held_out: PatchItems, features: Features | None) -> None:
         self.samples, self.held_out, self._given = samples, held_out, features
+        self.cut = MIDDLE
 
     def figures(self, net: KeyPatchNetwork) -> dict[str, float]:
         """On up to `N_VALIDATION` held-out pictures, the same each time.
 
-        `mask_iou`: mean intersection over union of the mask above 1/2 and the true one; `mask_iou_mean`: that of the
-        mean mask of the training pictures. `appearance`: mean absolute difference of the pictures inside the true
-        mask, in [-1, 1]. `restored`: equation 3, over the area of the true mask instead of all pixels. `kernel`: KID.
+        `mask_iou`: mean intersection over union of the mask above `cut`, which is fitted first, and the true one;
+        `mask_iou_mean`: that of the mean mask of the training pictures. `appearance`: mean absolute difference of the
+        pictures inside the true mask, in [-1, 1]. `restored`: equation 3, over the area of the true mask instead of all
+        pixels. `kernel`: KID.
 
         `shortfall`, which decides: the mean of what is missing of the intersection over union, of `appearance` and of
         `kernel`, each as a share of what the mean of the training pictures, instead of what was made, would get.
@@ -81,7 +92,8 @@ class Judging:
         mean = ignorant.image.to(device).expand_as(y)
         shares = [found["appearance"] / max(float(_inside((mean - y).abs(), true).mean()), 1e-6)]
         if net.config.has_mask:
-            found["mask_iou"] = float(iou(mask > 0.5, true > 0.5).mean())
+            self.cut = self.fitted_cut(net)
+            found["mask_iou"] = float(iou(mask > self.cut, true > 0.5).mean())
             found["mask_iou_mean"] = float(iou(ignorant.mask.to(device).expand_as(true) > 0.5, true > 0.5).mean())
             shares.append((1 - found["mask_iou"]) / max(1 - found["mask_iou_mean"], 1e-6))
         shown = mask if net.config.has_mask else true
@@ -92,12 +104,26 @@ class Judging:
             shares.append(max(found["kernel"], 0.0) / max(kid(seen[0], seen[2], rounds=2).value, 1e-6))
         return {FIGURE: float(np.mean(shares)), **found}
 
+    def fitted_cut(self, net: KeyPatchNetwork) -> float:
+        """The threshold at which masks come closest to the true ones, on squares about the training pictures.
+
+        The mean mask is cut where it fits training pictures as well; held-out ones have no part in either. Among equal
+        thresholds it is the one next to 1/2.
+        """
+        samples = self.samples
+        before = round(N_CUT / SETTLING)  # so that none of them is like the pictures yet
+        squares = PatchItems(samples.pictures, samples.config, samples.seed + SEED, samples.config.parts, total=before)
+        masks, truth = [], []
+        for batch in _batched(squares, range(N_CUT), next(net.parameters()).device):
+            masks.append(net(batch["patches"], batch["present"], batch["z"])[1].float())
+            truth.append(batch["mask"])
+        mask, true = torch.cat(masks), torch.cat(truth) > 0.5
+        return max(THRESHOLDS, key=lambda at: (float(iou(mask > at, true).mean()), -abs(at - MIDDLE)))
+
     def _batches(self, device: torch.device) -> Iterator[Batch]:
         n = len(self.held_out.pictures)
         numbers = np.linspace(0, n - 1, min(n, N_VALIDATION)).round().astype(int).tolist()
-        for start in range(0, len(numbers), BATCH):
-            items = [self.held_out[k] for k in numbers[start : start + BATCH]]
-            yield {name: each.to(device) for name, each in default_collate(items).items()}
+        return _batched(self.held_out, numbers, device)
 
     @cached_property
     def _ignorant(self) -> Ignorant:
@@ -107,7 +133,7 @@ class Judging:
         image = torch.stack([to_tensor(pictures.image(k)) for k in numbers]).mean(0)
         masks = torch.from_numpy(np.stack([pictures[k].mask() for k in numbers]))[:, None]
         mean = masks.float().mean(0)
-        best = max(THRESHOLDS.tolist(), key=lambda at: float(iou((mean > at).expand_as(masks), masks).mean()))
+        best = max(THRESHOLDS, key=lambda at: float(iou((mean > at).expand_as(masks), masks).mean()))
         return Ignorant(image, (mean > best).float())
 
     @cached_property
@@ -125,6 +151,12 @@ class Judging:
         both = torch.cat([found.mean((2, 3)), found.std((2, 3))], 1)
         seen: npt.NDArray[np.float32] = both.cpu().numpy()
         return seen
+
+
+def _batched(items: PatchItems, numbers: Sequence[int], device: torch.device) -> Iterator[Batch]:
+    for start in range(0, len(numbers), BATCH):
+        some = [items[k] for k in numbers[start : start + BATCH]]
+        yield {name: each.to(device) for name, each in default_collate(some).items()}
 
 
 def iou(found: Tensor, true: Tensor) -> Tensor:

@@ -43,8 +43,8 @@ class LossWeights:
         balanced: what is no photograph counts as much in all as photographs do; the paper has five such terms for one.
         overlap: the overlap of masks, beside their difference. The smallest difference has a mask that is 1 where more
             than half of the like pictures have a patch; where patches can be in many places that is nowhere.
-        inside: share of the appearance loss in which the true mask shows both pictures. With the predicted one,
-            nothing is learned of where patches belong and were not thought to be.
+        inside: appearance once more, where the true mask shows both pictures. With the predicted one alone, nothing is
+            learned of where patches belong and were not thought to be, and pictures are drawn to grey where it doubts.
     """
 
     real: float = 1.0
@@ -63,7 +63,7 @@ class LossWeights:
 
 
 PAPER = LossWeights()
-HINGE = LossWeights(mixed=0.5, swapped=0.5, fooled_mixed=0.5, balanced=True, overlap=1.0, inside=0.5)
+HINGE = LossWeights(mixed=0.5, swapped=0.5, fooled_mixed=0.5, balanced=True, overlap=1.0, inside=1.0)
 
 
 class Decayed(NamedTuple):

@@ -17,8 +17,9 @@ from PIL import Image
 from tests.pipelines.tiny_key_patches import PARTS, SIDE, part_bank, save_assemblers
 from zeuxis.pipelines.assemble import assemble
 from zeuxis.pipelines.assembling.files import LONGEST, stem_of
-from zeuxis.pipelines.assembling.network import Assembler, degraded, stretched
+from zeuxis.pipelines.assembling.network import CUT, Assembler, degraded, stretched
 from zeuxis.pipelines.assembling.patches import GREY, given, mixed, of_class, of_photograph
+from zeuxis.pipelines.assembling.sheet import annotated
 from zeuxis.pipelines.models import Models
 from zeuxis.pipelines.synthesis.assembling import Assembling
 from zeuxis.pipelines.synthesis.options import SynthesisOptions
@@ -177,6 +178,14 @@ def test_grey_is_read_as_rgb_and_what_is_transparent_lies_on_grey(tmp_path: Path
     np.testing.assert_array_equal(array.pixels, one.pixels)
     np.testing.assert_array_equal(other.pixels[:10], patch(1)[:10])
     assert (other.pixels[10:] == GREY).all()
+    half = np.dstack([grey, np.full_like(grey, 128)])
+    Image.fromarray(half).save(tmp_path / "half.png")
+    wanted = [other.pixels, one.pixels, given([tmp_path / "half.png"]).patches[0].pixels]
+    for each, pixels in zip(given([through, grey[..., None], half]).patches, wanted, strict=True):
+        assert (each.pixels.shape, each.pixels.dtype) == ((20, 28, 3), np.uint8)
+        np.testing.assert_array_equal(each.pixels, pixels)
+    (turned,) = given([through[::-1, ::-1]]).patches
+    np.testing.assert_array_equal(turned.pixels, other.pixels[::-1, ::-1])
 
 
 def test_more_patches_than_were_trained_with_work_and_are_told(folder: Path):
@@ -282,6 +291,30 @@ def test_a_rival_without_a_mask_places_by_pattern(folder: Path):
     assert made.report.network == "key-patches-no-mask"
 
 
+def test_outlines_and_reports_are_of_the_cut_that_the_card_says(folder: Path, tmp_path: Path):
+    card, tensors = load_checkpoint(folder / "models" / "key-patches.safetensors", "key-patches")
+    (plain,) = assemble([patch(0)], 1, models=folder / "models", out=tmp_path / "plain")
+    assert plain.report.mask_cut == Assembler(folder / "models").cut == CUT, "none was fitted"
+    level = float(np.quantile(plain.mask, 0.9 if np.mean(plain.mask > CUT) > 0.3 else 0.4))
+    path = tmp_path / "models" / "key-patches.safetensors"
+    path.parent.mkdir()
+    save_checkpoint(path, tensors, replace(card, training={**card.training, "mask_cut": level}))
+    (made,) = assemble([patch(0)], 1, models=path.parent, out=tmp_path / "made")
+    np.testing.assert_array_equal(made.mask, plain.mask)
+    assert json.loads(made.files[2].read_text())["mask_cut"] == level
+    drawn = annotated(made.image, made.mask, [made.places[0].box], cut=level)
+    shown = np.asarray(Image.open(tmp_path / "made" / "patches-sheet.png"))
+    assert any(
+        np.array_equal(drawn, shown[top : top + len(drawn), 8 : 8 + len(drawn)])
+        for top in range(len(shown) - len(drawn) + 1)
+    )
+    assert not np.array_equal(drawn, annotated(plain.image, plain.mask, [plain.places[0].box]))
+    for wrong in ("high", 2, None, True):
+        save_checkpoint(path, tensors, replace(card, training={**card.training, "mask_cut": wrong}))
+        with pytest.raises(InputError, match=f"expected a mask_cut from 0 to 1, found {wrong!r}; fetch it again"):
+            Assembler(path.parent)
+
+
 def test_a_batch_gives_what_single_pictures_give(folder: Path):
     assembler = Assembler(folder / "models")
     sets = [[patch(0), patch(1)], [patch(2)], [patch(3), patch(4), patch(5)]]
@@ -300,7 +333,9 @@ def test_a_batch_gives_what_single_pictures_give(folder: Path):
     [
         ({}, "patches: expected at least one, found none; name picture files, or --from-bank class:NAME"),
         ({"patches": [patch(0, (1, 1))]}, "patch 0: expected a patch of at least 4x4 pixels, found 1x1"),
-        ({"patches": [np.zeros((9, 9, 4), np.uint8)]}, "patch 0: expected (h, w, 3) or (h, w) of uint8"),
+        ({"patches": [np.zeros((9, 9, 5), np.uint8)]}, "patch 0: expected (h, w, 3) or (h, w), with alpha or without"),
+        ({"patches": [np.zeros((9, 9, 4), np.float32)]}, "of uint8, found (9, 9, 4) of float32"),
+        ({"patches": [np.zeros((9, 9, 0), np.uint8)]}, "of uint8, found (9, 9, 0) of uint8"),
         ({"patches": ["missing.png"]}, "patch missing.png: cannot be read (No such file or directory)"),
         ({"patches": [patch(0)] * 65}, "patches: expected at most 64, found 65"),
         ({"patches": [patch(0)], "count": 2}, "--patches: expected at most 1, as many as there are, found 2"),

@@ -15,27 +15,28 @@ from PIL import Image
 from tests.pipelines.tiny_key_patches import PARTS, SIDE, part_bank, save_assemblers
 from tests.zeuxis.command import called
 from zeuxis.pipelines.assembling.network import KIND, SYSTEMS, Made
-from zeuxis.pipelines.evaluation import key_patches_experiments
+from zeuxis.pipelines.evaluation import key_patches_experiments, key_patches_probe
 from zeuxis.pipelines.evaluation.key_patches import evaluate_key_patches
 from zeuxis.pipelines.evaluation.key_patches_bench import (
     Bench,
-    HeldOut,
     best_cut,
-    halves_of,
     hits,
-    kid_of,
-    mates_of,
     order_difference,
     overlap,
     placed,
+    samples,
 )
-from zeuxis.pipelines.evaluation.key_patches_experiments import CHANCE, EXPERIMENTS, LEVELS, NUMBERS, REAL
+from zeuxis.pipelines.evaluation.key_patches_experiments import ANOTHER, CHANCE, EXPERIMENTS, LEVELS, NUMBERS, REAL
+from zeuxis.pipelines.evaluation.key_patches_held import HeldOut, gap_of, halves_of, kid_of, mates_of, put_inside
+from zeuxis.pipelines.evaluation.key_patches_intervals import kid_over
 from zeuxis.pipelines.evaluation.key_patches_report import rendered, table_of
 from zeuxis.pipelines.evaluation.key_patches_results import KeyPatchEvaluation
 from zeuxis.pipelines.evaluation.making import Making
+from zeuxis.pipelines.training.patch_pictures import mask_of
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import load_checkpoint, save_checkpoint
+from zeuxis.synth.metrics import Interval
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = [*(f"train/{each}" for each in "abcdefgh"), *(f"test/{each}" for each in "stuvw")]
@@ -64,8 +65,8 @@ def bench(folder: Path) -> Bench:
 def test_every_system_is_measured_beside_photographs_and_chance(found: KeyPatchEvaluation):
     assert [each.name for each in found.experiments] == [*EXPERIMENTS]
     goals = found.experiment("goals")
-    assert [row.name for row in goals.rows] == [REAL, CHANCE, *SYSTEMS]
-    for row in goals.rows[2:]:
+    assert [row.name for row in goals.rows] == [REAL, CHANCE, ANOTHER, *SYSTEMS]
+    for row in goals.rows[3:]:
         assert {"appearance", "KID", "placed", "order"} <= set(row.figures)
         assert ("gap" in row.figures) == (row.name != KIND)
         has_mask = row.name in (KIND, f"{KIND}-key", f"{KIND}-random", f"{KIND}-plain-gan")
@@ -73,6 +74,8 @@ def test_every_system_is_measured_beside_photographs_and_chance(found: KeyPatchE
         assert row.figures["order"] < 0.05
     assert goals.row(REAL).figures["placed"].value > 0.7
     assert goals.row(CHANCE).figures["mask IoU"].value > 0.2
+    assert set(goals.row(CHANCE).figures) == {"mask IoU", "appearance", "placed"}
+    assert set(goals.row(ANOTHER).figures) == {"appearance"}
     assert found.about["pictures"] == PICTURES
     assert found.about["independent"]
 
@@ -85,7 +88,7 @@ def test_the_experiments_are_those_of_the_paper(found: KeyPatchEvaluation):
     assert degraded.rows[0].figures["KID"] == first["KID"]
     assert degraded.rows[-1].figures["KID"] != first["KID"]
     assert {row.name for row in found.experiment("structure").rows} == {
-        REAL, CHANCE, KIND, f"{KIND}-no-mask", f"{KIND}-auto-encoder", f"{KIND}-conditional-gan"
+        REAL, CHANCE, ANOTHER, KIND, f"{KIND}-no-mask", f"{KIND}-auto-encoder", f"{KIND}-conditional-gan"
     }  # fmt: skip
     assert found.experiment("objective").rows[-1].name == f"{KIND}-plain-gan"
     random, key = (found.experiment(name).row(KIND).figures for name in ("random", "key"))
@@ -116,7 +119,7 @@ def test_what_is_written_says_it_all(found: KeyPatchEvaluation, folder: Path):
     table = (out / "table.md").read_text()
     assert table == table_of(found)
     assert "5 objects of class car of the split test" in table
-    assert rendered(found.experiment("goals")).row_count == 2 + len(SYSTEMS)
+    assert rendered(found.experiment("goals")).row_count == 3 + len(SYSTEMS)
     assert np.asarray(Image.open(out / "goals.png")).shape == found.experiment("goals").picture.shape
 
 
@@ -205,6 +208,135 @@ def test_others_are_of_other_photographs_and_halves_share_none(bench: Bench):
     assert kid_of(held, other_made) == kid_of(held, held.truth)
     changed = replace(held, truth=other_made)
     assert kid_of(changed, held.truth) != kid_of(held, held.truth)
+
+
+def test_partners_are_of_other_photographs_of_their_own_half(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    sources = ["a", "b", "b", "c", "d", "d", "a", "c"]
+    windows = [replace(bench.held().pictures[0], source=source) for source in sources]
+    held = HeldOut(windows, np.zeros((8, 4), np.float32), "key", PARTS)
+    assert held.partners == [3, 4, 4, 6, 1, 1, 7, 0]
+    for half in held.halves:
+        assert {held.partners[k] for k in half} <= set(half)
+    lone = HeldOut([replace(windows[0], source=source) for source in "aabb"], np.zeros((4, 4)), "key", PARTS)
+    assert lone.partners == [1, 0, 3, 2], "no other photograph in a half"
+    # what is made of two pictures, and compared with one half, shows nothing of that half
+    asked = []
+    made = bench.made
+    monkeypatch.setattr(bench, "made", lambda network, sets: asked.append(sets) or made(network, sets))
+    key_patches_experiments.combination(bench)
+    held, (mixed, *_) = bench.held(), asked
+    one, other = held.halves
+    of_one = {patch.tobytes() for k in one for patch in held.sets[k]}
+    assert all(patch.tobytes() not in of_one for k in other for patch in mixed[k])
+
+
+def test_no_picture_meets_another_window_of_its_photograph(bench: Bench):
+    random = np.random.default_rng(0)
+    windows = [replace(bench.held().pictures[0], source=f"{k // 2}") for k in range(40)]
+    held = HeldOut(windows, random.normal(size=(40, 4)).astype(np.float32), "key", PARTS)
+    other = random.normal(size=(40, 4)).astype(np.float32)
+    copied = held.truth[[k ^ 1 for k in range(40)]]
+    alone = HeldOut([replace(each, source=f"{k}") for k, each in enumerate(windows)], held.truth, "key", PARTS)
+    assert gap_of(held, copied, other).value > gap_of(alone, copied, other).value
+    windows_of_four = HeldOut([replace(each, source=f"{k // 4}") for k, each in enumerate(windows)], *rest(held))
+    one, apart = windows_of_four.halves
+    assert kid_of(windows_of_four, other) == kid_over(
+        held.truth[one], other[apart], *([windows_of_four.sources[k] for k in half] for half in (one, apart))
+    )
+    values = [float(k // 4) for k in range(40)]
+    wide, narrow = windows_of_four.mean(values), alone.mean(values)
+    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+
+
+def rest(held: HeldOut) -> tuple:
+    return held.truth, held.patches, held.n
+
+
+def test_the_probe_keeps_the_windows_of_a_photograph_together(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    asked = {}
+
+    def fitted(rows, labels, unseen, groups):
+        asked["own"] = list(groups)
+        return np.zeros(len(unseen), np.int64)
+
+    def told(right, labels, groups):
+        asked["held"] = list(groups)
+        return Interval(0, 0, 0)
+
+    monkeypatch.setattr(key_patches_probe, "ridge_probe", fitted)
+    monkeypatch.setattr(key_patches_probe, "balanced_interval", told)
+    key_patches_probe.features(bench)
+    for key, split in (("own", "train"), ("held", "test")):
+        wanted = [each.source for name in ("car", "sign") for each in bench.gathered(split, 100, name)]
+        assert sorted(asked[key]) == sorted(wanted)
+
+
+def test_exact_pixels_inside_the_mask_have_no_distance_whatever_is_outside(bench: Bench):
+    held = bench.held()
+    noise = np.random.default_rng(0).integers(0, 256, (len(held.pictures), SIDE, SIDE, 3), np.uint8)
+    exact = put_inside(held.images, list(noise), held.masks)
+    assert all((made != image).any() for made, image in zip(exact, held.images, strict=True))
+    assert bench.apart(exact, held, held.masks) == [0] * len(held.pictures)
+    assert min(bench.apart(list(noise), held, held.masks)) > 0.05
+
+    class Copying:
+        """Makes the photograph inside the mask, and noise outside."""
+
+        name, has_mask, cut = "copying", True, 0.5
+
+    made = [Made(image, mask.astype(np.float32)) for image, mask in zip(exact, held.masks, strict=True)]
+    bench.made, real = lambda network, sets: made, bench.made
+    try:
+        found = bench.figures(Copying, held)
+    finally:
+        bench.made = real
+    assert list(found.appearance) == [0] * len(held.pictures)
+    assert list(found.iou) == [1] * len(held.pictures)
+
+
+def test_chance_knows_the_mean_training_picture(bench: Bench):
+    held = bench.held()
+    mean = np.mean([each.image for each in bench.gathered("train", 200, "car")], axis=0)
+    np.testing.assert_array_equal(bench.mean_picture("key", PARTS), np.rint(mean))
+    wanted = bench.apart([np.rint(mean).astype(np.uint8)] * len(held.pictures), held, held.masks)
+    goals = key_patches_experiments.goals(bench)
+    assert goals.row(CHANCE).figures["appearance"].value == pytest.approx(np.mean(wanted))
+    others = [held.images[mate] for mate in held.mates]
+    another = goals.row(ANOTHER).figures["appearance"].value
+    assert another == pytest.approx(np.mean(bench.apart(others, held, held.masks)))
+    assert another != goals.row(CHANCE).figures["appearance"].value
+
+
+def test_each_number_of_patches_stands_beside_its_own_mean_mask(bench: Bench):
+    rows = key_patches_experiments.number(bench)
+    assert [column.head for column in rows.columns][:2] == ["mask IoU", "mean mask"]
+    held, most = bench.held(n=max(NUMBERS)), max(NUMBERS)
+    trained = bench.gathered("train", 200, "car", n=most)
+    for count, row in zip(NUMBERS, rows.rows, strict=True):
+        cut = best_cut([mask_of(each.boxes[:count], SIDE) for each in trained], SIDE)
+        reached = [overlap(cut, mask_of(each.boxes[:count], SIDE)) for each in held.pictures]
+        assert row.figures["mean mask"].value == pytest.approx(np.mean(reached))
+    assert len({row.figures["mean mask"].value for row in rows.rows}) > 1
+
+
+def test_masks_are_cut_where_the_network_says(folder: Path, tmp_path: Path):
+    reader, models = Reader(folder / "bank"), tmp_path / "models"
+    save_assemblers(models, folder / "bank", KIND)
+    path = models / f"{KIND}.safetensors"
+    card, tensors = load_checkpoint(path, KIND)
+    found = {}
+    for cut in (None, 0.2, 0.9):
+        training = {**card.training, **({} if cut is None else {"mask_cut": cut})}
+        save_checkpoint(path, tensors, replace(card, training=training))
+        bench = Bench(reader, models, "test", 200, 0, Making(tmp_path / f"{cut}", reader, [models], {}), [KIND])
+        held, figures = bench.held(), bench.figures(bench.first, bench.held())
+        level = 0.5 if cut is None else cut
+        assert (bench.first.cut, figures.cut) == (level, level)
+        wanted = [overlap(each.mask > level, mask) for each, mask in zip(figures.made, held.masks, strict=True)]
+        assert list(figures.iou) == wanted
+        found[cut] = str(wanted), samples(held, [figures]).tobytes()
+    for each in zip(*found.values(), strict=True):
+        assert len(set(each)) == 3, "outlines are those of the cut as well"
 
 
 @pytest.mark.parametrize(

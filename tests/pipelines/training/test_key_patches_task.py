@@ -17,16 +17,19 @@ import zeuxis
 from tests.pipelines.training.block_photos import block_bank, blocks
 from tests.pipelines.training.steps import batch_of, learn
 from tests.zeuxis.command import called
+from zeuxis.pipelines.assembling.network import Assembler
 from zeuxis.pipelines.examples import made_example
 from zeuxis.pipelines.models import built
-from zeuxis.pipelines.training import logs
+from zeuxis.pipelines.training import logs, patch_figures
 from zeuxis.pipelines.training.key_patches import KeyPatchTask, make_task
-from zeuxis.pipelines.training.options import TrainOptions, resolved
+from zeuxis.pipelines.training.options import NETWORKS, TrainOptions, resolved
 from zeuxis.pipelines.training.own_options import VARIANTS
 from zeuxis.pipelines.training.patch_figures import iou
 from zeuxis.pipelines.training.patch_items import another, as_item, mirrored
 from zeuxis.pipelines.training.patch_pictures import mask_of
 from zeuxis.pipelines.training.photographs import BankOrigin
+from zeuxis.pipelines.training.resume import refuse_other_settings
+from zeuxis.pipelines.training.standing import settings_of
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import load_checkpoint
@@ -175,12 +178,13 @@ def test_the_total_is_equation_1_and_the_discriminator_sees_six_kinds_of_picture
         seen.clear()
         (_, total, parts), (_, judged, _) = task.losses(modules, batch, step)
         weights = decayed(step / 100, 64)
-        wanted = weights.appearance * parts["appearance"] + parts["fooled"]
+        wanted = weights.appearance * (parts["appearance"] + parts["inside"]) + parts["fooled"]
         wanted = wanted + weights.spatial * (parts["spatial"] + HINGE.overlap * parts["overlap"])
         assert float(total.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
         (made, mask), image, true = answers[-1], batch["image"], batch["mask"]
-        shown = [(made * each - image * true).abs().mean() for each in (mask, true)]
-        assert float(parts["appearance"].detach()) == pytest.approx(float(sum(shown).detach()) / 2, rel=1e-5)
+        shown = [float((made * each - image * true).abs().mean().detach()) for each in (mask, true)]
+        found = [float(parts[name].detach()) for name in ("appearance", "inside")]
+        assert found == pytest.approx(shown, rel=1e-5)
         assert [len(each) for each in seen] == [2 * made_kinds, 2 * kinds]
         assert seen[0].requires_grad
         assert not seen[1].requires_grad
@@ -199,7 +203,7 @@ def test_the_total_is_equation_1_and_the_discriminator_sees_six_kinds_of_picture
 def test_variants_lower_what_they_say(bank, tmp_path):
     for variant, parts in (
         ("no-mask", {"appearance", "fooled"}), ("auto-encoder", {"pixel"}), ("conditional-gan", {"fooled"}),
-        ("plain-gan", {"appearance", "spatial", "overlap", "fooled"}),
+        ("plain-gan", {"appearance", "inside", "spatial", "overlap", "fooled"}),
     ):  # fmt: skip
         task = task_of(bank, tmp_path, variant=variant)
         modules, batch = task.modules(), batch_of(task)
@@ -218,6 +222,58 @@ def test_variants_lower_what_they_say(bank, tmp_path):
             embedding = modules["net"].encode(batch["patches"], batch["present"])
             torch.testing.assert_close(seen[1][1], embedding.repeat(3, 1).detach())
             assert torch.equal(seen[1][0][4:], batch["other"])
+
+
+def test_the_mask_decoder_alone_sets_the_network_apart_from_its_rival(bank, tmp_path):
+    """Where both make the same picture, the true mask shows as much of it in the loss of either."""
+    counts = {}
+    for variant in (None, "no-mask"):
+        task = task_of(bank, tmp_path, variant=variant, steps=101)
+        modules, batch = task.modules(), batch_of(task)
+        made = torch.zeros_like(batch["image"]).requires_grad_(True)
+        mask = torch.zeros_like(batch["mask"])  # places that were not predicted
+        modules["net"] = Answering(task.net_config, lambda _, made=made, mask=mask: (made, mask))
+        modules["discriminator"] = task._discriminator = Silent()
+        (_, total, _), *_ = task.losses(modules, batch, 50)
+        total.backward()
+        counts[variant] = made.grad
+        weight = decayed(0.5, 64).appearance
+        wanted = -weight * batch["mask"] * batch["image"].sign() / batch["image"].numel()
+        torch.testing.assert_close(made.grad, wanted)
+    torch.testing.assert_close(counts[None], counts["no-mask"])
+
+
+def test_other_weights_of_the_loss_are_another_training(bank, tmp_path):
+    origin = BankOrigin(Reader(bank))
+    options = resolved(OPTIONS, "key-patches", (48, 64))
+    usual, same, other = (
+        KeyPatchTask(origin, tmp_path, options, weights=weights)
+        for weights in (None, replace(HINGE), replace(HINGE, mixed=0.25, overlap=0.0))
+    )
+    settings = settings_of(usual, options)
+    assert settings["other loss weights"] is None
+    assert settings_of(same, options) == settings
+    before = {name: value for name, value in settings.items() if name != "other loss weights"}
+    refuse_other_settings(tmp_path, before, settings)  # as was written before there was such a setting
+    changed = settings_of(other, options)
+    assert changed["other loss weights"] == {"mixed": 0.25, "overlap": 0.0}
+    with pytest.raises(InputError, match=r"expected .*loss weights mixed null.*, found .*loss weights mixed 0.25"):
+        refuse_other_settings(tmp_path, settings, changed)
+    paper = replace(options, objective="log")
+    task = KeyPatchTask(origin, tmp_path, paper, weights=HINGE)
+    assert set(settings_of(task, paper)["other loss weights"]) >= {"overlap", "inside", "balanced"}
+
+
+def test_below_full_width_its_rate_and_running_mean_are_its_own():
+    for name, rate, decay in (("tiny", 1e-3, 0.995), ("small", 1e-3, 0.995), ("paper-256", 2e-4, 0.999)):
+        found = resolved(TrainOptions(preset=name), "key-patches", (48, 64))
+        assert (found.lr, found.ema) == (rate, decay)
+        given = resolved(TrainOptions(preset=name, lr=3e-4, ema=0.9), "key-patches", (48, 64))
+        assert (given.lr, given.ema) == (3e-4, 0.9)
+        assert resolved(TrainOptions(preset=name, ema=0.0), "key-patches", (48, 64)).ema == 0
+        for network in NETWORKS:
+            if network != "key-patches":
+                assert resolved(TrainOptions(preset=name), network, (192, 256)).ema == 0.999
 
 
 def test_making_a_picture_leaves_the_discriminator_as_it_is(bank, tmp_path):
@@ -281,7 +337,17 @@ class Answering(nn.Linear):
         self.config, self.answer = config, answer
 
     def forward(self, patches, present, z):
-        return self.answer(patches)
+        return tuple(each.expand(len(patches), -1, -1, -1) for each in self.answer(patches))
+
+
+class Silent(nn.Linear):
+    """A discriminator to which all pictures are the same."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 1)
+
+    def forward(self, images):
+        return images.new_zeros(len(images)) + 0 * self.weight.sum()
 
 
 def test_figures_say_what_a_network_does(bank, tmp_path):
@@ -312,6 +378,36 @@ def test_figures_say_what_a_network_does(bank, tmp_path):
     assert iou(torch.zeros(1, 1, 2, 2) > 0, torch.zeros(1, 1, 2, 2) > 0).tolist() == [1]
 
 
+def test_the_cut_of_masks_is_fitted_to_squares_about_training_pictures(bank, tmp_path, monkeypatch):
+    task = task_of(bank, tmp_path, objects="car", patches="key", steps=1000)
+    task.dataset()
+    truth = {}
+    drawn = patch_figures.PatchItems.__getitem__
+
+    def noted(items, k):
+        found = drawn(items, k)
+        truth[found["patches"].numpy().tobytes()] = found["mask"]
+        return found
+
+    monkeypatch.setattr(patch_figures.PatchItems, "__getitem__", noted)
+
+    def timid(patches):
+        """Right everywhere, but never sure; around it a halo that is less sure."""
+        true = torch.stack([truth[each.numpy().tobytes()] for each in patches])
+        halo = functional.max_pool2d(true, 9, 1, 4)
+        return torch.zeros(len(patches), 3, 64, 64), 0.32 * true + 0.1 * (halo - true)
+
+    with torch.no_grad():
+        found = task.validate(Answering(task.net_config, timid))
+    assert task._judging.cut == task.extra(None)["mask_cut"] == 0.3, "of those from 0.1 to 0.3, the one next to 1/2"
+    assert found["mask_iou"] == 1
+    squares = {*truth}
+    assert len(squares) > patch_figures.N_CUT / 2, "drawn anew"
+    assert not squares & {task.samples[k]["patches"].numpy().tobytes() for k in range(patch_figures.N_CUT)}
+    rival = task_of(bank, tmp_path, variant="no-mask")
+    assert "mask_cut" not in rival.extra(None)
+
+
 # ---- all of it
 
 
@@ -329,6 +425,8 @@ def test_equal_seeds_give_equal_networks_which_can_be_built_again(bank, tmp_path
     assert mask.shape[1:] == (1, 64, 64)
     assert card.training["objects"] is None
     assert card.training["pictures"] == 2
+    assert 0 < card.training["mask_cut"] < 1
+    assert Assembler(tmp_path / "whole").cut == card.training["mask_cut"]
     assert (tmp_path / "whole" / "logs" / "key-patches" / "grids").is_dir()
     with pytest.raises(InputError, match="was trained otherwise, expected objects null"):
         zeuxis.train("key-patches", bank, tmp_path / "parts", steps=6, size=(64, 64), objects="car", **QUICK)
