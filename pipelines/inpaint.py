@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -36,13 +36,17 @@ ImageLike = str | Path | npt.NDArray[np.uint8]
 """`(H, W, 3)` uint8 RGB, a file, or the name of a source of the bank."""
 
 
+Sliders = Sequence[float] | Literal["random"] | None
+"""Numbers in [-1, 1], of which those not given are 0; None gives none of them; `random` draws all."""
+
+
 @dataclass(frozen=True)
 class InpaintReport:
     """How a region was filled.
 
     Attributes:
         method: one of `METHODS`; how: its windows, or where its pixels come from, in words.
-        seed, variant: which draws; sliders: as they were given, None where they were drawn or there are none.
+        seed, variant: which draws; sliders: as they were given, the rest is 0; None where they were drawn.
         share: of the picture's pixels that were filled, 0..1.
         network: file, steps of training, size, bank, what ran it; empty without one.
     """
@@ -86,7 +90,7 @@ def inpaint(
     models: str | Path | None = None,
     compiled: str | Path | None = None,
     retriever: Retriever | None = None,
-    sliders: Sequence[float] | None = None,
+    sliders: Sliders = None,
     erase: bool = False,
     layout: LayoutLike | None = None,
     dataset: str | None = None,
@@ -101,7 +105,8 @@ def inpaint(
         models: folder of trained networks, for the methods that are one.
         compiled: folder of compiled forms of them, which are used where they fit.
         retriever: of the bank, for `bank`, for segments, and for sources as images.
-        sliders: in [-1, 1]; those not given are 0; None draws all of them for each variant.
+        sliders: see `Sliders`: with all at 0 a region becomes what its surroundings suggest; `random` draws them for
+            each variant.
         erase: the region is an object that shall vanish: it is enlarged a little.
         layout: of the picture, for `bank`, and dataset: whose ids it is in. Default that of the source, if it is one,
             closed over what is erased; else the region's surroundings are looked for.
@@ -210,16 +215,18 @@ def check_draws(variants: int, seed: int) -> None:
         raise InputError(sentence("seed", expected="a whole number of at least 0", found=repr(seed)))
 
 
-def checked_sliders(given: Sequence[float] | None, method: Method) -> tuple[float, ...] | None:
-    """Sliders as numbers.
+def checked_sliders(given: Any, method: Method) -> tuple[float, ...] | None:
+    """`Sliders` as numbers; None where they are to be drawn.
 
     Raises:
         InputError: there are more than the method has, or one is beyond [-1, 1].
     """
     if given is None:
+        return ()
+    if isinstance(given, str) and given == "random":
         return None
-    if np.ndim(given) != 1:
-        raise InputError(sentence("sliders", expected="a list of numbers", found=repr(given)))
+    if isinstance(given, str) or np.ndim(given) != 1:
+        raise InputError(sentence("sliders", expected="a list of numbers, or random", found=repr(given)))
     if len(given) > method.sliders:
         expected = f"at most {method.sliders}, as many as {method.name} has"
         raise InputError(sentence("sliders", expected=expected, found=str(len(given))))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .pipelines.assemble import Assembled
     from .pipelines.assembling.patches import PatchLike
     from .pipelines.collage import Collage
-    from .pipelines.inpaint import ImageLike, Inpainted
+    from .pipelines.inpaint import ImageLike, Inpainted, Sliders
     from .pipelines.inpainting.regions import RegionLike
     from .pipelines.paint import Painter
     from .pipelines.painted import Painted
@@ -253,7 +253,7 @@ class Bank(Holdings):
         method: str = "roi",
         models: str | Path | None = None,
         compiled: str | Path | None = None,
-        sliders: Sequence[float] | None = None,
+        sliders: Sliders = None,
         erase: bool = False,
         layout: LayoutLike | None = None,
         dataset: str | None = None,

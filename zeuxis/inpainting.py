@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,9 +25,7 @@ def inpaint(
     bank: BankOption = None,
     variants: Annotated[int, typer.Option(help="Pictures.")] = 1,
     seed: Annotated[int, typer.Option(help="Equal seeds, equal pictures.")] = 0,
-    sliders: Annotated[
-        str | None, typer.Option(metavar="0.3,-1,...", help="In [-1, 1], the rest 0; default: drawn.")
-    ] = None,
+    sliders: Annotated[str | None, typer.Option(metavar="0.3,-1,...|random", help="In [-1, 1], the rest 0.")] = None,
     erase: Annotated[bool, typer.Option("--erase", help="An object shall vanish: take its edges too.")] = False,
     layout: Annotated[Path | None, typer.Option(help="Of the picture, for the method bank.")] = None,
     dataset: Annotated[str | None, typer.Option(help="The layout's ids are native to this data set.")] = None,
@@ -60,18 +58,22 @@ def inpaint(
         typer.echo(found.path)
 
 
-def _numbers(text: str | None) -> list[float] | None:
-    """`0.3,-1` as numbers.
+def _numbers(text: str | None) -> list[float] | Literal["random"] | None:
+    """`0.3,-1` as numbers; `random` as it is.
 
     Raises:
         InputError: it is not of that form.
     """
     if text is None:
         return None
+    if text == "random":
+        return "random"
     try:
         return [float(word) for word in text.split(",")]
     except ValueError as error:
-        raise InputError(sentence("--sliders", expected="numbers such as 0.3,-1,0", found=repr(text))) from error
+        raise InputError(
+            sentence("--sliders", expected="numbers such as 0.3,-1,0, or random", found=repr(text))
+        ) from error
 
 
 COMMANDS = (inpaint,)

@@ -49,8 +49,8 @@ def train(
     accumulate: Annotated[int, typer.Option(help="Batches that make a step.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes that prepare batches; 0: none but this one.")] = 0,
     ema: Annotated[
-        float, typer.Option(help="Decay of the running mean of the weights; lower: short trainings.")
-    ] = 0.999,
+        float | None, typer.Option(help="Decay of the running mean of the weights, 0.999; lower: short trainings.")
+    ] = None,
     validate_every: Annotated[
         int | None, typer.Option(help="Steps between validations, grids and curves.", show_default=False)
     ] = None,

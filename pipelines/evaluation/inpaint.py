@@ -299,12 +299,12 @@ def _real(held: _HeldOut, truth: Mapping[Kind, Features]) -> FilledSystem:
     return FilledSystem(REAL, "nothing filled", figures, dict.fromkeys(KINDS, held.photographs))
 
 
-def _neutral(filler: FromNetwork, held: _HeldOut, measure: Measure, seed: int) -> dict[Kind, float]:
-    """Mean distances with all sliders at 0: other settings, which are drawn otherwise, take a picture further away."""
+def _steered(filler: FromNetwork, held: _HeldOut, measure: Measure, seed: int) -> dict[Kind, float]:
+    """Mean distances with sliders that are drawn: other settings than 0 take a picture further away."""
     found: dict[Kind, float] = {}
     for kind, regions in held.regions.items():
         shown = enumerate(zip(held.photographs, regions, strict=True))
-        made = [filler(*each, Draw(seed, number, (0.0,)))[0] for number, each in shown]
+        made = [filler(*each, Draw(seed, number, None))[0] for number, each in shown]
         found[kind] = float(np.mean(measure.distances(made, held.photographs, regions)))
     return found
 
@@ -328,14 +328,14 @@ def _anatomy(
     found = slider_correlations(folder, filler, images, regions, seed, DRAWS)
     image = to_tensor(images[0])[None].to(filler.device)  # in a flat picture all copies are alike
     inside = torch.from_numpy(regions[0])[None, None].float().to(filler.device)
-    dead = dead_parameters(filler.network, (image, inside, *filler.drawn(Draw(seed, 0))))
+    dead = dead_parameters(filler.network, (image, inside, *filler.drawn(Draw(seed, 0, None))))
     held_numbers = sum(each.numel() for each in filler.network.parameters())
     path = head_of(folder, filler.name)
     marks = None if found is None or path is None else load_marks(path)
     steps = None if marks is None else (filler.card.step, marks.step)
-    neutral = _neutral(filler, held, measure, seed) if filler.sliders else {}
+    steered = _steered(filler, held, measure, seed) if filler.sliders else {}
     read = None if found is None else found.tolist()
-    return Anatomy(held_numbers, dead, read, effects, steps, neutral, len(shown) // len(KINDS))
+    return Anatomy(held_numbers, dead, read, effects, steps, steered, len(shown) // len(KINDS))
 
 
 def _sheet(filler: FromNetwork, held: _HeldOut, seed: int) -> Photograph:

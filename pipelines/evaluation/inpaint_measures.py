@@ -143,7 +143,7 @@ def slider_correlations(
             shown = to_tensor(image)[None].to(filler.device)
             inside = torch.from_numpy(region)[None, None].float().to(filler.device)
             for draw in range(draws):
-                z, sliders = filler.drawn(Draw(seed, number * draws + draw))
+                z, sliders = filler.drawn(Draw(seed, number * draws + draw, None))
                 done = completed(shown, inside, filler.network(shown, inside, z, sliders))
                 read.append(head(done, inside, discriminator(done, inside).features).mean.float().cpu())
                 said.append(sliders[:, : filler.sliders].cpu())

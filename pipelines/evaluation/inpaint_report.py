@@ -87,9 +87,9 @@ def networks(found: InpaintEvaluation) -> list[str]:
                 words += f", a network of step {network:,} by a head of step {head:,}, which was made for a later one"
         elif anatomy.effects:
             words += "; its head was not kept, so no correlation of the sliders"
-        if anatomy.neutral:
-            listed = ", ".join(f"{kind} {value:.3f}" for kind, value in anatomy.neutral.items())
-            words += f"; distances with all sliders at 0: {listed}"
+        if anatomy.steered:
+            listed = ", ".join(f"{kind} {value:.3f}" for kind, value in anatomy.steered.items())
+            words += f"; distances with sliders that are drawn: {listed}"
         said.append(words + ".")
     return said
 

@@ -42,7 +42,7 @@ class Anatomy:
             without that head.
         effects: of each slider, means over pictures, of every kind of region as many.
         steps: of training, of the network and of the head, which differ where the head was not kept along with it.
-        neutral: mean distance with all continuous sliders at 0, by kind of region; empty without sliders.
+        steered: mean distance with sliders that are drawn, by kind of region; empty without sliders.
         shown: photographs that the effects are of.
     """
 
@@ -51,7 +51,7 @@ class Anatomy:
     correlations: Sequence[float] | None
     effects: Sequence[Effect]
     steps: tuple[int, int] | None = None
-    neutral: Mapping[Kind, float] = field(default_factory=dict)
+    steered: Mapping[Kind, float] = field(default_factory=dict)
     shown: int = 0
 
 

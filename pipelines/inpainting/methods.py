@@ -44,11 +44,11 @@ PHOTOGRAPHS = 500
 
 
 class Draw(NamedTuple):
-    """What decides what a network that draws makes: seed, variant, and the sliders, None where they are drawn too."""
+    """What decides what a network that draws makes: seed, variant, sliders (those not given are 0; None: all drawn)."""
 
     seed: int = 0
     variant: int = 0
-    sliders: tuple[float, ...] | None = None
+    sliders: tuple[float, ...] | None = ()
 
 
 class Method(Protocol):

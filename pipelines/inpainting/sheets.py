@@ -14,7 +14,7 @@ from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
 from ...storage.outputs import write_outputs
 from ...synth.canvas import encoded
-from ..inpaint import ImageLike, checked_sliders, image_of
+from ..inpaint import ImageLike, Sliders, checked_sliders, image_of
 from ..written import check_files
 from .methods import NETWORKS, VARYING, Draw, FromNetwork
 from .regions import RegionLike, region_of
@@ -77,7 +77,7 @@ def slider_sheet(
     *,
     method: str = "roi",
     seed: int = 0,
-    sliders: Sequence[float] | None = None,
+    sliders: Sliders = None,
     erase: bool = False,
     retriever: Retriever | None = None,
 ) -> SliderSheet:

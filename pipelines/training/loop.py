@@ -166,7 +166,7 @@ class _Loop:
                 with self.devices.unsynchronised(not last):
                     self.devices.fabric.backward(total * share)
             optimiser.step()
-        self.keeper.learner.follow(min(self.options.ema, (1 + marks.step) / (10 + marks.step)))  # sooner at the start
+        self.keeper.learner.follow(min(self.options.decay, (1 + marks.step) / (10 + marks.step)))  # sooner at the start
         marks.step += 1
         self._log(sums)
         return next(iter(sums.values()), 0.0)

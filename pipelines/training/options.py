@@ -33,7 +33,7 @@ class Share:
         steps, batch: times those of the preset; full_steps: at full width, where it differs.
         full_batch: pictures of a step at full width, where it is not that of the preset.
         lr: learning rate at the narrow widths; full_lr: at full width.
-        ema: decay of the running mean of the weights at the narrow widths, where `TrainOptions` has the usual one.
+        ema: decay of the running mean of the weights at the narrow widths; at full width the usual one.
         narrow_rows: of the pictures at the narrow widths, at most, for networks that look at a piece at a time.
         sides: of square pictures, for networks that are built for these; the largest that the preset's rows hold.
     """
@@ -105,7 +105,6 @@ class TrainOptions:
         accumulate: how many batches make a step.
         workers: processes that prepare batches; 0 prepares them in this one. The batches are the same.
         ema: decay of the running mean of the weights that is validated and kept; 0 keeps the weights themselves.
-            The usual 0.999 stands for 0.995 with key patches below full width.
         size: `(rows, cols)` of the pictures, multiples of 32; default by the preset and the bank's frame.
         features: feature network of the losses: a path, or `vgg19`; default what is there.
         variant: one of `VARIANTS` of the network, or None.
@@ -142,7 +141,7 @@ class TrainOptions:
     devices: int | str = 1
     accumulate: int = 1
     workers: int = 0
-    ema: float = EMA
+    ema: float | None = None
     size: tuple[int, int] | None = None
     features: str | None = None
     variant: str | None = None
@@ -176,6 +175,11 @@ class TrainOptions:
     log_every: int = 10
 
     @property
+    def decay(self) -> float:
+        """Of the running mean of the weights."""
+        return EMA if self.ema is None else self.ema
+
+    @property
     def width(self) -> float:
         """Multiplies the papers' channel counts."""
         return preset(self.preset).width
@@ -197,13 +201,12 @@ def resolved(options: TrainOptions, network: str, frame: tuple[int, int]) -> Tra
     check(options)
     named, share = preset(options.preset), SHARES[network]
     rate = share.full_lr if named.width >= 1 else share.lr
-    usual = options.ema == EMA and named.width < 1
     return replace(
         options,
         steps=options.steps or share.n_steps(named),
         batch=options.batch or share.n_batch(named),
         lr=options.lr or (ADVERSARIAL_LR if options.variant in ("gan", "pix2pix") else rate),
-        ema=share.ema if usual else options.ema,
+        ema=options.ema if options.ema is not None else share.ema if named.width < 1 else EMA,
         size=options.size or share.size(named, frame),
         adversarial=_adversarial(options, network),
         validate_every=options.validate_every or (5000 if named.width >= 1 else 250),
@@ -236,7 +239,7 @@ def check(options: TrainOptions) -> None:
     if options.lr is not None and not 0 < options.lr <= LARGEST_LR:
         expected = f"a number above 0, at most {LARGEST_LR:,.0f}"
         raise InputError(sentence("lr", expected=expected, found=repr(options.lr)))
-    if not 0 <= options.ema < 1:
+    if options.ema is not None and not 0 <= options.ema < 1:
         raise InputError(sentence("ema", expected="a number from 0 to below 1", found=repr(options.ema)))
     if options.size is not None and any(side < MULTIPLE or side % MULTIPLE for side in options.size):
         found = "x".join(map(str, options.size))

@@ -95,7 +95,10 @@ def test_the_command_erases_a_segment_of_a_source(run: Run, folder: Path):
         (["--region", "1,2,3"], "zeuxis: region: expected MASK.png, TOP,LEFT,BOTTOM,RIGHT or segment:ID"),
         (["--region", "1,2,9,9", "--method", "bank"], "zeuxis: method bank: no bank was named"),
         (["--region", "1,2,9,9"], "zeuxis: method roi: no folder of trained networks was named"),
-        (["--region", "1,2,9,9", "--sliders", "a"], "zeuxis: --sliders: expected numbers such as 0.3,-1,0, found 'a'"),
+        (
+            ["--region", "1,2,9,9", "--sliders", "a"],
+            "zeuxis: --sliders: expected numbers such as 0.3,-1,0, or random, found 'a'",
+        ),
         (["--region", "1,2,9,9", "--sheet"], "zeuxis: sheet: expected a network with sliders"),
         (["--region", "segment:0123456789abcdef"], "zeuxis: segment:0123456789abcdef: no bank was named"),
     ],

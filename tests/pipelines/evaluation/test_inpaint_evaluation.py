@@ -92,16 +92,15 @@ def test_networks_are_looked_into(found: InpaintEvaluation, folder: Path):
     assert anatomy["roi"].steps == (step, HEAD_STEP)
     (said,) = [each for each in networks(found) if each.startswith("roi:")]
     assert f", a network of step {step:,} by a head of step {HEAD_STEP}" in said
-    assert anatomy["glcic"].neutral == {}
-    (kind, *_), neutral = KINDS, anatomy["roi"].neutral
-    assert list(neutral) == list(KINDS)
-    assert f"; distances with all sliders at 0: {kind} {neutral[kind]:.3f}, " in said
+    assert anatomy["glcic"].steered == {}
+    (kind, *_), steered = KINDS, anatomy["roi"].steered
+    assert list(steered) == list(KINDS)
+    assert f"; distances with sliders that are drawn: {kind} {steered[kind]:.3f}, " in said
     filler, truth = FromNetwork(folder / "models", "roi"), found.systems[0].pictures[kind]
-    still = (0.0,) * SLIDERS
-    made = [filler(*each, Draw(0, i, still))[0] for i, each in enumerate(zip(truth, found.regions[kind], strict=True))]
+    made = [filler(*each, Draw(0, i, None))[0] for i, each in enumerate(zip(truth, found.regions[kind], strict=True))]
     apart = Measure(folder / "models", torch.device("cpu")).distances(made, truth, found.regions[kind])
-    assert neutral[kind] == pytest.approx(np.mean(apart))
-    assert neutral[kind] != found.systems[1].figures[kind].distance.value, "which is with sliders that were drawn"
+    assert steered[kind] == pytest.approx(np.mean(apart))
+    assert steered[kind] != found.systems[1].figures[kind].distance.value, "which is with all sliders at 0"
 
 
 def test_sliders_are_looked_at_on_all_kinds_of_region_and_spaced_photographs(

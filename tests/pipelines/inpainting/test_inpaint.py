@@ -105,15 +105,17 @@ def test_sliders_decide_and_the_rest_of_them_is_zero(fill: Callable):
     short, whole, other = (fill(picture(), BOX, sliders=given)[0] for given in ([0.5], [0.5, 0, 0], [-1, 0, 0]))
     np.testing.assert_array_equal(short.image, whole.image)
     assert not np.array_equal(short.image, other.image)
-    drawn = fill(picture(), BOX)[0]
-    assert drawn.report.sliders is None
-    assert short.report.sliders == (0.5,)
+    neutral, zeros, drawn = (fill(picture(), BOX, sliders=given)[0] for given in (None, [0, 0, 0], "random"))
+    np.testing.assert_array_equal(neutral.image, zeros.image)
+    assert not np.array_equal(neutral.image, drawn.image)
+    assert [each.report.sliders for each in (neutral, drawn, short)] == [(), None, (0.5,)]
 
 
 def test_noise_and_sliders_of_a_draw(folder: Path):
     filler = FromNetwork(folder / "models", "roi")
-    z, sliders = filler.drawn(Draw(1, 2))
+    z, sliders = filler.drawn(Draw(1, 2, None))
     same, other = filler.drawn(Draw(1, 2, (0.25,))), filler.drawn(Draw(1, 3))
+    assert not other[1][0, :SLIDERS].any()
     torch.testing.assert_close(z, same[0])
     assert same[1][0, :SLIDERS].tolist() == [0.25, 0, 0]
     assert not torch.equal(z, other[0])
@@ -431,7 +433,7 @@ def test_a_region_that_cannot_be(fill: Callable, tmp_path: Path, region: Any, sa
         ({"models": None}, "method roi: no folder of trained networks was named; give --models"),
         ({"models": "nowhere"}, "nowhere: expected a folder of trained networks, found no such folder"),
         ({"method": "telea", "models": "nowhere"}, "nowhere: expected a folder of trained networks"),
-        ({"sliders": 0.3}, "sliders: expected a list of numbers, found 0.3"),
+        ({"sliders": 0.3}, "sliders: expected a list of numbers, or random, found 0.3"),
         ({"method": "bank", "retriever": None}, "method bank: no bank was named; give --bank, or .*: telea"),
         ({"method": "telea", "dataset": "folder"}, "dataset: is for the method bank; leave it out"),
         ({"variants": 0}, "variants: expected a whole number of at least 1"),
