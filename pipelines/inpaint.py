@@ -37,7 +37,8 @@ ImageLike = str | Path | npt.NDArray[np.uint8]
 
 
 Sliders = Sequence[float] | Literal["random"] | None
-"""Numbers in [-1, 1], of which those not given are 0; None gives none of them; `random` draws all."""
+"""Numbers in [-1, 1], of which those not given are 0; `random` draws all of them for each variant; None does so for all
+variants but the first, of which all are 0."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,7 @@ def inpaint(
         models: folder of trained networks, for the methods that are one.
         compiled: folder of compiled forms of them, which are used where they fit.
         retriever: of the bank, for `bank`, for segments, and for sources as images.
-        sliders: see `Sliders`: with all at 0 a region becomes what its surroundings suggest; `random` draws them for
-            each variant.
+        sliders: see `Sliders`: with all at 0 a region becomes what its surroundings suggest.
         erase: the region is an object that shall vanish: it is enlarged a little.
         layout: of the picture, for `bank`, and dataset: whose ids it is in. Default that of the source, if it is one,
             closed over what is erased; else the region's surroundings are looked for.
@@ -137,8 +137,9 @@ def inpaint(
         raise InputError(sentence("variants", f"{method} makes one picture alone", found=str(variants), fix=fix))
     made = []
     for variant in range(variants):
-        filled, how = filler(picture, inside, Draw(seed, variant, given))
-        report = InpaintReport(method, how, seed, variant, given, float(inside.mean()), filler.identity)
+        own = None if variant and sliders is None else given
+        filled, how = filler(picture, inside, Draw(seed, variant, own))
+        report = InpaintReport(method, how, seed, variant, own, float(inside.mean()), filler.identity)
         made.append(Inpainted(filled, inside, report))
     return made if out is None else [replace(each, files=tuple(save(each, out, stem))) for each in made]
 
@@ -216,7 +217,7 @@ def check_draws(variants: int, seed: int) -> None:
 
 
 def checked_sliders(given: Any, method: Method) -> tuple[float, ...] | None:
-    """`Sliders` as numbers; None where they are to be drawn.
+    """`Sliders` of the first variant as numbers; None where they are to be drawn.
 
     Raises:
         InputError: there are more than the method has, or one is beyond [-1, 1].

@@ -25,7 +25,12 @@ def inpaint(
     bank: BankOption = None,
     variants: Annotated[int, typer.Option(help="Pictures.")] = 1,
     seed: Annotated[int, typer.Option(help="Equal seeds, equal pictures.")] = 0,
-    sliders: Annotated[str | None, typer.Option(metavar="0.3,-1,...|random", help="In [-1, 1], the rest 0.")] = None,
+    sliders: Annotated[
+        str | None,
+        typer.Option(
+            metavar="0.3,-1,...|random", help="In [-1, 1], the rest 0; default: 0, random of further variants."
+        ),
+    ] = None,
     erase: Annotated[bool, typer.Option("--erase", help="An object shall vanish: take its edges too.")] = False,
     layout: Annotated[Path | None, typer.Option(help="Of the picture, for the method bank.")] = None,
     dataset: Annotated[str | None, typer.Option(help="The layout's ids are native to this data set.")] = None,

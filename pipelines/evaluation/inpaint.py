@@ -27,7 +27,7 @@ from ...synth.inpainting.liveness import dead_parameters
 from ...synth.inpainting.nearest import nearest_place
 from ...synth.inpainting.patch_field import patches_that_touch
 from ...synth.inpainting.seam import seam
-from ...synth.metrics import Features, kid, kid_gap, mean_interval
+from ...synth.metrics import Features, Interval, kid, kid_gap, mean_interval
 from ...synth.roi_gan.regions import Kind, Region, sample_region
 from ..inpainting.methods import BANK, NETWORKS, Draw, FromNetwork, FromPicture, Method, pasted, training_sources
 from ..inpainting.sliders import Parser, effect_of, mean_effect, sheet, sweep
@@ -274,12 +274,16 @@ def _gap(truth: Features, seen: _Seen, first: _Seen) -> Gap:
     return Gap(mean_interval(apart), kid_gap(truth, [seen.vectors], [first.vectors]))
 
 
-def _diversity(filler: Method, held: _HeldOut, kind: Kind, measure: Measure, seed: int) -> Any:
+def _diversity(
+    filler: Method, held: _HeldOut, kind: Kind, measure: Measure, seed: int, sliders: tuple[float, ...] | None = None
+) -> Interval:
     """Distances inside the region between variants of one photograph, mean over pairs, then over photographs."""
     spreads = []
     for number in held.spaced(VARIED):
         photograph, region = held.photographs[number], held.regions[kind][number]
-        variants = [filler(photograph, region, Draw(seed + 1, VARIANTS * number + i))[0] for i in range(VARIANTS)]
+        variants = [
+            filler(photograph, region, Draw(seed + 1, VARIANTS * number + i, sliders))[0] for i in range(VARIANTS)
+        ]
         pairs = [(a, b) for i, a in enumerate(variants) for b in variants[i + 1 :]]
         first, second = ([pair[i] for pair in pairs] for i in (0, 1))
         spreads.append(float(np.mean(measure.distances(first, second, [region] * len(pairs)))))
@@ -335,7 +339,8 @@ def _anatomy(
     steps = None if marks is None else (filler.card.step, marks.step)
     steered = _steered(filler, held, measure, seed) if filler.sliders else {}
     read = None if found is None else found.tolist()
-    return Anatomy(held_numbers, dead, read, effects, steps, steered, len(shown) // len(KINDS))
+    noise = {kind: _diversity(filler, held, kind, measure, seed, ()).value for kind in KINDS} if filler.sliders else {}
+    return Anatomy(held_numbers, dead, read, effects, steps, steered, noise, len(shown) // len(KINDS))
 
 
 def _sheet(filler: FromNetwork, held: _HeldOut, seed: int) -> Photograph:

@@ -90,6 +90,9 @@ def networks(found: InpaintEvaluation) -> list[str]:
         if anatomy.steered:
             listed = ", ".join(f"{kind} {value:.3f}" for kind, value in anatomy.steered.items())
             words += f"; distances with sliders that are drawn: {listed}"
+        if anatomy.noise:
+            listed = ", ".join(f"{kind} {value:.3f}" for kind, value in anatomy.noise.items())
+            words += f"; diversity by noise alone, with all sliders at 0: {listed}"
         said.append(words + ".")
     return said
 

@@ -43,6 +43,7 @@ class Anatomy:
         effects: of each slider, means over pictures, of every kind of region as many.
         steps: of training, of the network and of the head, which differ where the head was not kept along with it.
         steered: mean distance with sliders that are drawn, by kind of region; empty without sliders.
+        noise: diversity by noise alone, all sliders at 0, likewise.
         shown: photographs that the effects are of.
     """
 
@@ -52,6 +53,7 @@ class Anatomy:
     effects: Sequence[Effect]
     steps: tuple[int, int] | None = None
     steered: Mapping[Kind, float] = field(default_factory=dict)
+    noise: Mapping[Kind, float] = field(default_factory=dict)
     shown: int = 0
 
 

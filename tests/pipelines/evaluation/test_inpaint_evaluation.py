@@ -96,6 +96,8 @@ def test_networks_are_looked_into(found: InpaintEvaluation, folder: Path):
     (kind, *_), steered = KINDS, anatomy["roi"].steered
     assert list(steered) == list(KINDS)
     assert f"; distances with sliders that are drawn: {kind} {steered[kind]:.3f}, " in said
+    assert f"with all sliders at 0: {kind} {anatomy['roi'].noise[kind]:.3f}, " in said
+    assert 0 < anatomy["roi"].noise[kind] != found.systems[1].figures[kind].diversity.value
     filler, truth = FromNetwork(folder / "models", "roi"), found.systems[0].pictures[kind]
     made = [filler(*each, Draw(0, i, None))[0] for i, each in enumerate(zip(truth, found.regions[kind], strict=True))]
     apart = Measure(folder / "models", torch.device("cpu")).distances(made, truth, found.regions[kind])

@@ -109,6 +109,10 @@ def test_sliders_decide_and_the_rest_of_them_is_zero(fill: Callable):
     np.testing.assert_array_equal(neutral.image, zeros.image)
     assert not np.array_equal(neutral.image, drawn.image)
     assert [each.report.sliders for each in (neutral, drawn, short)] == [(), None, (0.5,)]
+    first, second = fill(picture(), BOX, 2)
+    np.testing.assert_array_equal(first.image, neutral.image)
+    np.testing.assert_array_equal(second.image, fill(picture(), BOX, 2, sliders="random")[1].image)
+    assert [each.report.sliders for each in (first, second)] == [(), None]
 
 
 def test_noise_and_sliders_of_a_draw(folder: Path):
