@@ -1,7 +1,7 @@
 """How good synthesised pictures are: distances of distributions, parsing, spectra, likeness, diversity.
 
-Distances of distributions are torchmetrics', on features that a judge network gave; what is here besides is arithmetic
-on arrays that the papers describe.
+Distances of distributions are of features that a network gave, a judge or the published Inception network. FID and SSIM
+are torchmetrics'; all else is arithmetic on arrays that the papers describe.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from .showing import show
 from .storage.errors import InputError, sentence
 
 WHAT = ("synthesis", "inpaint", "key-patches", "region-semantics")
-LAYOUTS, PHOTOGRAPHS = 200, 24
-"""That are measured at most: layouts, or photographs that are filled; and photographs of which regions are kept."""
+LAYOUTS, PHOTOGRAPHS = 200, 72
+"""That are measured at most: layouts, or photographs that are filled; and photographs of which a region is kept."""
 
 
 def evaluate(
@@ -31,7 +31,7 @@ def evaluate(
         str | None, typer.Option(metavar="test|val", help="Whose layouts; default test, else val.")
     ] = None,
     layouts: Annotated[
-        int | None, typer.Option(help="How many of them, or photographs, at most; default 200, of regions 24.")
+        int | None, typer.Option(help="How many of them, or photographs, at most; default 200, of regions 72.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     system: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; may be repeated.")] = None,
@@ -46,6 +46,14 @@ def evaluate(
     answers: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Only read the answers to the study in --out.")
     ] = None,
+    generator: Annotated[
+        str | None,
+        typer.Option(metavar="KIND|FILE", help="Of region-semantics: whose latents are sought; default the folder's."),
+    ] = None,
+    inception: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Of synthesis: weights of the Inception network, for KID and FID by it too."),
+    ] = None,
 ) -> None:
     """Measure what networks make of held-out photographs.
 
@@ -55,6 +63,10 @@ def evaluate(
         raise InputError(sentence("evaluate", expected=f"{', '.join(WHAT[:-1])} or {WHAT[-1]}", found=what))
     if experiment and what != "key-patches":
         raise InputError(sentence("--experiment", expected="with key-patches", found=f"with {what}"))
+    if generator and what != "region-semantics":
+        raise InputError(sentence("--generator", expected="with region-semantics", found=f"with {what}"))
+    if inception and what != "synthesis":
+        raise InputError(sentence("--inception", expected="with synthesis", found=f"with {what}"))
     most = layouts if layouts is not None else PHOTOGRAPHS if what == WHAT[-1] else LAYOUTS
     if what != "synthesis":
         if study or answers:
@@ -65,14 +77,15 @@ def evaluate(
         folder = (models or [])[0]
         if what == "key-patches":
             _key_patches(out, bank, folder, split, most, seed, system or (), experiment or ())
+        elif what == "inpaint":
+            _inpaint(out, bank, folder, split, most, seed, system or ())
         else:
-            run = _inpaint if what == "inpaint" else _region_semantics
-            run(out, bank, folder, split, most, seed, system or ())
+            _region_semantics(out, bank, folder, split, most, seed, system or (), generator)
         return
     if answers:
         _show_answers(out, answers)
         return
-    _synthesis(out, bank, models or [], split, most, seed, system or (), study)
+    _synthesis(out, bank, models or [], split, most, seed, system or (), study, inception)
 
 
 def _synthesis(
@@ -84,6 +97,7 @@ def _synthesis(
     seed: int,
     system: Sequence[str],
     study: tuple[str, str] | None,
+    inception: Path | None,
 ) -> None:
     from .calls import open
     from .pipelines.evaluation.evaluate import evaluate
@@ -98,7 +112,7 @@ def _synthesis(
     with progress_bar("pictures") as progress:
         found = evaluate(
             open(bank).path, models, out, split=split, layouts=most, seed=seed, systems=system,
-            needed=study or (), progress=progress,
+            needed=study or (), inception=inception, progress=progress,
         )  # fmt: skip
     show(rendered(found))
     for said in found.left_out:
@@ -159,7 +173,14 @@ def _key_patches(
 
 
 def _region_semantics(
-    out: Path, bank: Path | None, models: Path, split: str | None, most: int, seed: int, system: Sequence[str]
+    out: Path,
+    bank: Path | None,
+    models: Path,
+    split: str | None,
+    most: int,
+    seed: int,
+    system: Sequence[str],
+    generator: str | None,
 ) -> None:
     from .calls import open
     from .pipelines.evaluation.region_report import notes, rendered
@@ -167,8 +188,9 @@ def _region_semantics(
 
     with progress_bar("regions") as progress:
         found = evaluate_region_semantics(
-            open(bank).path, models, out, split=split, photographs=most, seed=seed, systems=system, progress=progress
-        )
+            open(bank).path, models, out, split=split, photographs=most, seed=seed, systems=system,
+            generator=generator, progress=progress,
+        )  # fmt: skip
     show(rendered(found))
     for said in notes(found)[1:]:
         typer.echo(said, err=said in found.left_out)

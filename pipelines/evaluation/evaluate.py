@@ -2,7 +2,8 @@
 
 Every system paints the same layouts, of sources that no network was trained on and that no segment may come from. A
 judge network, which is not the one the losses compare, says how well each can be parsed and how far its pictures are
-from real ones. Void pixels of a layout count nowhere. Pictures are compared at the size of the synthesis network;
+from real ones; how far, the published Inception network says as well where the user has its weights. Void pixels of a
+layout count nowhere. Pictures are compared at the size of the synthesis network;
 photographs are averaged over areas to it, layouts sampled by nearest neighbour.
 """
 
@@ -18,19 +19,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from ...index.retriever import Retriever
 from ...storage.errors import InputError, sentence
 from ...storage.files import make_folder
-from ...storage.images import Photograph
 from ...storage.outputs import check_output, write_outputs
 from ...storage.reader import Reader
 from ...synth.checkpoint import SUFFIX, load_card
-from ...synth.encoding import to_tensor
+from ...synth.inception import load_inception
 from ...synth.metrics import (
     Features,
+    Interval,
     confusion,
     diversity,
     fid,
@@ -42,10 +42,11 @@ from ...synth.metrics import (
     parsing,
     spectrum_distance,
 )
-from ..models import Model, Models
+from ..models import Models
 from ..paint import Painter
 from ..progress import Progress, silent
 from ..training.sources import BankSources, held_out_split
+from .judge import Judge, Reading, Truth, first_half
 from .making import Making
 from .report import build_report, spectra_figure, table_of
 from .results import Evaluation, Figures, Gap, Judged
@@ -58,10 +59,6 @@ LAYOUTS = 200
 """Held-out layouts that are painted, at most."""
 FEWEST = 4
 """Of them: one half of the photographs is compared with the other, and a distance needs two on each side."""
-JUDGED_AT_ONCE = 16
-
-Reading = tuple[npt.NDArray[np.int64], Features]
-"""`(n, H, W)` channel numbers and `(n, d)` features, of the pictures of a system."""
 
 
 def evaluate(
@@ -74,6 +71,7 @@ def evaluate(
     seed: int = 0,
     systems: Sequence[str] = (),
     needed: Sequence[str] = (),
+    inception: str | Path | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Measures every system for which there are networks, and writes table, spectra, pictures and a page to look at.
@@ -85,20 +83,23 @@ def evaluate(
         split: whose layouts; default `test`, else `val`.
         layouts: how many, at most, evenly spaced; seed: of all draws.
         systems: names of those to measure; default all. needed: those that must be among them, `real` too.
+        inception: weights of the Inception network that published KID and FID are measured in; default the file that
+            `ZEUXIS_INCEPTION` names. Without any there are no such figures.
         progress: told of every layout.
 
     Raises:
-        InputError: no held-out sources, no judge, no such system, or `out` cannot be written; before anything is.
+        InputError: no held-out sources, no judge, no such system, `inception` are no such weights, or `out` cannot be
+            written; before anything is.
     """
     folders = [models] if isinstance(models, (str, Path)) else list(models)
     out = _checked_out(out)
     reader = Reader(bank)
-    judge = Judge(Models(folders[0], reader).load("judge"))
+    judge = Judge(Models(folders[0], reader).load("judge"), load_inception(inception))
     size = _size(Models(folders[0], reader))
     held = _held_out(reader, size, split, layouts)
     plan, left_out = _plan(folders, reader, size, systems, needed)
     truth = Truth.of(held, judge)
-    about = _about(reader, judge.model, folders, truth, held.split, seed)
+    about = _about(reader, judge, folders, truth, held.split, seed)
     retriever = Retriever(reader)
     making = Making(out, reader, folders, {"split": held.split, "layouts": layouts, "seed": seed})
     steps = _Counted(progress, sum(len(fit) for _, fit in plan) * len(held))
@@ -153,52 +154,6 @@ class _Counted:
         return sample
 
 
-class Judge:
-    """A parsing network that says what pictures show, and gives the features that distributions are compared in."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-
-    @property
-    def n_classes(self) -> int:
-        """Classes it tells apart."""
-        return self.model.n_classes
-
-    def __call__(self, images: Sequence[Photograph]) -> Reading:
-        """`(n, H, W)` channel numbers and `(n, d)` features of equally large pictures."""
-        read, features = [], []
-        device = next(self.model.network.parameters()).device
-        with torch.inference_mode():
-            for start in range(0, len(images), JUDGED_AT_ONCE):
-                batch = torch.stack([to_tensor(image) for image in images[start : start + JUDGED_AT_ONCE]]).to(device)
-                logits, found = self.model.network.judged(batch)  # type: ignore[operator]
-                read.append(logits.argmax(dim=1).cpu().numpy())
-                features.append(found.float().cpu().numpy())
-        return np.concatenate(read), np.concatenate(features)
-
-
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """The photographs the layouts came from, and what the judge makes of them."""
-
-    photographs: Sequence[Photograph]
-    layouts: npt.NDArray[np.uint16]
-    indices: npt.NDArray[np.int64]
-    read: npt.NDArray[np.int64]
-    features: Features
-    spectrum: npt.NDArray[np.float64]
-
-    @classmethod
-    def of(cls, sources: BankSources, judge: Judge) -> Truth:
-        """All sources of a held-out split."""
-        pictures = [sources[i] for i in range(len(sources))]
-        photographs = [picture.image for picture in pictures]
-        layouts = np.stack([picture.layout for picture in pictures])
-        read, features = judge(photographs)
-        indices = judge.model.channel_of[layouts]
-        return cls(photographs, layouts, indices, read, features, log_power_spectrum(photographs))
-
-
 def _size(models: Models) -> tuple[int, int]:
     """At which pictures are compared: that of the synthesis network, else of CRN."""
     kind = CRN if models.has(CRN) and not models.has("synthesis") else "synthesis"
@@ -225,7 +180,13 @@ def _figures(
         diversity(spread) if spread else None,
         float(np.median([each.seconds for each in samples])),
         dict(sum((Counter(each.transforms) for each in samples), Counter())),
+        *_by_inception(truth.seen, judge.seen(images)),
     )
+
+
+def _by_inception(real: Features | None, made: Features | None) -> tuple[Interval | None, float | None]:
+    """KID and FID in features of the Inception network; None without its weights, FID for few pictures too."""
+    return (None, None) if real is None or made is None else (kid(real, made), fid(real, made))
 
 
 def _compared(
@@ -259,8 +220,17 @@ def _compared(
 def _real(truth: Truth, judge: Judge) -> Judged:
     """The photographs themselves; their KID is that of one half to the other, what chance alone gives."""
     found = parsing(confusion(truth.indices, truth.read, judge.n_classes))
-    figures = Figures(*found, kid(truth.features[::2], truth.features[1::2]), None, 0.0, 1.0)
-    return Judged(REAL, "the photographs the layouts came from", [figures], truth.photographs, truth.spectrum)
+    half = first_half(truth.groups)
+
+    def between(features: Features) -> Interval:
+        return kid(features[half], features[~half])
+
+    seen = None if truth.seen is None else between(truth.seen)
+    figures = Figures(*found, between(truth.features), None, 0.0, 1.0, kid_inception=seen)
+    apart = set(truth.groups[half]).isdisjoint(truth.groups[~half])
+    halves = "some groups of them to the others" if apart else "the first half of them to the second"
+    said = f"the photographs the layouts came from; KID of {halves}"
+    return Judged(REAL, said, [figures], truth.photographs, truth.spectrum)
 
 
 def _held_out(reader: Reader, size: tuple[int, int], split: str | None, layouts: int) -> BankSources:
@@ -330,7 +300,7 @@ def _checked_out(out: str | Path) -> Path:
 
 
 def _about(
-    reader: Reader, judge: Model, folders: Sequence[str | Path], truth: Truth, split: str, seed: int
+    reader: Reader, judge: Judge, folders: Sequence[str | Path], truth: Truth, split: str, seed: int
 ) -> dict[str, Any]:
     names = [Path(folder).resolve().name for folder in folders]
     if len(set(names)) < len(names):
@@ -340,11 +310,12 @@ def _about(
         for name, folder in zip(names, folders, strict=True)
         for path in sorted(Path(folder).glob(f"*{SUFFIX}"))
     }
+    card, seen_by = judge.model.card, {} if judge.inception is None else {"inception": judge.inception.name}
     return {
         "bank": reader.path.name, "generation": reader.manifest.generation, "split": split,
         "layouts": len(truth.layouts), "size": list(truth.layouts.shape[1:]), "seed": seed,
-        "judge": f"{judge.card.config.get('width')} wide, {judge.card.step} steps, {truth.features.shape[1]} features",
-        "networks": networks,
+        "judge": f"{card.config.get('width')} wide, {card.step} steps, {truth.features.shape[1]} features",
+        **seen_by, "networks": networks,
     }  # fmt: skip
 
 

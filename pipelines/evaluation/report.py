@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,10 +27,14 @@ SHOWN = 12
 SPECTRA = ("real", "collage, inpainted", "collage, coherent", "no canvas", "image-space loss", "SIMS")
 """Systems whose spectra are shown as pictures."""
 
-COLUMNS: tuple[tuple[str, str, Callable[[Figures], float | None], str], ...] = (
+Value = float | Interval | None
+Column = tuple[str, str, Callable[[Figures], Value], str]
+"""Head, meaning, figure, format."""
+
+COLUMNS: tuple[Column, ...] = (
     ("accuracy", "share of the labelled pixels that the judge reads as the layout says", lambda f: f.accuracy, ".3f"),
     ("mIoU", "mean intersection over union of its reading, over classes", lambda f: f.mean_iou, ".3f"),
-    ("KID", "kernel distance to real pictures, times 1,000, with 95 % interval", lambda f: f.kid.value, ".1f"),
+    ("KID", "kernel distance to real pictures, times 1,000, with 95 % interval", lambda f: f.kid, ".1f"),
     ("FID", "Fréchet distance; only where there are ten pictures a feature", lambda f: f.fid, ".1f"),
     (
         "spectrum",
@@ -42,42 +46,55 @@ COLUMNS: tuple[tuple[str, str, Callable[[Figures], float | None], str], ...] = (
     ("bank", "share of the pixels that stem from the bank", lambda f: f.bank_share, ".2f"),
     ("score", "mean score of the chosen segments", lambda f: f.score, ".3f"),
     ("diversity", "distance between variants of a layout, in features", lambda f: f.diversity, ".3f"),
-    ("s/image", "seconds an image, median", lambda f: f.seconds, ".2f"),
+    ("s/image", "seconds an image that is painted by itself, median", lambda f: f.seconds, ".2f"),
 )
-"""Head, meaning, figure, format."""
+INCEPTION: tuple[Column, ...] = (
+    ("KID (Inception)", "KID in features of the Inception network named above", lambda f: f.kid_inception, ".1f"),
+    ("FID (Inception)", "FID in these, likewise for ten pictures a feature", lambda f: f.fid_inception, ".1f"),
+)
+"""After FID, where there are the weights of that network."""
 
 GAPS: tuple[tuple[str, str, Callable[[Gap], Interval], str], ...] = (
     ("KID over SIMS", "KID less that of SIMS on the same layouts, with 95 % interval", lambda gap: gap.kid, "+.1f"),
     ("mIoU over SIMS", "mean IoU less that of SIMS, likewise", lambda gap: gap.mean_iou, "+.3f"),
 )
-HEADS = tuple(head for head, *_ in (*COLUMNS, *GAPS))
 
 
-def cells_of(judged: Judged) -> list[str]:
+def columns_of(found: Evaluation) -> list[Column]:
+    """Those of its tables before the gaps."""
+    after = 1 + [head for head, *_ in COLUMNS].index("FID")
+    return [*COLUMNS[:after], *INCEPTION, *COLUMNS[after:]] if found.by_inception else [*COLUMNS]
+
+
+def heads_of(found: Evaluation) -> list[str]:
+    """Of its tables after that of the system."""
+    return [head for head, *_ in (*columns_of(found), *GAPS)]
+
+
+def cells_of(judged: Judged, columns: Sequence[Column]) -> list[str]:
     """A system's figures as they stand in every table; of several seeds, mean and range."""
-    cells = []
-    for head, _, value_of, form in COLUMNS:
-        values = [value for value in map(value_of, judged.figures) if value is not None]
-        if not values:
-            cells.append("")
-            continue
-        said = format(float(np.mean(values)), form)
-        if head == "KID":
-            low, high = min(f.kid.low for f in judged.figures), max(f.kid.high for f in judged.figures)
-            said += f" ({low:{form}} to {high:{form}})"
-        elif len(values) > 1 and head != "s/image":
-            said += f" ({min(values):{form}} to {max(values):{form}})"
-        cells.append(said)
+    cells = [_cell(head, [value_of(each) for each in judged.figures], form) for head, _, value_of, form in columns]
     for _, _, interval_of, form in GAPS:
         gap = None if judged.gap is None else interval_of(judged.gap)
         cells.append("" if gap is None else f"{gap.value:{form}} ({gap.low:{form}} to {gap.high:{form}})")
     return cells
 
 
+def _cell(head: str, values: Sequence[Value], form: str) -> str:
+    """Mean of the seeds, and their range; of intervals that from the lowest to the highest end. Empty without any."""
+    there = [value for value in values if value is not None]
+    if not there:
+        return ""
+    middles, lows, highs = zip(*(v if isinstance(v, Interval) else (v, v, v) for v in there), strict=True)
+    said = format(float(np.mean(middles)), form)
+    ranges = isinstance(there[0], Interval) or (len(there) > 1 and head != "s/image")
+    return f"{said} ({min(lows):{form}} to {max(highs):{form}})" if ranges else said
+
+
 def table_of(found: Evaluation) -> str:
     """The figures as a Markdown table, with what they depend on."""
-    heads = ["system", *HEADS]
-    rows = [[judged.name, *cells_of(judged)] for judged in found.systems]
+    heads, columns = ["system", *heads_of(found)], columns_of(found)
+    rows = [[judged.name, *cells_of(judged, columns)] for judged in found.systems]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in (heads, *rows)]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
@@ -92,7 +109,8 @@ def said_of(found: Evaluation) -> str:
     return (
         f"{about['layouts']} layouts of the split {about['split']} of {about['bank']}, "
         f"generation {about['generation']}, at {rows}x{cols}; judge {about['judge']}; "
-        f"losses on {losses or 'no features'}."
+        + (f"Inception from {about['inception']}; " if found.by_inception else "")
+        + f"losses on {losses or 'no features'}."
     )
 
 
@@ -100,9 +118,9 @@ def rendered(found: Evaluation) -> Table:
     """The table for a terminal."""
     from rich.table import Table
 
-    table = Table("system", *HEADS, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table("system", *heads_of(found), box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for judged in found.systems:
-        table.add_row(judged.name, *cells_of(judged))
+        table.add_row(judged.name, *cells_of(judged, columns_of(found)))
     table.caption = said_of(found)
     return table
 
@@ -153,7 +171,7 @@ def build_report(found: Evaluation, reader: Reader, spectra: bytes) -> str:
         tag("h1", f"{len(found.names)} held-out layouts, {len(found.systems) - 1} systems"),
         tag("p", said_of(found), cls="lead"),
         tag("div", _table(found), cls="card", style="overflow-x: auto"),
-        tag("p", *(f"{head}: {said}. " for head, said, *_ in (*COLUMNS, *GAPS)), cls="note"),
+        tag("p", *(f"{head}: {said}. " for head, said, *_ in (*columns_of(found), *GAPS)), cls="note"),
         *(tag("p", said, cls="note") for said in found.left_out),
         tag("h2", "Spectra"),
         tag("div", tag("img", src=_png_uri(spectra), alt="log mean power spectra"), cls="card"),
@@ -168,13 +186,13 @@ def build_report(found: Evaluation, reader: Reader, spectra: bytes) -> str:
 
 
 def _table(found: Evaluation) -> Html:
-    head = tag("tr", tag("th", "system"), *(tag("th", each) for each in HEADS))
-    return tag("table", head, *map(_row, found.systems))
+    head = tag("tr", tag("th", "system"), *(tag("th", each) for each in heads_of(found)))
+    return tag("table", head, *(_row(judged, columns_of(found)) for judged in found.systems))
 
 
-def _row(judged: Judged) -> Html:
+def _row(judged: Judged, columns: Sequence[Column]) -> Html:
     name = tag("td", tag("b", judged.name), tag("br"), tag("span", judged.said, cls="note"))
-    return tag("tr", name, *map(_td, cells_of(judged)))
+    return tag("tr", name, *map(_td, cells_of(judged, columns)))
 
 
 def _td(said: str) -> Html:

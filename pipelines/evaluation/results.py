@@ -27,8 +27,10 @@ class Figures:
         bank_share: of the pixels, what the network saw of the bank, or a collage shows of it.
         score: mean of the chosen segments' scores, 0..2.
         diversity: mean distance, in the judge's features, between variants of a layout; None where it was not asked.
-        seconds: an image, everything but loading.
+        seconds: an image painted by itself, everything but loading, median.
         transforms: how many segments were placed by `network`, `box`, `identity`.
+        kid_inception, fid_inception: as `kid` and `fid` in features of the published Inception network; None without
+            its weights.
     """
 
     accuracy: float
@@ -42,6 +44,8 @@ class Figures:
     diversity: float | None = None
     seconds: float | None = None
     transforms: dict[str, int] = field(default_factory=dict)
+    kid_inception: Interval | None = None
+    fid_inception: float | None = None
 
 
 class Gap(NamedTuple):
@@ -73,7 +77,8 @@ class Evaluation:
     Attributes:
         systems: the real photographs first.
         names: of the sources whose layouts were painted; layouts: `(n, H, W)` uint16 bank ids.
-        about: what the figures depend on: bank, generation, split, size, judge, networks, seed.
+        about: what the figures depend on: bank, generation, split, size, judge, networks, seed; `inception`, the
+            weights of that network, only where its figures are there.
         left_out: a sentence for each system that could not be measured.
         files: what was written.
     """
@@ -84,6 +89,11 @@ class Evaluation:
     about: dict[str, Any]
     left_out: Sequence[str]
     files: Sequence[Path] = ()
+
+    @property
+    def by_inception(self) -> bool:
+        """Whether there are figures in features of the published Inception network."""
+        return "inception" in self.about
 
     def system(self, name: str) -> Judged:
         """A system by its name.
@@ -99,8 +109,9 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Every figure and what it depends on; no pictures, and no times, which differ between runs."""
+        untold = {"seconds"} if self.by_inception else {"seconds", "kid_inception", "fid_inception"}
         rows = {
-            each.name: [{key: value for key, value in asdict(one).items() if key != "seconds"} for one in each.figures]
+            each.name: [{key: value for key, value in asdict(one).items() if key not in untold} for one in each.figures]
             for each in self.systems
         }
         gaps = {

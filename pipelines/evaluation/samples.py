@@ -22,7 +22,7 @@ VARIED = 20
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One layout painted by one system: its picture, and what the painter told of it; no score: nothing was asked of
-    the bank."""
+    the bank. `seconds` are those of the picture painted by itself, whatever variants there are besides."""
 
     image: Photograph
     variants: Sequence[Photograph]
@@ -62,16 +62,16 @@ def painted(
         )
 
 
-def _one_painted(painter: Painter, system: System, name: str, variants: int, seed: int) -> Arrays:
+def _one_painted(painter: Painter, system: System, name: str, several: int, seed: int) -> Arrays:
     """A `Sample` of a source's layout."""
-    made = painter.paint(None, variants, seed, source=name, stages=system.stages)
-    first = made[0]
+    (first,) = painter.paint(None, 1, seed, source=name, stages=system.stages)
+    # the time of one is that of a call of its own: in a call of several they share most of the work
+    variants = painter.paint(None, several, seed, source=name, stages=system.stages) if several > 1 else []
     scores = [component.hits[0].score for component in first.retrieval if component.hits]
     score = float(np.mean(scores)) if scores else None
-    finished = [system.finish(each) for each in made]
     return Sample(
-        finished[0], finished if variants > 1 else [], system.share(first), score, sum(first.report.seconds.values()),
-        dict(first.report.transforms),
+        system.finish(first), [system.finish(each) for each in variants], system.share(first), score,
+        sum(first.report.seconds.values()), dict(first.report.transforms),
     ).arrays()  # fmt: skip
 
 

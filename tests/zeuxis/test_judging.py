@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Photos
+from tests.pipelines.small_inception import stands_in
 from tests.pipelines.tiny_models import make_bank, save_models
 from tests.zeuxis.command import Ran, called
 
@@ -30,6 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> Run:
     """`zeuxis evaluate synthesis` on the bank with the networks, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ZEUXIS_INCEPTION", raising=False)
 
     def call(*arguments: object) -> Ran:
         given = ("--bank", folder / "bank", "--models", folder / "models", "--out", "made")
@@ -66,3 +68,29 @@ def test_answers_without_a_study_are_refused(run: Run):
     code, _, errors = run("--answers", "a.json")
     assert code == 2
     assert "study.key.json" in errors[0]
+
+
+def test_weights_of_inception_are_named_by_an_option_or_the_environment(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    code, lines, errors = run("--inception", "none.pth")
+    assert (code, lines) == (2, [])
+    assert errors[0].startswith("zeuxis: none.pth: expected weights of the Inception-v3 of FID, found no such file; ")
+    assert not (tmp_path / "made").exists()
+    path = stands_in(monkeypatch, tmp_path)
+    for given in (("--inception", path), ()):
+        code, lines, errors = run("--system", "collage", *given)
+        assert code == 0, errors
+        told = json.loads((tmp_path / "made" / "evaluation.json").read_text())
+        assert told["about"]["inception"].startswith("small.safetensors, SHA-256 ")
+        assert told["systems"]["collage"][0]["kid_inception"]
+        monkeypatch.setenv("ZEUXIS_INCEPTION", str(path))
+
+
+def test_weights_of_inception_are_for_synthesis_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    monkeypatch.chdir(tmp_path)
+    given = ("--models", "models", "--inception", "small.safetensors", "--out", "made")
+    code, _, errors = called(monkeypatch, capsys, "evaluate", "inpaint", *given)
+    assert (code, errors) == (2, ["zeuxis: --inception: expected with synthesis, found with inpaint"])

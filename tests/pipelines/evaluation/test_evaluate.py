@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Photos
+from tests.pipelines.small_inception import SmallInception, stands_in
 from tests.pipelines.tiny_models import SIZE, make_bank, save_models
-from zeuxis.pipelines.evaluation.evaluate import Judge, Truth, evaluate
+from zeuxis.pipelines.evaluation.evaluate import Judge, Truth, _by_inception, _real, evaluate
 from zeuxis.pipelines.evaluation.making import FOLDER
 from zeuxis.pipelines.evaluation.report import radial, rendered, table_of
 from zeuxis.pipelines.evaluation.results import Evaluation
@@ -23,12 +26,23 @@ from zeuxis.pipelines.paint import Painter
 from zeuxis.pipelines.training.sources import BankSources
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
+from zeuxis.synth import metrics
+from zeuxis.synth.inception import features_of, load_inception
+from zeuxis.synth.metrics import kid
 
 TRAIN = [f"train/{name}" for name in "abcdef"]
 TEST = [f"test/{name}" for name in "uvwx"]
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_inception")
+
+
+@pytest.fixture(scope="module")
+def no_inception() -> Iterator[None]:
+    """No weights of the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ZEUXIS_INCEPTION", raising=False)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +64,7 @@ def models(folder: Path, bank: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(folder: Path, bank: Path, models: Path) -> Evaluation:
+def found(no_inception: None, folder: Path, bank: Path, models: Path) -> Evaluation:
     return evaluate(bank, models, folder / "out")
 
 
@@ -89,6 +103,67 @@ def test_real_pictures_are_as_near_as_can_be(found: Evaluation):
         assert each.figures[0].ssim < 1
 
 
+def test_the_kid_of_photographs_is_that_of_some_groups_to_others(found: Evaluation, bank: Path, models: Path):
+    reader = Reader(bank)
+    judge = Judge(Models(models, reader).load("judge"))
+    truth = Truth.of(BankSources(reader, SIZE, "test"), judge)
+    assert truth.groups.tolist() == found.names, "each is its own group"
+    assert found.system("real").figures[0].kid == kid(truth.features[:2], truth.features[2:])
+    assert found.system("real").said.endswith("KID of some groups of them to the others")
+    mixed = _real(replace(truth, groups=np.array(["a", "b", "a", "b"])), judge)
+    assert mixed.figures[0].kid == kid(truth.features[::2], truth.features[1::2])
+    one = _real(replace(truth, groups=np.array(["a"] * 4)), judge)
+    assert one.figures == _real(truth, judge).figures
+    assert one.said.endswith("KID of the first half of them to the second")
+
+
+def test_kid_and_fid_by_inception_stand_beside_the_judges_where_there_are_weights(
+    found: Evaluation, bank: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = stands_in(monkeypatch, tmp_path)
+    out = tmp_path / "out"
+    more = evaluate(bank, models, out, systems=["collage"], inception=path)
+    network = load_inception(path)
+    assert isinstance(network, SmallInception)
+    real, made = (features_of(network, more.system(name).pictures) for name in ("real", "collage"))
+    figures = more.system("collage").figures[0]
+    assert (figures.kid_inception, figures.fid_inception) == (kid(real, made), None)
+    assert more.system("real").figures[0].kid_inception == kid(real[:2], real[2:])
+    plain = found.system("collage")
+    assert replace(figures, kid_inception=None, seconds=None) == replace(plain.figures[0], seconds=None)
+    assert more.about["inception"] == network.name
+    told = json.loads((out / "evaluation.json").read_text())
+    assert told["systems"]["collage"][0]["kid_inception"] == [*figures.kid_inception]
+    assert told["systems"]["collage"][0]["fid_inception"] is None
+    assert told["about"]["inception"].startswith("small.safetensors, SHA-256 ")
+    table = (out / "table.md").read_text()
+    heads = [head.strip() for head in table.splitlines()[0].split("|")]
+    assert heads[4:8] == ["KID", "FID", "KID (Inception)", "FID (Inception)"]
+    row = next(line for line in table.splitlines() if line.startswith("| collage "))
+    low, high = figures.kid_inception[1:]
+    assert row.split("|")[6].strip() == f"{figures.kid_inception.value:.1f} ({low:.1f} to {high:.1f})"
+    assert f"Inception from {network.name}; " in table
+    assert "small.safetensors" in (out / "report.html").read_text()
+    assert [str(column.header) for column in rendered(more).columns] == heads[1:-1]
+    many = np.random.default_rng(0).normal(size=(59, 6)).astype(np.float32)
+    assert _by_inception(many, many)[1] is None
+    monkeypatch.setattr(metrics, "FID_IMAGES", 9)
+    assert _by_inception(many, many)[1] == pytest.approx(0, abs=1e-3)
+
+
+def test_without_weights_nothing_is_said_of_inception(found: Evaluation, folder: Path):
+    for name in ("table.md", "evaluation.json", "report.html"):
+        assert "nception" not in (folder / "out" / name).read_text(), name
+    assert [str(column.header) for column in rendered(found).columns] == [
+        *("system", "accuracy", "mIoU", "KID", "FID", "spectrum", "SSIM", "bank", "score", "diversity", "s/image"),
+        *("KID over SIMS", "mIoU over SIMS"),
+    ]
+    figures = json.loads((folder / "out" / "evaluation.json").read_text())["systems"]["SIMS"][0]
+    assert list(figures) == [
+        *("accuracy", "mean_iou", "kid", "fid", "spectrum", "ssim", "bank_share", "score", "diversity", "transforms")
+    ]
+
+
 def test_no_held_out_source_gives_segments(found: Evaluation, bank: Path, models: Path):
     from zeuxis.index.retriever import Retriever
 
@@ -124,7 +199,7 @@ def test_an_interrupted_evaluation_goes_on(
     painted, paint = [], Painter.paint
     monkeypatch.setattr(Painter, "paint", lambda *given, **named: painted.append(named) or paint(*given, **named))
     again = evaluate(bank, models, tmp_path / "out", systems=[WHOLE])
-    assert [each["source"] for each in painted] == again.names[3:]
+    assert list(dict.fromkeys(each["source"] for each in painted)) == again.names[3:]
     for one, other in zip(again.system(WHOLE).pictures, found.system(WHOLE).pictures, strict=True):
         np.testing.assert_array_equal(one, other)
     figures, whole = again.system(WHOLE).figures[0], found.system(WHOLE).figures[0]
@@ -219,6 +294,8 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(
             evaluate(bank, models, out, **wrong)
     with pytest.raises(InputError, match="at least 4"):
         evaluate(bank, models, out, layouts=3)
+    with pytest.raises(InputError, match=r"none\.pth: expected weights of the Inception-v3 of FID, found no such file"):
+        evaluate(bank, models, out, inception=tmp_path / "none.pth")
     with pytest.raises(InputError, match="at least 4 labelled sources in val, found 0"):
         evaluate(bank, models, out, split="val")
     stray = Path(shutil.copytree(models, tmp_path / "stray"))
