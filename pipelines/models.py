@@ -21,7 +21,7 @@ from ..storage.errors import InputError, sentence
 from ..storage.files import plain_bytes
 from ..storage.plain_yaml import load_yaml
 from ..storage.reader import Reader
-from ..synth.checkpoint import SUFFIX, Card, load_checkpoint
+from ..synth.checkpoint import SUFFIX, Card, load_card, load_checkpoint
 from ..synth.compiling.buckets import Compiled, backend_of, packages_of
 from ..synth.compiling.packages import Store
 from ..synth.layers import is_finite
@@ -152,6 +152,14 @@ class Models:
     def has(self, name: str) -> bool:
         """Whether there is a file of that name; it is looked into when it is loaded."""
         return os.path.lexists(self.path(name))
+
+    def sees_canvas(self, kind: str, name: str) -> bool:
+        """Whether the network of that name, of one of the kinds that paint, is shown anything of the bank.
+
+        Raises:
+            InputError: there is none.
+        """
+        return kind != "crn" and bool(load_card(self.path(name)).config.get("canvas", True))
 
     def load(self, kind: str, name: str | None = None) -> Model:
         """A network, checked in every respect.

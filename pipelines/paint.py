@@ -35,7 +35,7 @@ from .inpainting.methods import FromNetwork, Method
 from .models import Model, Models, NamesMap, as_names_map
 from .painted import Painted, PaintReport, Prepared
 from .painted_files import check_places, save, stem_of
-from .painting_steps import Clock, Stages
+from .painting_steps import NOTHING_TO_FILL, Clock, Stages
 from .variants import Draw, chosen, digest_of, random_of
 from .wish import Wish, wish_of
 
@@ -155,14 +155,16 @@ class Painter:
         wish = wish_of(variants, seed, k, dataset, densify, stages, options)
         models = self._models_for(map_classes)
         model = models.load(wish.stages.kind, wish.stages.network)
-        pieces = wish.stages.kind != "crn"
+        pieces = models.sees_canvas(wish.stages.kind, wish.stages.network)
         helpers = {
             "densify": models.load("densify") if densify else None,
             "transform": models.find("transform") if pieces and wish.stages.transform == "network" else None,
             "ordering": models.find("ordering") if pieces and wish.stages.order == "network" else None,
         }
-        if not pieces:
+        if wish.stages.kind == "crn":
             _check_images(model, wish.variants)
+        if wish.stages.inpaint and not pieces:
+            raise InputError(sentence("stages: inpaint", NOTHING_TO_FILL, fix="leave one of them out"))
         filler = _filler(wish.stages.inpaint, models, model) if wish.stages.inpaint else None
         return Run(self.reader, self.retriever, wish, model, helpers, self._at_once, filler)
 

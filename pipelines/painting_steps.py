@@ -41,6 +41,9 @@ Indices = npt.NDArray[np.int64]
 """`(H, W)` channel numbers of a network, void is the number of classes."""
 
 
+NOTHING_TO_FILL = "a network that sees no canvas needs none filled"
+
+
 @dataclass(frozen=True)
 class Stages:
     """Which way each step goes; every one can be switched off, so that it can be judged.
@@ -74,8 +77,7 @@ class Stages:
                 sentence("stages: inpaint", expected=f"one of {', '.join(FILLERS)}", found=repr(self.inpaint))
             )
         if self.inpaint is not None and self.kind == "crn":
-            fix = "leave one of them out"
-            raise InputError(sentence("stages: inpaint", "a network that sees no canvas needs none filled", fix=fix))
+            raise InputError(sentence("stages: inpaint", NOTHING_TO_FILL, fix="leave one of them out"))
 
     @property
     def network(self) -> str:

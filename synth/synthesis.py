@@ -89,6 +89,8 @@ class SynthesisNetwork(nn.Module):
         finer = self.levels - n_levels(config.size[0])
         if finer != self.fine - n_fine(config.size[0]) or finer < 0:
             raise ValueError(f"pictures of {config.size[0]} rows, whose encoder is another one")
+        if self.to_logits is None:
+            tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("to_logits.")}
         return begun(self.state_dict(), tensors, "cascade.levels.", finer, ("encoder.",))
 
     def forward(self, layout: Tensor, canvas: Tensor, valid: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -49,7 +49,10 @@ def train(
     accumulate: Annotated[int, typer.Option(help="Batches that make a step.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes that prepare batches; 0: none but this one.")] = 0,
     ema: Annotated[
-        float | None, typer.Option(help="Decay of the running mean of the weights, 0.999; lower: short trainings.")
+        float | None,
+        typer.Option(
+            help="Decay of the weights' running mean; lower: short trainings.  [default: 0.999, key-patches 0.995]"
+        ),
     ] = None,
     validate_every: Annotated[
         int | None, typer.Option(help="Steps between validations, grids and curves.", show_default=False)

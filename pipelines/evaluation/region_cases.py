@@ -90,7 +90,7 @@ def _held_out(reader: Reader, split: str | None) -> tuple[str, list[str], list[s
     chosen = split or held_out_split(reader)
     names = [] if chosen == "train" else sorted(name for name, own in split_of.items() if own == chosen)
     if chosen == "val" and not names:
-        names = [name for name in trained_and_held_out(BankOrigin(reader))[1] if name in group_of]
+        names = trained_and_held_out(BankOrigin(reader), group_of)[1]
     return chosen, names, [group_of[name] for name in names]
 
 

@@ -76,10 +76,14 @@ class _Distance:
         together = np.arange(len(names)) if drawn is None else np.asarray(drawn)[first]
         self.drawn = np.unique(together, return_inverse=True)[1]
         self.n_drawn = int(self.drawn.max()) + 1
+        self._together = self.drawn[:, None] == self.drawn
 
     def __call__(self, times: Vector) -> float:
-        """Pairs of different photographs alone; a photograph that was drawn twice does not meet itself."""
-        pairs = np.outer(times, times)
+        """Pairs of different photographs alone; what was drawn twice does not meet itself.
+
+        So photographs that are drawn together meet each other once a draw, and those of others as often as both are.
+        """
+        pairs = np.where(self._together, times[:, None], np.outer(times, times))
         np.fill_diagonal(pairs, 0)
         within = (pairs * self._sums).sum() / (pairs * np.outer(self._counts, self._counts)).sum()
         return float(within - 2 * (times @ self._across) / (times @ self._counts))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...storage.images import Photograph
 from ...synth.metrics import Interval
-from .region_cases import KINDS, SIZES, Case
+from .region_cases import FEWEST_GROUPS, KINDS, SIZES, Case
 
 Vector = npt.NDArray[np.float64]
 
@@ -104,6 +104,8 @@ def _interval(values: Vector, cases: Sequence[Case], group: str, rounds: int = 1
     if not chosen.any():
         return None
     together = np.unique(np.array([case.drawn for case in cases])[chosen], return_inverse=True)[1]
+    if together.max() + 1 < FEWEST_GROUPS:  # of these alone
+        together = np.arange(len(together))
     sums, counts = (np.bincount(together, weights) for weights in (values[chosen], np.ones(int(chosen.sum()))))
     times = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), rounds)
     low, high = np.percentile((times @ sums) / (times @ counts), [2.5, 97.5])

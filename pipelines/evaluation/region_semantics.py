@@ -101,7 +101,7 @@ def evaluate_region_semantics(
     measure = Measure(folder, device)
     side = made_by.resolution
     chosen, cases = cases_of(reader, split, photographs, side, seed)
-    training = _training(reader, side)
+    training = _training(reader, side, [case.reference.name for case in cases])
     apart, pool = _dealt(len(training))
     found, left_out = systems_of(folder, made_by, compared, plan, device, systems, [training[i] for i in pool])
     judge = Parser(folder, device) if measure.independent else None
@@ -115,7 +115,8 @@ def evaluate_region_semantics(
     measured = _over(
         [_measured(each, cases, ruler, pictures, seed, steps_done, making) for each in found], cases, ruler
     )
-    own = {name: _of_random(name, folder, ruler, seed) for name in _generators(folder)}
+    there = {name: load_generator(folder, name, device=device) for name in _generators(folder)}
+    own = {name: _of_random(each, ruler, seed) for name, each in ({made_by.name: made_by} | there).items()}
     real = kid(ruler.training, measure.vectors([case.reference.image for case in cases]))
     told = _about(reader, folder, made_by, compared, measure, cases, chosen, pictures, seed, plan)
     result = RegionEvaluation(measured, cases, [case.reference.name for case in cases], own, real, told, left_out)
@@ -222,9 +223,11 @@ def _groups(cases: Sequence[Case], pictures: int) -> tuple[list[int], list[int]]
     ]
 
 
-def _training(reader: Reader, side: int) -> list[Photograph]:
+def _training(reader: Reader, side: int, held: Sequence[str]) -> list[Photograph]:
+    """Photographs of `train`, evenly spaced, of other groups than the sources that are measured on."""
     origin = BankOrigin(reader)
-    names = origin.names("train")
+    barred, names = set(origin.groups(held)), origin.names("train")
+    names = [name for name, group in zip(names, origin.groups(names), strict=True) if group not in barred]
     if len(names) < 2:
         raise InputError(sentence(reader.path, expected="at least 2 training photographs", found=str(len(names))))
     chosen = [names[i] for i in np.linspace(0, len(names) - 1, min(len(names), TRAINING)).round().astype(int)]
@@ -243,9 +246,8 @@ def _dealt(n: int) -> tuple[list[int], list[int]]:
     return apart, [*range(1, n, 2)]
 
 
-def _of_random(name: str, folder: Path, ruler: _Ruler, seed: int) -> tuple[Interval, float | None]:
+def _of_random(generator: Generator, ruler: _Ruler, seed: int) -> tuple[Interval, float | None]:
     """KID and FID of what a generator makes of random latents."""
-    generator = load_generator(folder, name, device=ruler.device)
     count = max(2, min(TRAINING, len(ruler.training)))
     made = [to_image(each) for each in own_pictures(generator, count, seed, ruler.device)]
     vectors = ruler.measure.vectors(made)

@@ -193,7 +193,7 @@ def check_assembling(models: Models, options: SynthesisOptions) -> None:
     if not options.recompose and not options.generated:
         fix = "give --recompose or --generated"
         raise InputError(sentence("--assemble", "is for objects that are put into new layouts", fix=fix))
-    if options.stages.kind == "crn":
+    if not models.sees_canvas(options.stages.kind, options.stages.network):
         found, fix = "one that sees the layout alone", "leave --assemble or --network out"
         raise InputError(sentence("--assemble", expected="a network that sees the canvas", found=found, fix=fix))
     if not models.has(KIND):

@@ -216,7 +216,7 @@ def used_networks(models: Models, options: SynthesisOptions) -> list[tuple[str, 
     """
     stages = options.stages
     found = [(stages.kind, stages.network)]
-    if stages.kind != "crn":
+    if models.sees_canvas(*found[0]):
         wanted = {"transform": options.transform == "network", "ordering": options.order == "network"}
         found += [(name, name) for name, wish in wanted.items() if wish and models.has(name)]
     for name, wish in {"densify": options.densify, "judge": options.agreement is not None}.items():

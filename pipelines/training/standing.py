@@ -66,7 +66,7 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
         "devices": devices_of(options)[1],
         **{name: getattr(options, name) for name in _OPTIONS},
         **{name: getattr(options, name) or None for name in _CHOICES},
-        "canvas": departures(options.canvas, options.width),
+        "canvas": departures(options.canvas, options.width) if task.network == "synthesis" else None,
         "other loss weights": getattr(task, "other_weights", None) or None,
         "chosen on": "train" if subject.apart else None,
         "config": {name: value for name, value in task.config().items() if _LATER.get(name, ...) != value},
@@ -97,6 +97,14 @@ def _beginning(path: str | None) -> str | None:
     return f"{card.network} {rows}x{cols} step {card.step} of {card.bank}"
 
 
+def _as_named(before: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of before with the features as they are called today: once neither bank nor digest was in their name."""
+    today = settings.get("features")
+    if isinstance(today, str) and before.get("features") == today.partition(" (")[0]:
+        return {**before, "features": today}
+    return before
+
+
 def standing(paths: Paths, settings: Mapping[str, Any], steps: int) -> Marks | None:
     """How far the training is; None where none has begun. Writes nothing.
 
@@ -106,12 +114,13 @@ def standing(paths: Paths, settings: Mapping[str, Any], steps: int) -> Marks | N
         InputError: it was trained under other settings, cannot go on, or its files are damaged.
     """
     if (marks := load_marks(paths.resume)) is not None:
-        refuse_other_settings(paths.resume, marks.settings, settings)
+        refuse_other_settings(paths.resume, _as_named(marks.settings, settings), settings)
         return marks
     if not is_whole(paths.checkpoint):
         return None
     training = load_card(paths.checkpoint).training
-    refuse_other_settings(paths.checkpoint, {name: training.get(name) for name in settings}, settings)
+    before = {name: training.get(name) for name in settings}
+    refuse_other_settings(paths.checkpoint, _as_named(before, settings), settings)
     if not {"steps", "best"} <= set(training):
         said = "does not say how far it was trained"
         raise InputError(sentence(paths.checkpoint, said, fix="train anew with --restart"))

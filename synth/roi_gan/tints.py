@@ -56,6 +56,7 @@ class Tints(nn.Module):
         """
         sizes = in_precision(sliders, torch.float32) @ self._bounded()
         sizes = sizes.reshape(-1, PATTERNS + 1, 3)
+        region = in_precision(region, torch.float32)  # whose pixels are counted
         shapes = patterns(region)
         added = sizes[:, PATTERNS, :, None, None] * apart(picture, region)
         for number in range(PATTERNS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zeuxis.pipelines.evaluation.region_kid import grouped_kid
+from zeuxis.pipelines.evaluation.region_kid import grouped_kid, grouped_kid_gap
 from zeuxis.synth.metrics import kid
 
 
@@ -40,6 +40,25 @@ def test_pictures_that_repeat_within_a_group_change_nothing():
     assert found.value == pytest.approx(grouped_kid(real, made, range(12)).value, rel=1e-6)
     assert found.low < found.value < found.high
     assert kid(real, plain, rounds=2).value > found.value + 50, "which takes them for a lack of variety"
+
+
+def test_what_is_drawn_together_widens_the_interval_and_does_not_shift_it():
+    """Eight rooms of six photographs that are alike: draws that let a room meet itself would all lie above."""
+    random = np.random.default_rng(0)
+    real = random.standard_normal((200, 5)).astype(np.float32)
+    rooms = np.repeat(random.standard_normal((8, 5)), 6, 0)
+    made = (0.8 * rooms + 0.6 * random.standard_normal((48, 5))).astype(np.float32)
+    drawn = np.repeat(np.arange(8), 6)
+    together, apart = (grouped_kid(real, made, range(48), each) for each in (drawn, None))
+    assert together.value == apart.value
+    assert together.high - together.low > 1.3 * (apart.high - apart.low)
+    assert abs((together.low + together.high) / 2 - together.value) < 0.35 * (together.high - together.low)
+    same = grouped_kid_gap(real, made, made, range(48), drawn)
+    assert same == (0, 0, 0)
+    other = random.standard_normal((48, 5)).astype(np.float32)
+    gap = grouped_kid_gap(real, made, other, range(48), drawn)
+    own = [grouped_kid(real, each, range(48), drawn).value for each in (made, other)]
+    assert gap.value == pytest.approx(own[0] - own[1], rel=1e-6)
 
 
 def test_too_few_are_refused():
