@@ -278,6 +278,9 @@ def test_another_synthesis_network_may_be_named(painter: Painter, models: Path, 
     assert np.array_equal(a.image, b.image)
     with pytest.raises(InputError, match=r"none\.safetensors"):
         painter.paint(layout_of(1), stages=Stages(synthesis="none"))
+    with pytest.raises(InputError, match="sees no canvas needs none filled"):
+        painter.paint(layout_of(1), stages=Stages(synthesis="synthesis-no-canvas", inpaint="telea"))
+    assert set(a.report.networks) == {"synthesis"}, "none is named that nothing went through"
 
 
 def test_a_network_that_sees_no_canvas_has_nothing_of_the_bank(reader: Reader, bank: Path, tmp_path: Path):

@@ -144,6 +144,7 @@ import sys, time
 from pathlib import Path
 from tests.pipelines.training.conftest import Numbers, Toy
 from zeuxis.pipelines.training.loop import train
+from zeuxis.pipelines.training.standing import _as_named
 from zeuxis.pipelines.training.options import TrainOptions
 
 class Slow(Numbers):
@@ -406,3 +407,14 @@ def test_a_state_that_is_no_plain_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "toy.safetensors")
     with pytest.raises(InputError, match="no plain file"):
         load_marks(tmp_path / "toy.safetensors")
+
+
+def test_features_by_their_name_of_before_are_the_same_and_others_are_not():
+    today = {"features": "bank:1/8 step 1500 (camvid, 3fa2c1)", "batch": 8}
+    for before, as_named in (
+        ("bank:1/8 step 1500", today["features"]),
+        ("bank:1/8 step 2500", "bank:1/8 step 2500"),
+        ("bank:1/8 step 1500 (camvid, 000000)", "bank:1/8 step 1500 (camvid, 000000)"),
+        (None, None),
+    ):
+        assert _as_named({"features": before, "batch": 8}, today) == {"features": as_named, "batch": 8}
