@@ -65,6 +65,7 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
         "features": task.features,
         "devices": devices_of(options)[1],
         **{name: getattr(options, name) for name in _OPTIONS},
+        "ema": options.decay,
         **{name: getattr(options, name) or None for name in _CHOICES},
         "canvas": departures(options.canvas, options.width) if task.network == "synthesis" else None,
         "other loss weights": getattr(task, "other_weights", None) or None,
@@ -77,7 +78,7 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
     return held
 
 
-_OPTIONS = ("preset", "batch", "seed", "lr", "precision", "accumulate", "ema", "adversarial", "calibrate_after")
+_OPTIONS = ("preset", "batch", "seed", "lr", "precision", "accumulate", "adversarial", "calibrate_after")
 
 _CHOICES = (
     "regions", "penalty", "augment", "objects", "parts", "patches", "objective", "ratio", "critic_steps", "vivid"

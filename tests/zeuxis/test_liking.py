@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_type_hints
@@ -79,7 +80,7 @@ def test_the_command_takes_several_references_and_looks_them_up(run: Run, folder
     assert lines[:2] == ["made/folder-test-u-00.png", "made/folder-test-u-01.png"]
     assert {"made/folder-test-u-grid.png", "made/folder-test-u-hits.json"} < set(lines)
     assert all(Path(line).exists() for line in lines)
-    assert any("of bank:1/16 step 0, 3 latents" in line for line in errors)
+    assert any(re.search(r"of bank:1/16 step 0 \(bank, [0-9a-f]{6}\), 3 latents", line) for line in errors)
 
 
 @pytest.mark.filterwarnings("ignore:.*deviations from the generator:UserWarning")
@@ -133,6 +134,14 @@ def test_the_evaluation_is_a_command(run: Run, folder: Path):
     code, lines, _ = run(*given, "--system", "unconditional")
     assert code == 0
     assert lines[-3:] == ["made/evaluation.json", "made/table.md", "made/report.html"]
-    assert any(line.startswith("KID of random pictures, generator-began") for line in lines)
+    said = (
+        r"Random pictures, generator-wgan-gp: KID .*, FID of too few pictures; generator-began: KID .*\. The held-out"
+    )
+    assert any(re.match(said, line) for line in lines)
+    code, lines, _ = run(*given, "--system", "unconditional", "--generator", "began")
+    assert code == 0
+    assert any(line.startswith("Random pictures, generator-began: ") for line in lines)
+    code, _, errors = run("evaluate", "inpaint", *given[2:], "--generator", "began")
+    assert (code, errors) == (2, ["zeuxis: --generator: expected with region-semantics, found with inpaint"])
     code, _, errors = run(*given, "--study", "a", "b")
     assert (code, errors) == (2, ["zeuxis: evaluate region-semantics: has no study; leave --study and --answers out"])

@@ -70,14 +70,18 @@ def test_what_is_kept_along_with_the_network_is_of_its_step(learn, toy, tmp_path
 
         def __init__(self):
             super().__init__()
-            self.figures, self.critics = iter([3.0, 1.0, 2.0]), []
+            self.figures, self.critics, self.raw = iter([3.0, 1.0, 2.0]), [], []
 
         def modules(self):
             self.made = super().modules()
             return self.made
 
+        def read_with(self, along):
+            self.means = along
+
         def validate(self, net):
-            self.critics.append(self.made["critic"].weight.detach().clone())
+            for found, modules in ((self.critics, self.means), (self.raw, self.made)):
+                found.append(modules["critic"].weight.detach().clone())
             return {"error": next(self.figures)}
 
     task = Kept()
@@ -88,6 +92,7 @@ def test_what_is_kept_along_with_the_network_is_of_its_step(learn, toy, tmp_path
     assert set(held) == {"modules.critic.weight", "modules.critic.bias"}
     assert torch.equal(held["modules.critic.weight"], task.critics[1])
     assert not torch.equal(held["modules.critic.weight"], task.critics[2])
+    assert not torch.equal(held["modules.critic.weight"], task.raw[1]), "the running mean of it"
     learn(toy(), steps=1, restart=True)
     assert not path.exists(), "a new training removes what another one kept"
 

@@ -104,7 +104,7 @@ def test_a_network_that_reads_the_layout_has_figures_of_one(module, reader, tmp_
 
 def test_samples_are_photograph_reading_and_layout_in_the_colours_of_the_classes(photos, rebuild_bank, tmp_path):
     photos.add("a", "b", "c", "d")
-    (photos.root / "sources.csv").write_text("name,split,group\nb,val,\nc,val,\n")
+    (photos.root / "sources.csv").write_text("name,split,group\nb,val,\nc,val,\nd,test,\n")
     rebuild_bank(photos.spec)
     reader = Reader(tmp_path / "bank")
     task = task_of(judge, reader, tmp_path)

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from zeuxis.pipelines.training import standing
 from zeuxis.pipelines.training.options import TrainOptions
 from zeuxis.pipelines.training.resume import load_marks
-from zeuxis.pipelines.training.standing import Paths
+from zeuxis.pipelines.training.standing import Paths, _as_named
 from zeuxis.storage.errors import InputError, UnfinishedError
 from zeuxis.synth.checkpoint import load_card, load_checkpoint
 
@@ -246,7 +246,7 @@ def test_a_network_of_which_a_bit_flipped_is_refused_and_made_anew(learn, toy, a
 def test_every_option_is_compared_or_known_not_to_matter():
     elsewhere = {
         "size", "features", "devices", "start", "variant", "images", "sliders", "categories", "fourier", "spectral",
-        "equalised", "blend", "norm", "kind", "dataset", "second", "canvas",
+        "equalised", "blend", "norm", "kind", "dataset", "second", "canvas", "ema",
     }  # fmt: skip
     of_no_matter = {"steps", "workers", "checkpointing", "validate_every", "log_every"}
     compared = {*standing._OPTIONS, *standing._CHOICES}
