@@ -156,10 +156,12 @@ class Models:
     def sees_canvas(self, kind: str, name: str) -> bool:
         """Whether the network of that name, of one of the kinds that paint, is shown anything of the bank.
 
+        One that is not there counts as if it were: who loads it refuses it.
+
         Raises:
-            InputError: there is none.
+            InputError: it is damaged.
         """
-        return kind != "crn" and bool(load_card(self.path(name)).config.get("canvas", True))
+        return kind != "crn" and (not self.has(name) or bool(load_card(self.path(name)).config.get("canvas", True)))
 
     def load(self, kind: str, name: str | None = None) -> Model:
         """A network, checked in every respect.
