@@ -1,26 +1,25 @@
 """VGG-19's published weights: found or fetched, checked against their published hash, and turned into safetensors.
 
-The published file is a pickle. It is read in a process of its own, as weights alone, under a memory limit; this process
-sees nothing but the safetensors it leaves.
+The published file is a pickle, which a process of its own reads (`pickles`); it is kept as safetensors in a cache.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..storage.errors import InputError, sentence
 from .checkpoint import SUFFIX
+from .pickles import read_pickle
 
 NAME = "vgg19"
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
@@ -29,9 +28,6 @@ DIGEST = "dcbb9e9d"
 VARIABLE = "ZEUXIS_VGG19"
 """Of the environment: names the file of weights."""
 LARGEST_BYTES = 1 << 30
-MEMORY_BYTES = 4 << 30
-"""Of the process that reads the pickle; the file has 0.6 GB."""
-PATIENCE_SECONDS = 600
 
 
 def _convolutions() -> dict[str, int]:
@@ -49,16 +45,6 @@ CONVOLUTIONS = _convolutions()
 NAMES = tuple(CONVOLUTIONS)
 """Layers, first to last."""
 _KEYS = [f"features.{index}.{kind}" for index in CONVOLUTIONS.values() for kind in ("weight", "bias")]
-
-_CONVERT = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[3]),) * 2)
-import torch
-from safetensors.torch import save_file
-torch.set_num_threads(1)
-held = torch.load(sys.argv[1], map_location="cpu", weights_only=True)
-save_file({key: held[key].float().contiguous() for key in sys.argv[4:]}, sys.argv[2], {"source": "vgg19"})
-"""
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], str]:
@@ -149,27 +135,26 @@ def _converted(path: Path) -> dict[str, Tensor]:
     kept = _kept()
     if kept.exists():
         return _loaded(kept)
+    tensors = _named(path, read_pickle(path, _KEYS, what="weights of VGG-19", fix=f"fetch {URL}"))
     with tempfile.TemporaryDirectory(dir=_made(cache())) as folder:
         target = Path(folder) / kept.name
-        command = [sys.executable, "-I", "-c", _CONVERT, str(path), str(target), str(MEMORY_BYTES), *_KEYS]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        try:
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired as error:
-            raise InputError(sentence(path, f"could not be read in {PATIENCE_SECONDS} s")) from error
-        if done.returncode:
-            said = (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1]
-            raise InputError(sentence(path, f"cannot be read as weights of VGG-19 ({said})", fix=f"fetch {URL}"))
+        save_file(tensors, target, {"source": NAME})
         os.replace(target, kept)
-    return _loaded(kept)
+    return tensors
 
 
 def _loaded(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
-        return {key: tensors[key].float() for key in _KEYS}
     except (OSError, SafetensorError) as error:
         raise InputError(sentence(path, f"cannot be read ({error})", fix="delete it and fetch it again")) from error
+    return _named(path, tensors)
+
+
+def _named(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The convolutions among tensors of a file."""
+    try:
+        return {key: tensors[key].float() for key in _KEYS}
     except KeyError as error:
         expected = "the convolutions of VGG-19 by torchvision's names"
         raise InputError(sentence(path, expected=expected, found=f"no {error}")) from error
