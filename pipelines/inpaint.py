@@ -135,12 +135,17 @@ def inpaint(
     if variants > 1 and not filler.varies:
         fix = f"ask for one, or use {_listed(VARYING)}"
         raise InputError(sentence("variants", f"{method} makes one picture alone", found=str(variants), fix=fix))
-    made = []
-    for variant in range(variants):
-        own = None if variant and sliders is None else given
-        filled, how = filler(picture, inside, Draw(seed, variant, own))
-        report = InpaintReport(method, how, seed, variant, own, float(inside.mean()), filler.identity)
-        made.append(Inpainted(filled, inside, report))
+    draws = [Draw(seed, number, None if number and sliders is None else given) for number in range(variants)]
+    if isinstance(filler, FromNetwork):
+        filled, how = filler.variants(picture, inside, draws)
+        told = [how] * variants
+    else:
+        filled, told = map(list, zip(*(filler(picture, inside, draw) for draw in draws), strict=True))
+    share = float(inside.mean())
+    made = [
+        Inpainted(each, inside, InpaintReport(method, how, seed, draw.variant, draw.sliders, share, filler.identity))
+        for each, how, draw in zip(filled, told, draws, strict=True)
+    ]
     return made if out is None else [replace(each, files=tuple(save(each, out, stem))) for each in made]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -29,6 +30,8 @@ from ...synth.turns import in_turn
 from ..models import built, ready, with_compiled
 from .regions import alike
 
+AT_ONCE = 16
+"""Variants of a picture that a network makes in one pass, at most."""
 WHOLE = 0.98
 """Share of the pixels around a region in which a picture is a photograph."""
 NETWORKS = {"roi": "roi", "roi-published": "roi", "glcic": "glcic"}
@@ -155,11 +158,20 @@ class FromNetwork:
 
     def __call__(self, image: Photograph, region: Region, draw: Draw) -> tuple[Photograph, str]:
         """See `Method`."""
-        how = plan(region, self.card.size)
-        given = self.drawn(draw)
-        filled = fill_by_windows(
-            image, region, how, lambda window, hole: self._filled(window, hole, given), self._blend
-        )
+        (filled,), how = self.variants(image, region, [draw])
+        return filled, how
+
+    def variants(self, image: Photograph, region: Region, draws: Sequence[Draw]) -> tuple[list[Photograph], str]:
+        """The region filled by each of several draws, at most `AT_ONCE` in one pass, and how for readers.
+
+        Raises:
+            InputError: the network cannot fill this region of this picture.
+        """
+        how, filled = plan(region, self.card.size), list[Photograph]()
+        for start in range(0, len(draws), AT_ONCE):
+            each = [self.drawn(draw) for draw in draws[start : start + AT_ONCE]]
+            given = [torch.cat(part) for part in zip(*each, strict=True)]
+            filled += fill_by_windows([image] * len(each), region, how, partial(self._filled, given), self._blend)
         return filled, str(how)
 
     def drawn(self, draw: Draw) -> tuple[torch.Tensor, ...]:
@@ -176,12 +188,13 @@ class FromNetwork:
         both = noise, np.concatenate([sliders, *choices])
         return tuple(torch.from_numpy(each.astype(np.float32))[None].to(self.device) for each in both)
 
-    def _filled(self, window: Photograph, hole: Region, given: tuple[torch.Tensor, ...]) -> Photograph:
-        image = to_tensor(window)[None].to(self.device)
-        region = torch.from_numpy(hole)[None, None].float().to(self.device)
+    def _filled(self, given: Sequence[torch.Tensor], windows: list[Photograph], hole: Region) -> list[Photograph]:
+        image = torch.stack([to_tensor(window) for window in windows]).to(self.device)
+        region = torch.from_numpy(hole)[None, None].float().to(self.device).expand(len(windows), -1, -1, -1)
         with in_turn(self.device):
             raw = self.network(image, region, *given)
-            return to_image((completed(image, region, raw) if self._blend else raw)[0])
+            done = completed(image, region, raw) if self._blend else raw
+            return [to_image(each) for each in done]
 
 
 class FromBank:

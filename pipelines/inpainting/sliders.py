@@ -77,14 +77,13 @@ def sweep(
     """Pictures by slider and step, from -1 to 1; the noise and the other sliders stay those of the draw."""
     rest = draw.sliders if draw.sliders is not None else ()
     rest = (*rest, *[0.0] * (filler.sliders - len(rest)))
-    found = []
-    for slider in range(filler.sliders):
-        row = []
-        for value in np.linspace(-1, 1, steps):
-            sliders = (*rest[:slider], float(value), *rest[slider + 1 :])
-            row.append(filler(image, region, draw._replace(sliders=sliders))[0])
-        found.append(row)
-    return found
+    draws = [
+        draw._replace(sliders=(*rest[:slider], float(value), *rest[slider + 1 :]))
+        for slider in range(filler.sliders)
+        for value in np.linspace(-1, 1, steps)
+    ]
+    made, _ = filler.variants(image, region, draws)
+    return [made[start : start + steps] for start in range(0, len(made), steps)]
 
 
 def effect_of(low: Photograph, high: Photograph, region: Region, reads: Reads | None = None) -> Effect:

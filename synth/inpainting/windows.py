@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -21,8 +21,8 @@ SHARE = 0.75
 ENOUGH_KNOWN, LEAST_KNOWN = 1 - SHARE, 0.05
 """Shares of a tile's pixels: with so many known it may be filled first; with fewer than the least, never."""
 
-Fills = Callable[[Photograph, Mask], Photograph]
-"""A picture and a region of the network's size, and the picture with the region filled."""
+Fills = Callable[[list[Photograph], Mask], list[Photograph]]
+"""Pictures and one region of the network's size, and the pictures with the region filled."""
 
 
 class Plan(NamedTuple):
@@ -80,27 +80,30 @@ def plan(region: Mask, size: tuple[int, int]) -> Plan:
     return Plan(_tiles(region, _window(size, factor, region), size), factor, size)
 
 
-def fill_by_windows(image: Photograph, region: Mask, how: Plan, fill: Fills, blend: float = 0.0) -> Photograph:
-    """The picture with its region filled window by window; outside the region every pixel stays.
+def fill_by_windows(
+    images: Sequence[Photograph], region: Mask, how: Plan, fill: Fills, blend: float = 0.0
+) -> list[Photograph]:
+    """Each picture with its region filled window by window; outside the region every pixel stays.
 
     Args:
-        image: `(H, W, 3)` uint8 RGB; region: `(H, W)` bool; how: of `plan` for this region.
+        images: `(H, W, 3)` uint8 RGB each, such as a picture once a variant; later tiles see what filled earlier ones.
+        region: `(H, W)` bool, of all of them; how: of `plan` for this region.
         blend: what a window was filled with is corrected at the border of the region in the picture itself, over so
             many sides of the window (see `membrane.corrected`): scaled pictures never meet it by themselves, nor does a
             tile what was filled beyond its edge; 0 for never.
     """
-    filled, left_over = image.copy(), region.copy()
-    for top, left, bottom, right in how.boxes:
-        hole = left_over[top:bottom, left:right]
+    filled, left_over = [image.copy() for image in images], region.copy()
+    for box in how.boxes:
+        hole = left_over[_at(box)]
         if not hole.any():
             continue
-        window = filled[top:bottom, left:right]
-        made = fill(_shrunk(window, how.size), _covered(hole, how.size))
-        enlarged = cv2.resize(made, window.shape[1::-1], interpolation=cv2.INTER_CUBIC) if how.factor != 1 else made
-        if blend:
-            box = (top, left, bottom, right)
-            enlarged = _joined(filled, left_over, box, enlarged, blend * min(enlarged.shape[:2]))
-        window[hole] = enlarged[hole]
+        made = fill([_shrunk(each[_at(box)], how.size) for each in filled], _covered(hole, how.size))
+        for picture, own in zip(filled, made, strict=True):
+            window = picture[_at(box)]
+            enlarged = cv2.resize(own, window.shape[1::-1], interpolation=cv2.INTER_CUBIC) if how.factor != 1 else own
+            if blend:
+                enlarged = _joined(picture, left_over, box, enlarged, blend * min(enlarged.shape[:2]))
+            window[hole] = enlarged[hole]
         hole[:] = False
     return filled
 

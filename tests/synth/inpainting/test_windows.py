@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,16 @@ from zeuxis.storage.errors import InputError
 from zeuxis.synth.encoding import to_image, to_tensor
 from zeuxis.synth.inpainting.membrane import corrected
 from zeuxis.synth.inpainting.seam import seam
-from zeuxis.synth.inpainting.windows import SHARE, Plan, fill_by_windows, plan
+from zeuxis.synth.inpainting.windows import SHARE, Plan, plan
+from zeuxis.synth.inpainting.windows import fill_by_windows as fill_all
 
 SIZE = (32, 32)
+
+
+def fill_by_windows(image: np.ndarray, mask: np.ndarray, how: Plan, fill: Callable, blend: float = 0.0) -> np.ndarray:
+    """One picture alone, by a function that fills one window."""
+    (made,) = fill_all([image], mask, how, lambda windows, hole: [fill(window, hole) for window in windows], blend)
+    return made
 
 
 def region(size: tuple[int, int], *boxes: tuple[int, int, int, int]) -> np.ndarray:
@@ -170,3 +179,23 @@ def test_what_cannot_be_filled_is_refused():
     everything[0] = False
     with pytest.raises(InputError, match="sees next to nothing else; give a smaller one"):
         plan(everything, SIZE)
+
+
+def test_several_pictures_are_filled_as_each_by_itself():
+    """Each later tile sees what filled the earlier ones of its own picture."""
+    random = np.random.default_rng(1)
+    images = [random.integers(0, 256, (40, 200, 3), np.uint8) for _ in range(3)]
+    mask = region((40, 200), (14, 10, 26, 190))
+    how = plan(mask, SIZE)
+    assert len(how.boxes) > 2
+    asked = []
+
+    def mean(windows: list[np.ndarray], hole: np.ndarray) -> list[np.ndarray]:
+        asked.append(len(windows))
+        return [np.full_like(window, round(window[~hole].mean())) for window in windows]
+
+    together = fill_all(images, mask, how, mean, 1 / 8)
+    assert asked == [3] * len(how.boxes)
+    for made, image in zip(together, images, strict=True):
+        (alone,) = fill_all([image], mask, how, mean, 1 / 8)
+        np.testing.assert_array_equal(made, alone)
