@@ -37,33 +37,38 @@ class Interval(NamedTuple):
         return self.high < other.low or other.high < self.low
 
 
-def kid(real: Features, made: Features, *, seed: int = 0, rounds: int = 500) -> Interval:
+def kid(real: Features, made: Features, *, per: int = 1, seed: int = 0, rounds: int = 500) -> Interval:
     """Kernel inception distance: the unbiased squared MMD with the kernel (x.y / d + 1)^3, times 1,000.
 
-    The interval is a bootstrap over pictures: both sets are drawn anew with replacement, and no picture is compared
-    with a copy of itself, which would bias the distance downwards.
+    The interval is a bootstrap over photographs: both sets are drawn anew with replacement, and no picture is compared
+    with a copy of itself, which would bias the distance downwards, nor with another of its own photograph.
 
     Args:
-        real, made: at least two rows each; they need not be equally many.
+        real, made: rows of at least two photographs each; they need not be equally many.
+        per: rows of each photograph, one behind the other.
         seed: of the bootstrap; rounds: draws.
 
     Raises:
-        ValueError: a set has fewer than two rows.
+        ValueError: a set has fewer than two photographs.
     """
-    if min(len(real), len(made)) < 2:
+    if min(len(real), len(made)) < 2 * per:
         raise ValueError("at least two pictures on each side")
-    kernel_rr, kernel_mm, kernel_rm = kernel(real, real), kernel(made, made), kernel(real, made)
-    random = np.random.default_rng(seed)
-    value = _mmd(kernel_rr, kernel_mm, kernel_rm, np.ones(len(real)), np.ones(len(made)))
-    drawn = [
-        _mmd(kernel_rr, kernel_mm, kernel_rm, _draw(random, len(real)), _draw(random, len(made))) for _ in range(rounds)
-    ]
+    kernel_rr, kernel_mm, kernel_rm = (kernel(*each, per) for each in ((real, real), (made, made), (real, made)))
+    random, (n, m) = np.random.default_rng(seed), kernel_rm.shape
+    value = _mmd(kernel_rr, kernel_mm, kernel_rm, np.ones(n), np.ones(m))
+    drawn = [_mmd(kernel_rr, kernel_mm, kernel_rm, _draw(random, n), _draw(random, m)) for _ in range(rounds)]
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Interval(1e3 * value, float(1e3 * low), float(1e3 * high))
 
 
 def kid_gap(
-    real: Features, made: Sequence[Features], other: Sequence[Features], *, seed: int = 0, rounds: int = 500
+    real: Features,
+    made: Sequence[Features],
+    other: Sequence[Features],
+    *,
+    per: int = 1,
+    seed: int = 0,
+    rounds: int = 500,
 ) -> Interval:
     """KID of one way to make pictures less that of another one, where both made row i for what photograph i shows.
 
@@ -72,14 +77,16 @@ def kid_gap(
     photographs and both ways, so that what is hard about a layout cancels.
 
     Args:
-        real: `(n, d)`, n at least 2; made, other: one `(n, d)` a seed of training, as many on both sides or one.
+        real: `(n, d)`, of at least 2 photographs; made, other: one `(n, d)` a seed of training, as many on both sides
+            or one.
+        per: rows of each photograph, one behind the other; no two of one meet.
         seed: of the bootstrap; rounds: draws.
     """
-    pairs = [_gaps(real, made[k % len(made)], other[k % len(other)]) for k in range(max(len(made), len(other)))]
+    pairs = [_gaps(real, made[k % len(made)], other[k % len(other)], per) for k in range(max(len(made), len(other)))]
     gaps = 1e3 * np.mean(pairs, axis=0)
-    random = np.random.default_rng(seed)
-    low, high = np.percentile([_within(gaps, _draw(random, len(real))) for _ in range(rounds)], [2.5, 97.5])
-    return Interval(_within(gaps, np.ones(len(real))), float(low), float(high))
+    random, n = np.random.default_rng(seed), len(gaps)
+    low, high = np.percentile([_within(gaps, _draw(random, n)) for _ in range(rounds)], [2.5, 97.5])
+    return Interval(_within(gaps, np.ones(n)), float(low), float(high))
 
 
 def miou_gap(made: Sequence[Counts], other: Sequence[Counts], *, seed: int = 0, rounds: int = 500) -> Interval:
@@ -207,16 +214,17 @@ def diversity(variants: Sequence[Features]) -> float:
     return float(np.mean(spread))
 
 
-def kernel(a: Features, b: Features) -> npt.NDArray[np.float64]:
-    """`(n, m)`: that of KID, of each of `(n, d)` with each of `(m, d)`."""
+def kernel(a: Features, b: Features, per: int = 1) -> npt.NDArray[np.float64]:
+    """`(n, m)`: that of KID, of each of `(n per, d)` with each of `(m per, d)`, the mean over `per` rows each."""
     products: npt.NDArray[np.float64] = a.astype(np.float64) @ b.astype(np.float64).T
     found: npt.NDArray[np.float64] = (products / a.shape[1] + 1) ** 3
-    return found
+    n, m = (side // per for side in found.shape)
+    return found if per == 1 else found.reshape(n, per, m, per).mean((1, 3))
 
 
-def _gaps(real: Features, made: Features, other: Features) -> npt.NDArray[np.float64]:
-    """`(n, n)`, of which the mean off the diagonal is the difference of two unbiased squared MMDs."""
-    (own, cross), (others_own, others_cross) = ((kernel(x, x), kernel(real, x)) for x in (made, other))
+def _gaps(real: Features, made: Features, other: Features, per: int) -> npt.NDArray[np.float64]:
+    """`(n, n)` by photograph, of which the mean off the diagonal is the difference of two unbiased squared MMDs."""
+    (own, cross), (others_own, others_cross) = ((kernel(x, x, per), kernel(real, x, per)) for x in (made, other))
     gaps: npt.NDArray[np.float64] = (own - cross - cross.T) - (others_own - others_cross - others_cross.T)
     return gaps
 

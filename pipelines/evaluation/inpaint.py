@@ -48,6 +48,8 @@ LEAST, MOST = 0.02, 0.5
 """Shares of a picture that a region takes up; others are drawn again, so that every method has what it needs."""
 PHOTOGRAPHS, FEWEST = 200, 4
 """That are filled, at most and at least."""
+REGIONS = 3
+"""Of each kind, each photograph: intervals are over photographs, and narrower with more than one."""
 VARIANTS, VARIED = 3, 20
 """Pictures of each of so many photographs, evenly spaced, that show how a method's variants differ, or what its sliders
 do."""
@@ -105,7 +107,7 @@ def evaluate_inpaint(
     steps = Steps(progress, len(chosen) * len(KINDS) * len(held.photographs))
     judge = Parser(folder, device) if measure.independent else None
     truth = {kind: measure.vectors(held.around(kind, held.photographs)) for kind in KINDS}
-    options = {"split": held.split, "photographs": photographs, "seed": seed, "side": side}
+    options = {"split": held.split, "photographs": photographs, "seed": seed, "side": side, "regions": REGIONS}
     making = Making(out, reader, [folder], options)
     measured, first = [_real(held, truth)], dict[Kind, _Seen]()
     for name, filler in chosen.items():
@@ -124,7 +126,12 @@ def evaluate_inpaint(
 
 @dataclass(frozen=True, eq=False)
 class _HeldOut:
-    """Photographs at the size of the networks, and a region of each by kind."""
+    """Photographs at the size of the networks, and regions of each by kind.
+
+    Attributes:
+        names: of the photographs, `(n,)`; photographs: `(n REGIONS,)`, each once a region; regions: by kind,
+            `(n REGIONS,)`.
+    """
 
     split: str
     names: Sequence[str]
@@ -132,12 +139,12 @@ class _HeldOut:
     regions: Mapping[Kind, Sequence[Region]]
 
     def spaced(self, most: int) -> list[int]:
-        """Numbers of some photographs, evenly spaced over all of them."""
-        n = len(self.photographs)
-        return [int(each) for each in np.linspace(0, n - 1, min(most, n)).round()]
+        """Numbers of the first regions of some photographs, evenly spaced over all of them."""
+        n = len(self.names)
+        return [REGIONS * int(each) for each in np.linspace(0, n - 1, min(most, n)).round()]
 
     def pooled(self, numbers: Sequence[int]) -> list[tuple[Photograph, Region]]:
-        """Photographs by their number, each with its region of every kind."""
+        """Photographs by their number, each with its region of every kind that has this number."""
         return [(self.photographs[i], regions[i]) for regions in self.regions.values() for i in numbers]
 
     def around(self, kind: Kind, pictures: Sequence[Photograph]) -> list[Photograph]:
@@ -207,10 +214,15 @@ def _held_out(reader: Reader, split: str | None, most: int, side: int, seed: int
     names = [names[i] for i in np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int)]
     size = (side, side)
     regions = {
-        kind: [_region(kind, size, np.random.default_rng([seed, number, i])) for i in range(len(names))]
+        kind: [
+            _region(kind, size, np.random.default_rng([seed, number, i, again]))
+            for i in range(len(names))
+            for again in range(REGIONS)
+        ]
         for number, kind in enumerate(KINDS)
     }
-    return _HeldOut(chosen, names, [middle(origin.read(name), size) for name in names], regions)
+    photographs = [middle(origin.read(name), size) for name in names]
+    return _HeldOut(chosen, names, [each for each in photographs for _ in range(REGIONS)], regions)
 
 
 def _region(kind: Kind, size: tuple[int, int], random: np.random.Generator) -> Region:
@@ -254,9 +266,9 @@ def _measured(
             gaps[kind] = _gap(truth[kind], seen, first[kind])
         first.setdefault(kind, seen)
         figures[kind] = Filled(
-            kid(truth[kind][::2], seen.vectors[1::2]),
-            mean_interval(seen.distances),
-            mean_interval([seam(*each) for each in zip(made, regions, strict=True)]),
+            _kid(truth[kind], seen.vectors),
+            _mean(seen.distances),
+            _mean([seam(*each) for each in zip(made, regions, strict=True)]),
             _diversity(filler, held, kind, measure, seed) if filler.varies else None,
             1 / float(np.median(seconds)),
         )
@@ -271,7 +283,18 @@ def _filled(filler: Method, photograph: Photograph, region: Region, draw: Draw) 
 
 def _gap(truth: Features, seen: _Seen, first: _Seen) -> Gap:
     apart = (np.array(seen.distances) - np.array(first.distances)).tolist()
-    return Gap(mean_interval(apart), kid_gap(truth, [seen.vectors], [first.vectors]))
+    return Gap(_mean(apart), kid_gap(truth, [seen.vectors], [first.vectors], per=REGIONS))
+
+
+def _mean(values: Sequence[float]) -> Interval:
+    """Of all regions, the interval over photographs."""
+    return mean_interval(np.reshape(values, (-1, REGIONS)).mean(1).tolist())
+
+
+def _kid(real: Features, made: Features) -> Interval:
+    """Of what was made of every second photograph to the others as they are."""
+    rows = np.arange(len(real)) // REGIONS % 2
+    return kid(real[rows == 0], made[rows == 1], per=REGIONS)
 
 
 def _diversity(
@@ -294,9 +317,9 @@ def _real(held: _HeldOut, truth: Mapping[Kind, Features]) -> FilledSystem:
     """The photographs themselves; their KID is what chance alone gives."""
     figures = {
         kind: Filled(
-            kid(truth[kind][::2], truth[kind][1::2]),
+            _kid(truth[kind], truth[kind]),
             None,
-            mean_interval([seam(*each) for each in zip(held.photographs, held.regions[kind], strict=True)]),
+            _mean([seam(*each) for each in zip(held.photographs, held.regions[kind], strict=True)]),
         )
         for kind in KINDS
     }
@@ -328,7 +351,7 @@ def _anatomy(
         )
         for slider in range(filler.sliders)
     ]
-    images, regions = zip(*held.pooled(range(len(held.photographs))), strict=True)
+    images, regions = zip(*held.pooled(range(0, len(held.photographs), REGIONS)), strict=True)
     found = slider_correlations(folder, filler, images, regions, seed, DRAWS)
     image = to_tensor(images[0])[None].to(filler.device)  # in a flat picture all copies are alike
     inside = torch.from_numpy(regions[0])[None, None].float().to(filler.device)
@@ -357,6 +380,7 @@ def _about(reader: Reader, folder: Path, held: _HeldOut, measure: Measure, seed:
     }  # fmt: skip
     return {
         "bank": reader.path.name, "generation": reader.manifest.generation, "split": held.split,
-        "photographs": len(held.photographs), "size": [side, side], "seed": seed, "measured with": measure.name,
+        "photographs": len(held.names), "regions": REGIONS, "size": [side, side], "seed": seed,
+        "measured with": measure.name,
         "independent": measure.independent, "networks": networks,
     }  # fmt: skip

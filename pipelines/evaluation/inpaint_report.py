@@ -175,10 +175,11 @@ def _td(said: str) -> Html:
 
 
 def _photograph(found: InpaintEvaluation, kind: Kind, number: int) -> Html:
-    region = found.regions[kind][number]
+    first = number * (len(found.regions[kind]) // len(found.names))
+    region = found.regions[kind][first]
     cells = []
     for each in found.systems:
-        picture = each.pictures[kind][number]
+        picture = each.pictures[kind][first]
         cells.append(figure(data_uri(_enlarged(picture), exact=True), each.name))
         if each is found.systems[0]:
             holed = np.where(region[..., None], np.uint8(255), picture)

@@ -74,7 +74,8 @@ class Gap:
 class FilledSystem:
     """A system: its figures, pictures and gaps to the first system by kind of region, the anatomy of its network.
 
-    The photographs and the first system itself have no gaps.
+    The pictures are one a region, those of one photograph one behind the other. The photographs and the first system
+    itself have no gaps.
     """
 
     name: str
@@ -90,7 +91,8 @@ class InpaintEvaluation:
     """All of it.
 
     Attributes:
-        systems: the photographs first; names: of their sources; regions: by kind, one a photograph.
+        systems: the photographs first; names: of their sources; regions: by kind, as many of
+            each photograph, one behind the other, as are the systems' pictures of them.
         classes: names of the judge's classes by channel, empty without a judge.
         about: what the figures depend on; left_out: a sentence for each system that could not be measured.
         sheet: of the sliders of the first network that has any, or None.

@@ -71,6 +71,29 @@ def test_the_gap_of_kid_is_that_of_the_unbiased_distances_without_a_picture_and_
     assert kid_gap(real, [made, other], [other], rounds=2).value == pytest.approx(found.value / 2, rel=1e-6)
 
 
+def test_rows_of_one_photograph_never_meet_each_other(random):
+    """Of three rows each, against sums over all pairs of different photographs."""
+    real, made, other = (features(random, 12, shift) for shift in (0.0, 0.4, 1.0))
+    owner = np.arange(12) // 3
+
+    def k(a, b):
+        return (a.astype(float) @ b.astype(float) / 6 + 1) ** 3
+
+    apart = [(i, j) for i in range(12) for j in range(12) if owner[i] != owner[j]]
+    cross = np.mean([k(x, y) for x in real for y in made])
+    wanted = np.mean([k(real[i], real[j]) + k(made[i], made[j]) for i, j in apart]) - 2 * cross
+    assert kid(real, made, per=3, rounds=2).value == pytest.approx(1e3 * wanted, rel=1e-6)
+
+    def distance(y):
+        pairs = [k(y[i], y[j]) - k(real[i], y[j]) - k(real[j], y[i]) for i, j in apart]
+        return np.mean(pairs)
+
+    gap = kid_gap(real, [made], [other], per=3, rounds=2)
+    assert gap.value == pytest.approx(1e3 * (distance(made) - distance(other)), rel=1e-6)
+    with pytest.raises(ValueError, match="two pictures"):
+        kid(real[:3], made, per=3)
+
+
 def test_a_gap_is_known_better_than_its_two_sides(random):
     real = features(random, 100)
     made, other = real + features(random, 100) * 0.3 + 0.35, real + features(random, 100) * 0.3 + 0.45

@@ -15,7 +15,7 @@ from tests.conftest import Photos
 from tests.pipelines.inpainting.tiny_roi import ROI, SIDE, SLIDERS, save_fillers
 from tests.pipelines.tiny_models import make_bank
 from zeuxis.pipelines.evaluation import inpaint
-from zeuxis.pipelines.evaluation.inpaint import KINDS, LEAST, MOST, REAL, SAID, evaluate_inpaint
+from zeuxis.pipelines.evaluation.inpaint import KINDS, LEAST, MOST, REAL, REGIONS, SAID, evaluate_inpaint
 from zeuxis.pipelines.evaluation.inpaint_measures import Measure, around, head_of, slider_correlations
 from zeuxis.pipelines.evaluation.inpaint_report import gap_rows, networks, rendered, table_of
 from zeuxis.pipelines.evaluation.inpaint_results import InpaintEvaluation
@@ -65,6 +65,7 @@ def test_every_way_is_measured_on_every_kind_of_region(found: InpaintEvaluation)
     assert not found.left_out
     for kind in KINDS:
         regions = found.regions[kind]
+        assert len({region.tobytes() for region in regions}) == len(regions) == REGIONS * len(found.names)
         assert all(LEAST <= region.mean() <= MOST for region in regions)
         truth = found.systems[0].pictures[kind]
         for system in found.systems[1:]:
@@ -126,7 +127,9 @@ def test_sliders_are_looked_at_on_all_kinds_of_region_and_spaced_photographs(
         FromNetwork, "__call__", lambda self, *given: drawn.append((given[0], given[2].seed)) or fill(self, *given)
     )
     found = evaluate_inpaint(folder / "bank", folder / "models", tmp_path / "out", systems=["roi"])
-    truth, regions = found.systems[0].pictures[KINDS[0]], found.regions
+    truth = found.systems[0].pictures[KINDS[0]][::REGIONS]
+    regions = {kind: each[::REGIONS] for kind, each in found.regions.items()}
+    assert len({each.tobytes() for each in truth}) == len(truth) == len(found.names)
     (images, asked, _), (first, last) = seen[0], (truth[0], truth[-1])
     assert [each.tobytes() for each in images] == [each.tobytes() for _ in KINDS for each in truth]
     assert [each.tobytes() for each in asked] == [each.tobytes() for kind in KINDS for each in regions[kind]]
@@ -189,7 +192,7 @@ def test_a_head_that_reads_what_was_set_is_found_to(folder: Path, monkeypatch: p
 
 def test_figures_are_those_of_the_pictures(found: InpaintEvaluation, folder: Path):
     from zeuxis.synth.inpainting.seam import seam
-    from zeuxis.synth.metrics import kid
+    from zeuxis.synth.metrics import kid, mean_interval
 
     measure = Measure(folder / "models", torch.device("cpu"))
     system, kind = next(each for each in found.systems if each.name == "telea"), KINDS[1]
@@ -201,8 +204,12 @@ def test_figures_are_those_of_the_pictures(found: InpaintEvaluation, folder: Pat
         measure.vectors([around(*each) for each in zip(some, regions, strict=True)])
         for some in (system.pictures[kind], truth)
     )
-    assert system.figures[kind].kid == kid(real[::2], made[1::2])
-    assert found.systems[0].figures[kind].kid == kid(real[::2], real[1::2])
+    rows = np.arange(REGIONS * len(found.names))
+    one, other = (np.isin(rows // REGIONS, [k, k + 2]) for k in (0, 1))
+    assert system.figures[kind].kid == kid(real[one], made[other], per=REGIONS)
+    assert found.systems[0].figures[kind].kid == kid(real[one], real[other], per=REGIONS)
+    by_photograph = np.reshape(measure.distances(system.pictures[kind], truth, regions), (-1, REGIONS)).mean(1)
+    assert system.figures[kind].distance == mean_interval(by_photograph.tolist())
     assert measure.distances(truth, truth, regions) == [0] * len(truth)
 
 
@@ -270,7 +277,7 @@ def test_an_interrupted_evaluation_goes_on(
     with pytest.raises(KeyboardInterrupt):
         evaluate_inpaint(folder / "bank", folder / "models", tmp_path / "out", systems=["telea"], progress=stop)
     again = evaluate_inpaint(folder / "bank", folder / "models", tmp_path / "out", systems=["telea"])
-    assert len(filled) == len(KINDS) * len(again.names)
+    assert len(filled) == len(KINDS) * REGIONS * len(again.names)
     (whole,) = (each for each in found.systems if each.name == "telea")
     for kind in KINDS:
         for one, other in zip(again.systems[1].pictures[kind], whole.pictures[kind], strict=True):
