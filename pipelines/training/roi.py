@@ -81,7 +81,7 @@ class RoiTask(CompletionTask):
         progress: Progress = silent,
     ) -> None:
         self.published = options.variant == "published"
-        self.revision = 2 if self.published else 3
+        self.revision = 2 if self.published else 4
         self.figure = "masked" if self.published else "cost"
         self.name = f"{NETWORK}-published" if self.published else NETWORK
         categories = PUBLISHED_CATEGORIES if self.published else (CHOICES,) * (options.categories or 0)
@@ -90,9 +90,10 @@ class RoiTask(CompletionTask):
             square_side(options, RESOLUTIONS), options.width, categories=categories, published=self.published,
             fourier=options.fourier, spectral=options.spectral, equalised=options.equalised,
             blend=0.0 if self.published else blend_of(options), copies=not self.published,
-            tints=not self.published, **own,
+            tints=not self.published, textures=not self.published, **own,
         )  # fmt: skip
-        self.weights = weights or (LossWeights(pixel=0.0, information=1.0) if self.published else LossWeights())
+        as_the_code = LossWeights(fooled=1.0, pixel=0.0, information=1.0)
+        self.weights = weights or (as_the_code if self.published else LossWeights())
         self.penalty: Any = "outside" if self.published else options.penalty or "inside"
         self.every = 1 if self.published else PENALTY_EVERY
         config = self.net_config
@@ -153,7 +154,7 @@ class RoiTask(CompletionTask):
             parts["pixel"] = 2 * (apart if counted is None else apart * counted).mean()
         if "head" in modules:
             parts["information"] = slider_loss(self._read(modules, done, region, judged), batch["sliders"])
-        counts = {**asdict(weights), "fooled": 1.0}
+        counts = asdict(weights)
         yield "net", torch.stack([counts[name] * each for name, each in parts.items()]).sum(), parts
 
         if self.published:

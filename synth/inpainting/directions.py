@@ -22,6 +22,8 @@ FILLS = ("rows", "columns", "around", "nearest", "left", "right", "above", "belo
 distance, the same by its cube, and each of the four alone."""
 CUBE = 3
 """Power of the distance in `nearest`."""
+DETAIL = 7
+"""Pixels of a side of the square whose mean details differ from."""
 
 
 class Found(NamedTuple):
@@ -74,6 +76,25 @@ def fills(image: Tensor, region: Tensor, found: Sequence[Found]) -> list[Tensor]
     return [torch.where(known > 0.5, shown, each) for each in made]
 
 
+def textures(image: Tensor, region: Tensor, found: Sequence[Found]) -> list[Tensor]:
+    """Details of what is around, mirrored across the region's border, `(N, 3, H, W)` float32 for each of two ways.
+
+    The first is mirrored along rows, at the nearer of the two ends, the second along columns. A detail is what a known
+    pixel has beyond the mean of the known ones about it. Outside the region both are 0, and where nothing is known at
+    the mirrored place.
+
+    Args:
+        image, region: as in `nearest_known`, and found: what that returned of them.
+    """
+    known = torch.where(region > 0.5, 0.0, 1.0)
+    shown = torch.where(known > 0.5, in_precision(image, torch.float32), 0.0)
+    mean = _smoothed(shown) / _smoothed(known).clamp(min=1e-6)
+    detail = torch.where(known > 0.5, shown - mean, 0.0)
+    left, right, above, below = found
+    mirrored = [_mirrored(detail, left, right, -1), _mirrored(detail, above, below, -2)]
+    return [torch.where(known > 0.5, 0.0, each) for each in mirrored]
+
+
 def depth(found: Sequence[Found]) -> Tensor:
     """`(N, 1, H, W)`: steps in the rows and columns to the nearest known pixel; 0 outside, 1 beside the border."""
     far = float(2 * max(found[0].distance.shape[-2:]))
@@ -94,6 +115,28 @@ def _weighed(found: Sequence[Found], power: int, instead: Tensor) -> Tensor:
         total, colour = total + weight, colour + weight * each.colour
     # of distances up to 256 the cubes are above 1e-8
     return torch.where(total > 1e-9, colour / total.clamp(min=1e-9), instead)
+
+
+def _smoothed(values: Tensor) -> Tensor:
+    return functional.avg_pool2d(values, DETAIL, 1, DETAIL // 2)
+
+
+def _mirrored(values: Tensor, before: Found, after: Found, dim: int) -> Tensor:
+    """What lies as far beyond the nearer end of the row, or column, as a pixel is before it; 0 where there is none."""
+    side = values.shape[dim]
+    back, ahead = (torch.where(each.known > 0.5, each.distance, 2.0 * side) for each in (before, after))
+    offset = torch.where(back <= ahead, 1 - 2 * back, 2 * ahead - 1)[:, 0]
+    rows, cols = (
+        torch.arange(n, device=values.device, dtype=offset.dtype).reshape(shape)
+        for n, shape in zip(values.shape[-2:], ((-1, 1), (1, -1)), strict=True)
+    )
+    places = ((cols, values.shape[-1]), (rows, values.shape[-2]))
+    moved = -1 - dim  # which of the two is mirrored; the other one stays
+    grid = [
+        (2 * (place + (offset if number == moved else 0 * offset)) + 1) / n - 1
+        for number, (place, n) in enumerate(places)
+    ]
+    return functional.grid_sample(values, torch.stack(grid, -1), "nearest", "zeros", align_corners=False)
 
 
 def _carried(state: Tensor, dim: int, way: int) -> Tensor:

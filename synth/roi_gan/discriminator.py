@@ -20,7 +20,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from ..inpainting.directions import FILLS, fills, nearest_known
 from ..layers import LEAK, channels, in_precision
 from .blocks import MULTIPLE
-from .generator import RoiConfig, drawn_by_he
+from .generator import FIRST, RoiConfig, drawn_by_he
 from .tints import N_MOMENTS, moments
 
 HALVING, FLAT = (64, 128), (256, 512, 256)
@@ -31,8 +31,9 @@ CELLS = FLAT_SIDE - 3 * len(FLAT)
 WHOLE, READ = 128, 128
 """Channels inside the global part and the head."""
 
-BESIDE = ("columns", "around")
-"""Copies whose difference from those by rows the head reads: the generator weighs them as well."""
+BESIDE = {False: ("rows", "columns", "around"), True: (FIRST, "rows", "columns")}
+"""By whether a generator adds textures: the copy that its head compares a picture with, then others of which it reads
+how they differ from that one, since the generator weighs them as well. Those without textures begin with the rows."""
 
 
 class Reading(NamedTuple):
@@ -96,9 +97,9 @@ class SliderHead(nn.Module):
     It reads the means over the region of the pixels and of all activations of the trunk, by dense layers: of those
     sliders can be told from far fewer pictures than of the trunk's 7x7 cells, which the thesis, and `published` here,
     has two 4x4 convolutions for. Where sliders are tints it also reads in `moments` how the picture differs from the
-    copies by rows, and how these differ from some others: what is around a region is known to whoever reads it, and the
-    photograph's own light is no part of what sliders did. The head belongs to the discriminator by what it sees, and
-    learns with the generator.
+    copy that the generator begins with, and how some others differ from that: what is around a region is known to
+    whoever reads it, and the photograph's own light is no part of what sliders did. The head belongs to the
+    discriminator by what it sees, and learns with the generator.
 
     Args:
         levels: channels of the trunk's activations, finest first.
@@ -114,7 +115,7 @@ class SliderHead(nn.Module):
             self.layers = nn.Sequential(*first, nn.LeakyReLU(LEAK), nn.Conv2d(hidden, out, 4), nn.Flatten())
             self.apply(drawn_by_he)
         else:
-            inputs = 3 + sum(levels) + ((1 + len(BESIDE)) * N_MOMENTS if config.tints else 0)
+            inputs = 3 + sum(levels) + (len(BESIDE[config.textures]) * N_MOMENTS if config.tints else 0)
             self.layers = nn.Sequential(nn.Linear(inputs, READ), nn.LeakyReLU(LEAK), nn.Linear(READ, out))
 
     def forward(self, image: Tensor, region: Tensor, features: Sequence[Tensor]) -> Reading:
@@ -125,8 +126,8 @@ class SliderHead(nn.Module):
             seen = _means_inside((image, *features), region)
             if self.config.tints:
                 copies = fills(image, region, nearest_known(image, region))
-                others = (image, *(copies[FILLS.index(name)] for name in BESIDE))
-                seen += [moments(each, copies[0], region) for each in others]
+                first, *others = (copies[FILLS.index(name)] for name in BESIDE[self.config.textures])
+                seen += [moments(each, first, region) for each in (image, *others)]
             found = self.layers(torch.cat([in_precision(each, image.dtype) for each in seen], 1))
         k = self.config.sliders
         logits = found[:, 2 * k :].split(list(self.config.categories), 1) if self.config.categories else ()

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..inpainting.directions import FILLS, Found, depth, fills, nearest_known, nearness
+from ..inpainting.directions import FILLS, Found, depth, fills, nearest_known, nearness, textures
 from ..inpainting.membrane import check_blend, corrected
 from ..layers import LEAK, channels, in_precision
 from .blocks import HIDDEN, MULTIPLE, FourierBlock, GatedConvolution, UpsampleBlock, Wrap, wrap_of
@@ -43,8 +43,8 @@ GAIN = 8.0
 """Times the sliders where a block sees them, so that they begin with a share of the picture that can be read."""
 MIXED = 16
 """Channels behind the layer that sees decoder and copies, at least; twice the decoder's last ones at width 1."""
-FIRST_COPY = 3.0
-"""Logit that the copies by rows have more than the others at first: the world is laid out in strata."""
+FIRST, FIRST_COPY = "nearest", 3.0
+"""The copy that a training begins with, and the logit that it has more than the others at first."""
 PUBLISHED_CATEGORIES = (10,) * 10
 """Choices of the categorical sliders of the released code; the thesis finds no effect of them."""
 
@@ -66,6 +66,7 @@ class RoiConfig:
         blend: over how many sides of the picture the correction of the region's border fades, 0 for none (see
             `membrane.corrected`); neither thesis nor code has one.
         copies: begin with what the nearest known pixels say, and learn to weigh it and what it lacks.
+        textures: with copies, add mirrored details of what is around as well, see `directions.textures`.
         tints: sliders add light, colours and contrast to the region, see `Tints`.
     """
 
@@ -81,6 +82,7 @@ class RoiConfig:
     blend: float = 0.0
     copies: bool = False
     tints: bool = False
+    textures: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "categories", tuple(self.categories))
@@ -90,6 +92,8 @@ class RoiConfig:
             raise ValueError("noise of at least 1, sliders of at least 0, and 2 choices or more a category")
         if self.published and (self.copies or self.tints):
             raise ValueError("the released code has neither copies nor tints")
+        if self.textures and not self.copies:
+            raise ValueError("textures are added to copies")
         check_blend(self.blend)
 
     @property
@@ -152,7 +156,9 @@ class RoiGenerator(nn.Module):
         )
         self.fourier = FourierBlock(up[1], wrap) if config.fourier else None
         last = up[-1]
-        self.to_image = Copies(last, width, wrap) if config.copies else wrap(nn.Conv2d(last, 3, 3, padding=1))
+        self.to_image = (
+            Copies(last, width, wrap, config.textures) if config.copies else wrap(nn.Conv2d(last, 3, 3, padding=1))
+        )
         self.tints = Tints(config.sliders) if config.tints else None
         if published:
             self.apply(drawn_by_he)
@@ -195,7 +201,8 @@ class RoiGenerator(nn.Module):
             if level == 1 and self.fourier is not None:
                 x = self.fourier(x)
         if config.copies and found is not None:
-            raw = self.to_image(x, region, copies, found)
+            details = textures(image, region, found) if config.textures else []
+            raw = self.to_image(x, region, copies, found, details)
         else:
             raw = self.to_image(x)
             raw = (functional.instance_norm(raw) if config.published else raw).tanh()
@@ -225,30 +232,48 @@ class Copies(nn.Module):
     """Weighs the copies of `FILLS` at every pixel and adds what they lack, inside the region alone.
 
     Args:
-        inputs: channels of the decoder; width: of the network.
+        inputs: channels of the decoder; width: of the network; textured: it also adds so much, of either sign, of each
+            of the two `textures`, which gives back what interpolation smooths away; none at first.
     """
 
-    def __init__(self, inputs: int, width: float, wrap: Wrap) -> None:
+    def __init__(self, inputs: int, width: float, wrap: Wrap, textured: bool) -> None:
         super().__init__()
-        mixed = max(MIXED, channels(2 * DECODER[1], width, MULTIPLE))
-        self.mix = wrap(nn.Conv2d(inputs + 3 * len(FILLS) + 4, mixed, 3, padding=1))
+        mixed, seen = max(MIXED, channels(2 * DECODER[1], width, MULTIPLE)), 3 * len(FILLS) + 4
+        self.mix = wrap(nn.Conv2d(inputs + seen + (6 if textured else 0), mixed, 3, padding=1))
         self.weigh, self.add = nn.Conv2d(mixed, len(FILLS), 3, padding=1), nn.Conv2d(mixed, 3, 3, padding=1)
-        for layer in (self.weigh, self.add):  # neither layer is wrapped: one of zeros has no norm to divide by
+        self.roughen = nn.Conv2d(mixed, 2, 3, padding=1) if textured else None
+        silent = [self.weigh, self.add, *([] if self.roughen is None else [self.roughen])]
+        for layer in silent:  # neither layer is wrapped: one of zeros has no norm to divide by
             nn.init.zeros_(layer.weight)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
         with torch.no_grad():
             assert self.weigh.bias is not None
-            self.weigh.bias[0] = FIRST_COPY
+            self.weigh.bias[FILLS.index(FIRST)] = FIRST_COPY
 
-    def forward(self, x: Tensor, region: Tensor, copies: Sequence[Tensor], found: Sequence[Found]) -> Tensor:
-        """`(N, inputs, H, W)`, the region, what `fills` and `nearest_known` returned, to `(N, 3, H, W)` in [-1, 1]."""
-        seen = torch.cat([*copies, nearness(found)], 1)
+    def forward(
+        self,
+        x: Tensor,
+        region: Tensor,
+        copies: Sequence[Tensor],
+        found: Sequence[Found],
+        details: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """To `(N, 3, H, W)` in [-1, 1].
+
+        Args:
+            x: `(N, inputs, H, W)`; copies, found, details: what `fills`, `nearest_known` and `textures` returned.
+        """
+        seen = torch.cat([*copies, nearness(found), *details], 1)
         x = functional.leaky_relu(self.mix(torch.cat([x, in_precision(seen, x.dtype)], 1)), LEAK)
         weights = in_precision(self.weigh(x), torch.float32).softmax(1)
         raw = in_precision(self.add(x), torch.float32)
         for number, copy in enumerate(copies):
             raw = raw + weights[:, number : number + 1] * copy
+        if self.roughen is not None:
+            gains = in_precision(self.roughen(x), torch.float32)
+            for number, detail in enumerate(details):
+                raw = raw + gains[:, number : number + 1] * detail
         return torch.where(region > 0.5, raw.clamp(-1, 1), copies[0])
 
 

@@ -37,12 +37,14 @@ smaller ones are measured; nearly half of all rectangles are below a sixteenth."
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What each term counts for beside the hinge loss (equations 3.18 and 3.19; of two the released code).
+    """What each term counts for (equations 3.18 and 3.19; of two the released code).
 
     The thesis has -0.5 for `style` and `information`, of bounds that are to rise; the code as it runs has 1. Both have
-    given up `pixel`, differences of colours, which features of a bank say less of than those of VGG-19.
+    given up `pixel`, differences of colours, which features of a bank say less of than those of VGG-19. `fooled`, the
+    hinge loss, counts 1 in both; with copies to begin with, what it asks for is drowned by nearness.
     """
 
+    fooled: float = 3.0
     perceptual: float = 5.0
     pixel: float = 2.0
     matching: float = 1.0

@@ -18,7 +18,7 @@ from zeuxis.synth.roi_gan.generator import RoiConfig, RoiGenerator
 from zeuxis.synth.roi_gan.regions import sample_region
 from zeuxis.synth.roi_gan.tints import CONTRAST, FADE, LEVELS, PATTERNS, Tints, apart, moments, patterns
 
-WHOLE = RoiConfig(64, 1 / 8, noise=6, sliders=10, blend=1 / 8, copies=True, tints=True)
+WHOLE = RoiConfig(64, 1 / 8, noise=6, sliders=10, blend=1 / 8, copies=True, tints=True, textures=True)
 COPIES = replace(WHOLE, blend=0.0, tints=False)
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
@@ -33,14 +33,14 @@ def given(config: RoiConfig, n: int = 3) -> tuple[torch.Tensor, ...]:
     return image, region, torch.randn(n, config.noise), torch.rand(n, config.n_sliders) * 2 - 1
 
 
-def test_the_first_picture_is_the_mean_of_the_copies_and_mostly_that_of_the_rows():
+def test_the_first_picture_is_the_mean_of_the_copies_and_mostly_that_of_the_nearest():
     image, region, z, sliders = given(COPIES)
     with torch.no_grad():
         raw = RoiGenerator(COPIES).eval()(image, region, z, sliders)
     copies = fills(image, region, nearest_known(image, region))
-    weights = torch.tensor([3.0, *[0.0] * (len(FILLS) - 1)]).softmax(0)
+    weights = torch.tensor([3.0 * (name == "nearest") for name in FILLS]).softmax(0)
     torch.testing.assert_close(raw, sum(w * each for w, each in zip(weights, copies, strict=True)))
-    assert weights[0] > 0.7
+    assert weights[FILLS.index("nearest")] > 0.7
 
 
 def test_outside_the_region_the_raw_picture_is_the_photograph_itself():
@@ -59,7 +59,7 @@ def test_outside_the_region_the_raw_picture_is_the_photograph_itself():
 
 def test_noise_moves_the_weights_and_what_is_added_once_they_are_learned():
     image, region, z, sliders = given(WHOLE)
-    for layer in ("weigh", "add"):
+    for layer in ("weigh", "add", "roughen"):
         generator = RoiGenerator(replace(COPIES)).eval()
         with torch.no_grad():
             assert torch.equal(generator(image, region, z, sliders), generator(image, region, -z, sliders))
@@ -226,9 +226,9 @@ def test_at_first_sliders_can_be_told_from_what_the_head_reads_whatever_the_pict
         sliders = torch.rand(32, 10) * 2 - 1
         with torch.no_grad():
             raw = generator(image, region, torch.randn(32, WHOLE.noise), sliders)
-        rows, columns, around, *_ = fills(image, region, nearest_known(image, region))
+        rows, columns, _, nearest, *_ = fills(image, region, nearest_known(image, region))
         said.append(sliders)
-        seen = [moments(each, rows, region) for each in (raw, columns, around)]
+        seen = [moments(each, nearest, region) for each in (raw, rows, columns)]
         read.append(torch.cat([*seen, torch.ones(32, 1)], 1))
     a, b = torch.cat(read).double(), torch.cat(said).double()
     half = len(a) // 2
@@ -237,9 +237,10 @@ def test_at_first_sliders_can_be_told_from_what_the_head_reads_whatever_the_pict
     assert sum(each >= 0.8 for each in found) >= 8, found
 
 
-def test_the_head_weighs_cells_by_the_region_below_them():
+@pytest.mark.parametrize("textured", [False, True])
+def test_the_head_weighs_cells_by_the_region_below_them(textured: bool):
     """Directly: the part of the region that the cells of every level have below them, level by level."""
-    config = replace(WHOLE, width=1 / 16)
+    config = replace(WHOLE, width=1 / 16, textures=textured)
     discriminator = RoiDiscriminator(config)
     head, seen = SliderHead(config, discriminator.levels), []
     head.layers.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
@@ -259,8 +260,9 @@ def test_the_head_weighs_cells_by_the_region_below_them():
         share = below
         weights = torch.from_numpy(share)[:, None].float()
         wanted.append((level * weights).sum((2, 3)) / weights.sum((2, 3)))
-    by_rows, by_columns, around, *_ = fills(image, region, nearest_known(image, region))
-    wanted += [moments(each, by_rows, region) for each in (image, by_columns, around)]
+    by_rows, by_columns, around, nearest, *_ = fills(image, region, nearest_known(image, region))
+    first, *others = (nearest, by_rows, by_columns) if textured else (by_rows, by_columns, around)
+    wanted += [moments(each, first, region) for each in (image, *others)]
     torch.testing.assert_close(seen[0], torch.cat(wanted, 1), atol=1e-4, rtol=1e-4)
 
 

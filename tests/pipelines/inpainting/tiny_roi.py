@@ -15,7 +15,9 @@ from zeuxis.synth.judge import JudgeConfig, JudgeNetwork
 from zeuxis.synth.roi_gan.generator import RoiConfig, RoiGenerator
 
 SIDE, SLIDERS = 64, 3
-ROI = RoiConfig(SIDE, 1 / 16, noise=4, sliders=SLIDERS, categories=(2,), blend=1 / 8, copies=True, tints=True)
+ROI = RoiConfig(
+    SIDE, 1 / 16, noise=4, sliders=SLIDERS, categories=(2,), blend=1 / 8, copies=True, tints=True, textures=True
+)
 PUBLISHED = RoiConfig(SIDE, 1 / 16, noise=4, sliders=SLIDERS, published=True)
 
 

@@ -217,7 +217,8 @@ def test_the_total_is_the_thesis_sum_and_the_penalty_comes_every_fourth_step(ban
     (_, _, parts), (_, _, found) = task.losses(task.modules(), batch_of(task), 1)
     assert set(parts) == {"fooled", "matching", "perceptual", "variation", "style", "information"}
     assert set(found) == {"hinge", "penalty"}
-    assert task.weights.information == 1
+    assert task.weights.information == task.weights.fooled == 1
+    assert weights.fooled == 3
     assert (task.net_config.blend, task.figure) == (0, "masked")
     assert [task_of(bank, tmp_path, variant=name).net_config.blend for name in (None, "glcic")] == [1 / 8] * 2
     assert task_of(bank, tmp_path, blend=0.0).net_config.blend == 0

@@ -9,7 +9,7 @@ import torch
 
 from zeuxis.storage.codec import Mask
 from zeuxis.synth.encoding import to_tensor
-from zeuxis.synth.inpainting.directions import FILLS, depth, fills, nearest_known, nearness
+from zeuxis.synth.inpainting.directions import DETAIL, FILLS, depth, fills, nearest_known, nearness, textures
 from zeuxis.synth.inpainting.fills import rows
 from zeuxis.synth.roi_gan.regions import sample_region
 
@@ -82,6 +82,38 @@ def test_fills_are_those_of_a_walk_in_each_direction(region: Mask):
             assert deep[row, col] == min(end[2] for end in ends if end is not None)
         else:
             assert deep[row, col] > max(region.shape)
+
+
+def mirrored(image: npt.NDArray[np.float64], region: Mask) -> tuple[npt.NDArray[np.float64], ...]:
+    """`textures` of an `(H, W, 3)` picture from their definition, pixel by pixel."""
+    found, reach = (np.zeros_like(image), np.zeros_like(image)), DETAIL // 2
+
+    def detail(row: int, col: int) -> npt.NDArray[np.float64]:
+        if not (0 <= row < region.shape[0] and 0 <= col < region.shape[1]) or region[row, col]:
+            return np.zeros(3)
+        around = np.s_[max(0, row - reach) : row + reach + 1, max(0, col - reach) : col + reach + 1]
+        return image[row, col] - image[around][~region[around]].mean(0)
+
+    for row, col in zip(*np.nonzero(region), strict=True):
+        for number, ways in enumerate((WAYS[:2], WAYS[2:])):
+            ends = [(walked(region, row, col, way), way) for way in ways]
+            there = [(end, way) for end, way in ends if end is not None]
+            if there:
+                (_, _, distance), way = min(there, key=lambda each: each[0][2])
+                beyond = 2 * distance - 1
+                found[number][row, col] = detail(row + beyond * way[0], col + beyond * way[1])
+    return found
+
+
+@pytest.mark.parametrize("region", cases())
+def test_details_are_mirrored_at_the_nearer_end(region: Mask):
+    image = np.random.default_rng(4).uniform(-1, 1, (*region.shape, 3))
+    shown = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    inside = torch.from_numpy(region)[None, None].float()
+    unseen = torch.where(inside > 0, torch.full_like(shown, torch.nan), shown)
+    made = textures(unseen, inside, nearest_known(unseen, inside))
+    for each, wanted in zip(made, mirrored(image, region), strict=True):
+        np.testing.assert_allclose(each[0].permute(1, 2, 0), wanted, atol=2e-6)
 
 
 def test_what_lies_inside_is_not_seen_and_gradients_pass():
