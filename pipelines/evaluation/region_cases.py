@@ -41,6 +41,7 @@ class Case:
     Attributes:
         photograph: number of it; size: one of `SIZES`; kind: `simple`, inside one component, or `complex`.
         reference: at the resolution of the generator.
+        group: number of the sources that are alike because they are of one place, such as a room.
         drawn: number of the photographs that intervals draw together: of its group, or itself.
     """
 
@@ -48,6 +49,7 @@ class Case:
     size: str
     kind: str
     reference: Reference
+    group: int
     drawn: int
 
 
@@ -67,9 +69,8 @@ def cases_of(reader: Reader, split: str | None, most: int, side: int, seed: int)
         expected = f"at least {FEWEST} labelled held-out sources (split test or val)"
         raise InputError(sentence(reader.path, expected=expected, found=f"{len(names)} in {chosen}"))
     places = np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int)
-    drawn = np.unique([groups[i] for i in places], return_inverse=True)[1]
-    if drawn.max() + 1 < FEWEST_GROUPS:
-        drawn = np.arange(len(places))
+    group = np.unique([groups[i] for i in places], return_inverse=True)[1]
+    drawn = group if group.max() + 1 >= FEWEST_GROUPS else np.arange(len(places))
     found = []
     for number, place in enumerate(places):
         name, size = names[place], list(SIZES)[number % len(SIZES)]
@@ -78,7 +79,7 @@ def cases_of(reader: Reader, split: str | None, most: int, side: int, seed: int)
         random = np.random.default_rng([seed, number])
         region = region_in(layout, kind, max(2, round(SIZES[size] * side)), random)
         reference = Reference(name, image, region, (0, 0, side, side), 0.0)
-        found.append(Case(number, size, kind, reference, int(drawn[number])))
+        found.append(Case(number, size, kind, reference, int(group[number]), int(drawn[number])))
     return chosen, found
 
 

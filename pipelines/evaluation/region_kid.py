@@ -1,4 +1,4 @@
-"""KID of pictures that come in groups: several of each of a few photographs."""
+"""KID of pictures that come in groups: several of each of a few photographs, and these from a few rooms."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ def grouped_kid(
     seed: int = 0,
     rounds: int = 500,
 ) -> Interval:
-    """`metrics.kid` where no two pictures of one photograph are compared with each other.
+    """`metrics.kid` where no two pictures of one group are compared with each other.
 
-    Pictures of one photograph are alike because they are to be, and KID, which takes pictures to be independent, counts
-    that as a lack of variety. Without these pairs the estimate is unbiased for pictures of photographs that are drawn,
-    and the interval, a bootstrap over photographs, says how far a few of them can tell.
+    Pictures of one photograph are alike because they are to be, as photographs of one room are, and so are pictures
+    that keep what these show. KID, which takes pictures to be independent, counts that as a lack of variety. Without
+    these pairs the estimate is unbiased for pictures of groups that are drawn (a U-statistic between clusters), and the
+    interval, a bootstrap over groups, says how far a few of them can tell.
 
     Args:
-        real: `(m, d)`, at least two; made: `(n, d)`; groups: `(n,)`: the photograph of each, at least two different.
-        drawn: `(n,)`: what the bootstrap draws as one, such as the photographs of one room; default each photograph.
+        real: `(m, d)`, at least two; made: `(n, d)`; groups: `(n,)`: the room, or else the photograph, of each, at
+            least two different.
+        drawn: `(n,)`: what the bootstrap draws as one, all of it of one group: the photographs of groups that are too
+            few to be drawn; default each group.
         seed: of the bootstrap; rounds: draws.
 
     Raises:
@@ -51,47 +54,41 @@ def grouped_kid_gap(
     seed: int = 0,
     rounds: int = 500,
 ) -> Interval:
-    """The KID of `made` less that of `other`, pictures of the same photographs in the same order; see `grouped_kid`.
+    """The KID of `made` less that of `other`, pictures of the same groups in the same order; see `grouped_kid`.
 
-    Each draw takes the same photographs of both, so that what is peculiar about them cancels.
+    Each draw takes the same groups of both, so that what is peculiar about them cancels.
     """
     first, second = (_Distance(real, each, groups, drawn) for each in (made, other))
     return _interval(lambda times: first(times) - second(times), first, seed, rounds)
 
 
 class _Distance:
-    """Squared distance of made pictures to real ones but for what is of the real ones alone, by draws of photographs.
+    """Squared distance of made pictures to real ones but for what is of the real ones alone, by draws of groups.
 
     Attributes:
-        drawn: `(g,)`, by photograph, what is drawn as one; n_drawn: how many of these there are.
+        groups: `(g,)`, of each of what is drawn.
     """
 
     def __init__(self, real: Features, made: Features, groups: Sequence[int], drawn: Sequence[int] | None) -> None:
-        names, first, places = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
-        if len(real) < 2 or len(names) < 2:
+        drawn = groups if drawn is None else drawn
+        names, first, places = np.unique(np.asarray(drawn), return_index=True, return_inverse=True)
+        self.groups = np.asarray(groups)[first]
+        if len(real) < 2 or len(set(self.groups.tolist())) < 2:
             raise ValueError("at least two pictures, and two groups")
         member = np.eye(len(names))[places]
-        self._sums, self._counts = member.T @ kernel(made, made) @ member, member.sum(0)
-        self._across = kernel(real, made).mean(0) @ member
-        together = np.arange(len(names)) if drawn is None else np.asarray(drawn)[first]
-        self.drawn = np.unique(together, return_inverse=True)[1]
-        self.n_drawn = int(self.drawn.max()) + 1
-        self._together = self.drawn[:, None] == self.drawn
+        apart = self.groups[:, None] != self.groups
+        self._sums, self._across = apart * (member.T @ kernel(made, made) @ member), kernel(real, made).mean(0) @ member
+        self._counts, self._pairs = member.sum(0), apart * np.outer(member.sum(0), member.sum(0))
 
     def __call__(self, times: Vector) -> float:
-        """Pairs of different photographs alone; what was drawn twice does not meet itself.
-
-        So photographs that are drawn together meet each other once a draw, and those of others as often as both are.
-        """
-        pairs = np.where(self._together, times[:, None], np.outer(times, times))
-        np.fill_diagonal(pairs, 0)
-        within = (pairs * self._sums).sum() / (pairs * np.outer(self._counts, self._counts)).sum()
+        """Pairs of different groups alone: what was drawn twice does not meet itself."""
+        within = (times @ self._sums @ times) / (times @ self._pairs @ times)
         return float(within - 2 * (times @ self._across) / (times @ self._counts))
 
 
 def _interval(figure: Callable[[Vector], float], distance: _Distance, seed: int, rounds: int) -> Interval:
-    random, n = np.random.default_rng(seed), distance.n_drawn
+    random, n = np.random.default_rng(seed), len(distance.groups)
     draws = (np.bincount(random.integers(0, n, n), minlength=n).astype(np.float64) for _ in range(rounds))
-    found = [figure(times) for times in (draw[distance.drawn] for draw in draws) if (times > 0).sum() > 1]
+    found = [figure(times) for times in draws if len(set(distance.groups[times > 0].tolist())) > 1]
     low, high = np.percentile(found, [2.5, 97.5]) if found else (np.nan, np.nan)
-    return Interval(1e3 * figure(np.ones(len(distance.drawn))), float(1e3 * low), float(1e3 * high))
+    return Interval(1e3 * figure(np.ones(n)), float(1e3 * low), float(1e3 * high))

@@ -31,7 +31,7 @@ MEANINGS = {
     "elsewhere": "the same outside the region alone",
     "pixels": "iGAN's loss: mean squared difference of the region's pixels, in [-1, 1]",
     "features": "equation 1 at the automatic depth: distance to the reference in the features that searches compare",
-    "KID": "kernel distance to training photographs, times 1,000; pictures of one photograph do not meet each other",
+    "KID": "kernel distance to training photographs, times 1,000; pictures of one group of photographs do not meet",
     "over random": "the same less that of random pictures of the generator",
     "s": "seconds for 36 pictures of one region",
 }

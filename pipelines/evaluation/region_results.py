@@ -33,7 +33,7 @@ class Kept:
             features that no loss compared. `agreement`: share of the region that the judge reads as in the reference;
             NaN without a judge. `diversity`: mean distance between two pictures of a region; `elsewhere`: the same
             outside the region alone. `pixels`: iGAN's loss; `features`: equation 1 at the automatic depth.
-        kid: of all pictures to training photographs, times 1,000, without pairs of one photograph (`grouped_kid`).
+        kid: of all pictures to training photographs, times 1,000, without pairs of one group (`grouped_kid`).
         over: the same less that of random pictures of the generator; None where these were not asked for.
         seconds: for `TIMED` pictures of one region.
         pictures: of each case.

@@ -117,7 +117,8 @@ def evaluate_region_semantics(
     )
     there = {name: load_generator(folder, name, device=device) for name in _generators(folder)}
     own = {name: _of_random(each, ruler, seed) for name, each in ({made_by.name: made_by} | there).items()}
-    real = kid(ruler.training, measure.vectors([case.reference.image for case in cases]))
+    references = measure.vectors([case.reference.image for case in cases])
+    real = grouped_kid(ruler.training, references, *_groups(cases, 1))
     told = _about(reader, folder, made_by, compared, measure, cases, chosen, pictures, seed, plan)
     result = RegionEvaluation(measured, cases, [case.reference.name for case in cases], own, real, told, left_out)
     files = write_evaluation(out, result.to_json(), table_of(result), build_report(result))
@@ -217,10 +218,13 @@ def _vectors(made: Sequence[Sequence[Photograph]], ruler: _Ruler) -> Vectors:
 
 
 def _groups(cases: Sequence[Case], pictures: int) -> tuple[list[int], list[int]]:
-    """Of so many pictures of each case one after the other: its photograph, and what is drawn with it."""
-    return [case.photograph for case in cases for _ in range(pictures)], [
-        case.drawn for case in cases for _ in range(pictures)
-    ]
+    """Of so many pictures of each case one after the other: what they are not compared with, and are drawn with.
+
+    Not with pictures of its group of photographs; where all are of one group, of its photograph.
+    """
+    several = len({case.group for case in cases}) > 1
+    apart = [case.group if several else case.photograph for case in cases for _ in range(pictures)]
+    return apart, [case.drawn for case in cases for _ in range(pictures)]
 
 
 def _training(reader: Reader, side: int, held: Sequence[str]) -> list[Photograph]:

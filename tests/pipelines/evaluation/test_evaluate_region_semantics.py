@@ -110,6 +110,8 @@ def test_figures_are_those_of_the_pictures(found: RegionEvaluation, folder: Path
     origin = BankOrigin(Reader(folder / "bank"))
     photographs = [middle(origin.read(name), (SIDE, SIDE)) for name in origin.names("train")]
     assert system.kid == grouped_kid(measure.vectors(photographs), vectors, groups)
+    references = measure.vectors([case.reference.image for case in found.cases])
+    assert found.real == grouped_kid(measure.vectors(photographs), references, range(12))
     chance = measure.vectors([each for those in by[FREE].pictures for each in those])
     assert system.over == grouped_kid_gap(measure.vectors(photographs), vectors, chance, groups)
     assert by[RETRIEVED].pictures[number][0].tobytes() in {each.tobytes() for each in photographs}
@@ -146,6 +148,11 @@ def test_intervals_draw_groups_of_photographs_and_what_train_sets_apart_is_val(t
     reader = Reader(tmp_path / "bank")
     cases = cases_of(reader, None, 24, SIDE, 0)[1]
     assert [case.drawn for case in cases] == [number // 2 for number in range(12)]
+    assert region_semantics._groups(cases, 2) == ([number // 4 for number in range(24)],) * 2
+    few = [replace(case, group=case.group // 2, drawn=number) for number, case in enumerate(cases)]
+    assert region_semantics._groups(few, 1) == ([number // 4 for number in range(12)], [*range(12)])
+    one = [replace(case, group=0) for case in few]
+    assert region_semantics._groups(one, 1) == ([*range(12)], [*range(12)]), "photographs, where all are of one group"
     values = np.repeat([0.0, 0.0, 0.0, 1.0, 1.0, 1.0], 2)
     system = Kept("one", "", {"semantics": values}, Interval(0, 0, 0), None, 0.0, [])
     alone = [replace(case, drawn=number) for number, case in enumerate(cases)]
