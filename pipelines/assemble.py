@@ -19,9 +19,9 @@ from ..storage.images import Photograph
 from ..storage.layouts import Box
 from ..storage.reader import Reader
 from ..synth.compiling.packages import Store
-from ..synth.key_patches.placing import PlacedPatch, place_patches
+from ..synth.key_patches.placing import PlacedPatch
 from .assembling.files import check_places, save, stem_of
-from .assembling.network import CUT, KIND, Assembler, degraded, stretched
+from .assembling.network import CUT, KIND, Assembler, degraded
 from .assembling.patches import Group, Patch, PatchLike, check_count, given, mixed, of_class, of_photograph
 from .assembling.sheet import sheet
 from .inpaint import check_draws
@@ -108,6 +108,7 @@ def assemble(
     split: str | None = None,
     count: int | None = None,
     noise: float = 0.0,
+    alike: bool = False,
     compiled: str | Path | None = None,
     out: str | Path | None = None,
 ) -> list[Assembled]:
@@ -124,6 +125,8 @@ def assemble(
         count: patches in all; default all that are given, and of the bank as many as the network was trained with less
             these, at least one of each picture.
         noise: standard deviation of noise added to the patches, levels of 0..255.
+        alike: all that is given is of one scale, such as parts that were cut out of one photograph; a network that sees
+            the shapes of patches is told how large they are beside one another. Patches of the bank always are so.
         compiled: folder of compiled forms of the networks, which are used where they fit.
         out: a folder, made where there is none, for `<name>-<variant>.png`, what stands beside it, and a sheet.
 
@@ -146,14 +149,20 @@ def assemble(
     if out is not None:
         check_places(out, stem, variants, patches)
     warnings = _warnings(assembler, chosen, from_bank, sources)
-    side = assembler.resolution
-    shown = [each.pixels if each.source is not None else stretched(each.pixels, side) for each in chosen]
-    pixels = degraded(shown, noise, seed)
+    pixels = degraded(_fitting(assembler, chosen, alike=alike), noise, seed)
     made = [_made(assembler, chosen, pixels, seed, variant, noise, warnings) for variant in range(variants)]
     if out is None:
         return made
     drawn = sheet(made, [group.picture for group in groups if group.picture is not None])
     return [replace(each, files=paths) for each, paths in zip(made, save(made, drawn, out, stem), strict=True)]
+
+
+def _fitting(assembler: Assembler, chosen: Sequence[Patch], *, alike: bool) -> list[Photograph]:
+    """The pixels of patches: of the bank as they are, what was given as the network is used to."""
+    longest = max((max(each.pixels.shape[:2]) for each in chosen if each.source is not None), default=None)
+    given = [each.pixels for each in chosen if each.source is None]
+    fitting = iter(assembler.fitting(given, longest, alike=alike))
+    return [next(fitting) if each.source is None else each.pixels for each in chosen]
 
 
 def _listed(name: str, values: Any) -> list[Any]:
@@ -174,15 +183,15 @@ def _made(
     noise: float,
     warnings: tuple[str, ...],
 ) -> Assembled:
-    image, mask = assembler.made(pixels, seed, variant)
-    places = place_patches(image, mask, pixels)
+    picture = assembler.made(pixels, seed, variant)
+    places = assembler.places(picture, pixels)
     used = tuple(
         UsedPatch(each.name, each.source, (each.pixels.shape[0], each.pixels.shape[1]), each.box, *place)
         for each, place in zip(chosen, places, strict=True)
     )
     told = assembler.identity, warnings, assembler.cut
     report = AssembleReport(assembler.name, seed, variant, float(noise), used, *told)
-    return Assembled(image, mask, pixels, places, report)
+    return Assembled(picture.image, picture.mask, assembler.squares(pixels), places, report)
 
 
 def _groups(
@@ -201,8 +210,9 @@ def _groups(
     found: list[Group] = []
     for number, each in enumerate(from_bank):
         taken = {group.of for group in found if group.of is not None}
-        found.append(of_class(reader, each.removeprefix(CLASS), side, most, seed, number, split, taken))
-    return found + [of_photograph(reader, each, side, most) for each in sources]
+        name = each.removeprefix(CLASS)
+        found.append(of_class(reader, name, side, most, seed, number, split, taken, assembler.aspect))
+    return found + [of_photograph(reader, each, side, most, assembler.aspect) for each in sources]
 
 
 def _chosen(groups: Sequence[Group], count: int | None, assembler: Assembler) -> list[Patch]:

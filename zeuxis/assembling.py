@@ -34,6 +34,9 @@ def assemble(
         int | None,
         typer.Option(help="Patches in all; default each PATCH, and of the bank as many as the network knows."),
     ] = None,
+    alike: Annotated[
+        bool, typer.Option("--alike", help="Each PATCH is of one photograph: they stay as large beside one another.")
+    ] = False,
     noise: Annotated[float, typer.Option(metavar="LEVEL", help="Degrade the patches, levels of 0..255.")] = 0.0,
     variants: Annotated[int, typer.Option(help="Pictures.")] = 4,
     seed: Annotated[int, typer.Option(help="Equal seeds, equal pictures.")] = 0,
@@ -49,8 +52,8 @@ def assemble(
     reader = open(bank)._reader if bank or ((from_bank or source) and os.environ.get("ZEUXIS_BANK")) else None
     made = assemble(
         patch or [], variants, seed, models=models, network=network, reader=reader, from_bank=from_bank or (),
-        sources=source or (), split=split, count=patches, noise=noise, compiled=compiled,
-        out=out,
+        sources=source or (), split=split, count=patches, noise=noise, alike=alike,
+        compiled=compiled, out=out,
     )  # fmt: skip
     for warning in made[0].report.warnings:
         typer.echo(f"warning: {warning}", err=True)

@@ -294,8 +294,8 @@ class Bank(Holdings):
         Args:
             patches: files, or `(h, w, 3)` uint8 arrays such as `patch_pixels` gives.
             models: folder of trained networks; default that which the bank was opened with.
-            variants, seed, settings: `network`, `from_bank`, `sources`, `split`, `count`, `noise`, `compiled` and `out`
-                as in `zeuxis.pipelines.assemble.assemble`.
+            variants, seed, settings: `network`, `from_bank`, `sources`, `split`, `count`, `noise`, `alike`, `compiled`
+                and `out` as in `zeuxis.pipelines.assemble.assemble`.
 
         Raises:
             InputError: one of the arguments cannot be used, found before anything is written.

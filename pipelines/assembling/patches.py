@@ -18,6 +18,7 @@ from ...storage.files import plain_bytes
 from ...storage.images import Photograph, decode_photograph
 from ...storage.layouts import Box
 from ...storage.reader import Reader
+from ...synth.key_patches.network import Aspect
 from ..training.patch_pictures import PatchPicture, PatchPictures
 from ..training.photographs import BankOrigin
 from ..training.task import NothingToLearn, subject_of
@@ -81,14 +82,14 @@ def given(patches: Sequence[PatchLike]) -> Group:
 
 def of_class(
     reader: Reader, name: str, resolution: int, count: int, seed: int, number: int = 0, split: str | None = None,
-    taken: Collection[str] = (),
+    taken: Collection[str] = (), aspect: Aspect = "stretched",
 ) -> Group:  # fmt: skip
     """Key patches of an object of a class, which the seed draws: first a photograph, then one of its objects.
 
     Args:
         reader: of the bank; name: of the class; resolution: of the network; count: patches at most.
         seed, number: of the draw. split: whose objects; default test, else val, else train.
-        taken: names of objects that are left out.
+        taken: names of objects that are left out. aspect: of patches, see `KeyPatchConfig`.
 
     Raises:
         InputError: there is no such class or split, or none of its objects that are left has key patches.
@@ -98,7 +99,9 @@ def of_class(
     for names in _names(reader, split):
         for at in random.permutation(len(names)).tolist():
             try:
-                pictures = PatchPictures(reader, [names[at]], resolution, objects=name, n=count, subject=subject)
+                pictures = PatchPictures(
+                    reader, [names[at]], resolution, objects=name, n=count, subject=subject, aspect=aspect
+                )
             except NothingToLearn:
                 continue
             left = [each for each in (pictures[k] for k in range(len(pictures))) if each.name not in taken]
@@ -109,14 +112,14 @@ def of_class(
     raise InputError(sentence(where, expected=expected, found="none", fix="name another class"))
 
 
-def of_photograph(reader: Reader, source: str, resolution: int, count: int) -> Group:
+def of_photograph(reader: Reader, source: str, resolution: int, count: int, aspect: Aspect = "stretched") -> Group:
     """Key patches of a whole photograph of the bank.
 
     Raises:
         InputError: there is no such source, or it has no key patches.
     """
     subject = subject_of(reader, (resolution, resolution))
-    pictures = PatchPictures(reader, [_known(reader, source)], resolution, n=count, subject=subject)
+    pictures = PatchPictures(reader, [_known(reader, source)], resolution, n=count, subject=subject, aspect=aspect)
     if not len(pictures):
         said = "has no key patches: nothing in it stands out"
         raise InputError(sentence(f"source {source!r}", said, fix="name another source"))

@@ -20,11 +20,12 @@ from ...storage.images import Photograph
 from ...storage.layouts import Box
 from ...storage.reader import Reader
 from ...synth.checkpoint import SUFFIX, load_card
-from ...synth.key_patches.placing import box_overlaps, place_patches
+from ...synth.key_patches.placing import box_overlaps
 from ...synth.metrics import Features
 from ..assembling.network import KIND, SYSTEMS, Assembler, Made
 from ..assembling.sheet import annotated, colour, enlarged, framed, tiled
 from ..training.patch_pictures import PatchPicture, PatchPictures, mask_of
+from ..training.patch_squares import in_squares
 from ..training.photographs import BankOrigin
 from ..training.task import NothingToLearn, Subject, subject_of
 from .inpaint_measures import Measure
@@ -142,7 +143,7 @@ class Bench:
             try:
                 pictures = PatchPictures(
                     self.reader, some, self.first.resolution, objects=objects, patches=patches,
-                    n=n or self.first.parts, subject=self._subject,
+                    n=n or self.first.parts, subject=self._subject, aspect=self.first.aspect,
                     seed=int(np.random.default_rng([self.seed, number, start]).integers(1 << 31)),
                 )  # fmt: skip
             except NothingToLearn:
@@ -157,14 +158,24 @@ class Bench:
 
         def make() -> Arrays:
             found = assembler.many(sets, [assembler.noise(self.seed, number) for number in range(len(sets))])
-            images, masks = zip(*found, strict=True)
-            return {"images": np.stack(images), "masks": np.stack(masks)}
+            known = [each.alone for each in found if each.alone is not None]
+            return {
+                "images": np.stack([each.image for each in found]),
+                "masks": np.stack([each.mask for each in found]),
+                **({"alone": np.concatenate(known)} if known else {}),
+            }
 
         seen = hashlib.blake2b(digest_size=16)
         for patches in sets:
-            seen.update(len(patches).to_bytes(4) + b"".join(np.ascontiguousarray(each).tobytes() for each in patches))
+            seen.update(len(patches).to_bytes(4))
+            for each in patches:
+                seen.update(repr(each.shape).encode() + np.ascontiguousarray(each).tobytes())
         kept = self.making([assembler.name, seen.hexdigest()], make)
-        return [Made(*each) for each in zip(kept["images"], kept["masks"], strict=True)]
+        images, masks = kept["images"], kept["masks"]
+        if "alone" not in kept:
+            return [Made(*each) for each in zip(images, masks, strict=True)]
+        alone = np.split(kept["alone"], np.cumsum([len(patches) for patches in sets])[:-1])
+        return [Made(*each) for each in zip(images, masks, alone, strict=True)]
 
     def figures(
         self, assembler: Assembler, held: HeldOut, sets: Sets | None = None, count: int | None = None
@@ -182,7 +193,7 @@ class Bench:
         boxes = [each.boxes[:count] for each in held.pictures]
         masks = [mask_of(each, self.first.resolution) for each in boxes]
         images = [each.image for each in made]
-        places = [placed(each, patches) for each, patches in zip(made, sets or held.sets, strict=True)]
+        places = [placed(assembler, each, patches) for each, patches in zip(made, sets or held.sets, strict=True)]
         found = Figures(
             [overlap(each.mask > assembler.cut, mask) for each, mask in zip(made, masks, strict=True)]
             if assembler.has_mask
@@ -244,6 +255,11 @@ class Bench:
                 said = f"{own.size[0]}x{own.size[1]} on {own.training.get('objects') or 'whole photographs'}"
                 self.left_out.append(f"{name}: left out, it was trained at {said}, unlike {first.name}")
                 continue
+            aspect = own.config.get("aspect", "stretched")
+            if first is not None and aspect != first.aspect:
+                said = f"{name}: left out, patches are {aspect} for it, and {first.aspect} for {first.name}"
+                self.left_out.append(said)
+                continue
             found[name] = Assembler(self.folder, name, self.device)
         if not found:
             expected, fix = f"one of {', '.join(SYSTEMS)}", f"train one: `zeuxis train {KIND}`"
@@ -262,9 +278,9 @@ def best_cut(masks: Sequence[Region], resolution: int) -> Region:
     return found
 
 
-def placed(made: Made, patches: Sequence[Photograph]) -> list[Box]:
+def placed(assembler: Assembler, made: Made, patches: Sequence[Photograph]) -> list[Box]:
     """Where patches are in what was made of them."""
-    return [place.box for place in place_patches(made.image, made.mask, patches)]
+    return [place.box for place in assembler.places(made, patches)]
 
 
 def hits(placed: npt.NDArray[np.integer], boxes: npt.NDArray[np.integer]) -> list[float]:
@@ -299,7 +315,7 @@ def samples(held: HeldOut, systems: Sequence[Figures], sets: Sets | None = None)
         [strip(given[k], held.images[k].shape[0]) for k in chosen],
     ]
     for each in systems:
-        rows.append([annotated(*each.made[k], each.places[k], cut=each.cut) for k in chosen])
+        rows.append([annotated(each.made[k].image, each.made[k].mask, each.places[k], cut=each.cut) for k in chosen])
     return tiled(rows)
 
 
@@ -308,7 +324,7 @@ def strip(patches: Sequence[Photograph], side: int) -> Photograph:
     whole = np.full_like(enlarged(np.zeros((side, side, 3), np.uint8)), 255)
     across = int(np.ceil(np.sqrt(len(patches))))
     cell = len(whole) // across
-    for number, patch in enumerate(patches):
+    for number, patch in enumerate(in_squares(patches, side, "kept")):
         top, left = (cell * each for each in divmod(number, across))
         small = cv2.resize(patch, (cell - 4, cell - 4), interpolation=cv2.INTER_AREA)
         whole[top : top + cell - 4, left : left + cell - 4] = framed(small, colour(number))

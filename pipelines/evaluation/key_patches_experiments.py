@@ -141,7 +141,10 @@ def combination(bench: Bench) -> Experiment:
         Row(REAL, "the two themselves", {"to the other": apart, "KID": kid_of(held, held.truth)}),
     ]
     chosen = range(min(SHOWN, len(sets)))
-    shown = [annotated(*together[k], placed(together[k], mixed[k]), cut=first.cut) for k in chosen]
+    shown = [
+        annotated(together[k].image, together[k].mask, placed(first, together[k], mixed[k]), cut=first.cut)
+        for k in chosen
+    ]
     given = [strip(mixed[k], len(images[k])) for k in chosen]
     picture = tiled([[enlarged(images[k]) for k in chosen], [enlarged(others[k]) for k in chosen], given, shown])
     caption = "the one, the other (of which is the last patch), the patches, and what is made of them"
@@ -209,7 +212,7 @@ def _bounds(bench: Bench, held: HeldOut) -> list[Row]:
     mean = bench.mean_mask(held.patches, held.n)
     real = [Made(each.image, mask.astype(np.float32)) for each, mask in zip(pictures, masks, strict=True)]
     own = [
-        hits(np.array(placed(each, list(known.patches))), known.boxes)
+        hits(np.array(placed(bench.first, each, list(known.patches))), known.boxes)
         for each, known in zip(real, pictures, strict=True)
     ]
     by_chance = [hits(*_as_many(each.boxes, pictures[mate].boxes)) for each, mate in zip(pictures, mates, strict=True)]

@@ -177,7 +177,10 @@ class Assembling:
         """The patches of every object of a photograph that may be taken and is large enough."""
         side, most = self.assembler.resolution, self.assembler.parts
         try:
-            found = PatchPictures(self.reader, [source], side, objects=self.class_name, n=most, subject=self._subject)
+            found = PatchPictures(
+                self.reader, [source], side, objects=self.class_name, n=most, subject=self._subject,
+                aspect=self.assembler.aspect,
+            )  # fmt: skip
         except NothingToLearn:
             return []
         pictures = (found[k] for k in range(len(found)))

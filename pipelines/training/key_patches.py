@@ -35,7 +35,14 @@ from ...synth.key_patches.losses import (
     spatial,
     swaps,
 )
-from ...synth.key_patches.network import RESOLUTIONS, Form, KeyPatchConfig, KeyPatchDiscriminator, KeyPatchNetwork
+from ...synth.key_patches.network import (
+    RESOLUTIONS,
+    Aspect,
+    Form,
+    KeyPatchConfig,
+    KeyPatchDiscriminator,
+    KeyPatchNetwork,
+)
 from ..progress import Progress, silent
 from .object_windows import object_windows
 from .options import TrainOptions, devices_of, square_side
@@ -64,6 +71,7 @@ class KeyPatchTask:
         origin: of the photographs; models: the folder of networks; options: resolved.
         features: that the kernel distance of validation compares; None for untrained ones.
         weights: of the terms of the loss; default by objective and variant. Others are another training.
+        aspect: of patches, see `KeyPatchConfig`; another one is another training.
 
     Raises:
         InputError: an option cannot be. NothingToLearn: there are no pictures.
@@ -72,8 +80,8 @@ class KeyPatchTask:
     network = NETWORK
     figure = FIGURE
     smaller_is_better = True
-    revision = 2
-    """Items are drawn about the pictures; the true mask shows what is compared in full, beside the predicted one."""
+    revision = 3
+    """Patches keep their shapes."""
 
     def __init__(
         self,
@@ -83,12 +91,13 @@ class KeyPatchTask:
         features: Features | None = None,
         weights: LossWeights | None = None,
         progress: Progress = silent,
+        aspect: Aspect = "kept",
     ) -> None:
         self.options, self.variant = options, options.variant
         fewest, most = (options.parts,) * 2 if isinstance(options.parts, int) else options.parts or (PARTS, PARTS)
         self.net_config = KeyPatchConfig(
             square_side(options, RESOLUTIONS), options.width, norm=cast(Any, options.norm or "group"), parts=most,
-            form=FORMS.get(options.variant, "assembler"),
+            form=FORMS.get(options.variant, "assembler"), aspect=aspect,
         )  # fmt: skip
         patches = options.patches or "mixed"
         own = [patches] if patches != "mixed" else []
@@ -105,7 +114,7 @@ class KeyPatchTask:
         pictures = (
             PatchPictures(
                 origin, names, side, objects=options.objects, patches=drawn, n=most, cache=models / "cache",
-                subject=self.subject, progress=progress, room=room,
+                subject=self.subject, progress=progress, room=room, aspect=aspect,
             )
             for names, room in zip(trained_and_held_out(origin, among), (True, False), strict=True)
         )  # fmt: skip
@@ -175,8 +184,8 @@ class KeyPatchTask:
         return {name: value for name, value in asdict(self.weights).items() if value != usual[name]}
 
     def extra(self, modules: nn.ModuleDict) -> dict[str, Any]:
-        """What the pictures are, how many there were, the weights of the loss, and the cut of the masks."""
-        masks = {"mask_cut": self._judging.cut} if self.net_config.has_mask else {}
+        """What the pictures are, how many there were, the weights of the loss, and the cut of the masks of `views`."""
+        masks = {"mask_cut": self._judging.cut, "views": True} if self.net_config.has_mask else {}
         return {
             **masks,
             "objects": self.options.objects, "patches": self.options.patches or "mixed",

@@ -17,6 +17,7 @@ from ...synth.encoding import to_image, to_tensor
 from ...synth.features import Features, FeaturesConfig
 from ...synth.key_patches.losses import appearance
 from ...synth.key_patches.network import KeyPatchNetwork
+from ...synth.key_patches.views import viewed
 from ...synth.metrics import kid
 from .patch_items import SETTLING, PatchItems
 from .task import Batch
@@ -81,7 +82,7 @@ class Judging:
         real, made, masks = [], [], []
         truth = []
         for batch in self._batches(device):
-            image, mask = net(batch["patches"], batch["present"], batch["z"])
+            image, mask = seen_by(net, batch)
             real.append(batch["image"])
             truth.append(batch["mask"])
             made.append(image.float())
@@ -115,7 +116,7 @@ class Judging:
         squares = PatchItems(samples.pictures, samples.config, samples.seed + SEED, samples.config.parts, total=before)
         masks, truth = [], []
         for batch in _batched(squares, range(N_CUT), next(net.parameters()).device):
-            masks.append(net(batch["patches"], batch["present"], batch["z"])[1].float())
+            masks.append(seen_by(net, batch)[1])
             truth.append(batch["mask"])
         mask, true = torch.cat(masks), torch.cat(truth) > 0.5
         return max(THRESHOLDS, key=lambda at: (float(iou(mask > at, true).mean()), -abs(at - MIDDLE)))
@@ -153,6 +154,15 @@ class Judging:
         return seen
 
 
+def seen_by(net: KeyPatchNetwork, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Pictures and masks as the network is used, see `views`."""
+    given = batch["patches"], batch["present"], batch["z"]
+    if net.config.has_mask:
+        return viewed(net, *given)[:2]
+    image, mask = net(*given)
+    return image.float(), mask.float()
+
+
 def _batched(items: PatchItems, numbers: Sequence[int], device: torch.device) -> Iterator[Batch]:
     for start in range(0, len(numbers), BATCH):
         some = [items[k] for k in numbers[start : start + BATCH]]
@@ -170,7 +180,7 @@ def drawn(net: KeyPatchNetwork, held_out: PatchItems) -> Photograph:
     device, n = next(net.parameters()).device, len(held_out.pictures)
     spaced = sorted(set(np.linspace(0, n - 1, N_SHOWN).round().astype(int).tolist()))
     batch = {name: each.to(device) for name, each in default_collate([held_out[k] for k in spaced]).items()}
-    image, mask = (each.float() for each in net(batch["patches"], batch["present"], batch["z"]))
+    image, mask = seen_by(net, batch)
     rows = []
     for row in range(len(image)):
         patches = batch["patches"][row] * batch["present"][row, :, None, None, None]  # absent ones are grey

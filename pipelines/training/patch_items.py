@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...synth.encoding import to_tensor
-from ...synth.key_patches.network import KeyPatchConfig
+from ...synth.key_patches.network import Aspect, KeyPatchConfig
 from .patch_pictures import PatchPicture, PatchPictures, mask_of
+from .patch_squares import in_squares
 
 RANDOM = 0.5
 """Share of items with random patches, where they are mixed."""
@@ -54,7 +55,7 @@ class PatchItems(Dataset[dict[str, Tensor]]):
         other = self.pictures.image(another(number, len(self.pictures), random), random, spread=spread)
         z = random.uniform(-1, 1, self.config.noise).astype(np.float32)
         return {
-            **as_item(picture, n, self.config.parts, flip=flip),
+            **as_item(picture, n, self.config.parts, self.config.aspect, flip=flip),
             "other": to_tensor(other),
             "z": torch.from_numpy(z),
         }
@@ -65,10 +66,13 @@ def spread_at(share: float) -> float:
     return min(1.0, max(0.0, (SETTLED - share) / (SETTLED - SETTLING)))
 
 
-def as_item(picture: PatchPicture, n: int, parts: int, *, flip: bool = False) -> dict[str, Tensor]:
+def as_item(
+    picture: PatchPicture, n: int, parts: int, aspect: Aspect = "stretched", *, flip: bool = False
+) -> dict[str, Tensor]:
     """`image`, `patches`, `present` and `mask` of a picture and its best n patches, in `parts` places."""
     n = min(n, len(picture.boxes))
-    image, patches, boxes = picture.image, picture.patches[:n], picture.boxes[:n]
+    image, boxes = picture.image, picture.boxes[:n]
+    patches = in_squares(picture.patches[:n], len(image), aspect)
     if flip:
         image, patches, boxes = image[:, ::-1], patches[:, :, ::-1], mirrored(boxes, len(image))
     places = [place % n for place in range(parts)]

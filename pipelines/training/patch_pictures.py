@@ -25,11 +25,13 @@ from ...storage.errors import InputError, sentence
 from ...storage.images import Photograph
 from ...storage.layouts import Box
 from ...storage.reader import Reader
+from ...synth.key_patches.network import Aspect
 from ..progress import Progress, silent
 from .caches import kept_or_made, made_whole
 from .made_pictures import PIXELS, Boxes, MadePicture, MadePictures
 from .object_windows import LEAST_LONGER, LEAST_SHORTER, LONGEST, MOST_CUT, ROOM, object_windows
 from .patch_crops import WIDE, Square, boxes_inside, drawn_square, with_room
+from .patch_squares import in_squares
 from .photographs import BankOrigin, Origin, trained_and_held_out
 from .task import NothingToLearn, Subject
 
@@ -48,13 +50,14 @@ class PatchPicture:
     Attributes:
         image: `(R, R, 3)` uint8 RGB.
         boxes: where the patches are, pixels of `image`, best first.
-        patches: `(n, R, R, 3)` uint8: each cut out and stretched to the full size, bicubically.
+        patches: uint8 RGB, cut out of the picture at `LARGER` times its size: `(R, R, 3)` each, stretched bicubically,
+            or `(h, w, 3)` where they keep their shapes.
         source: the photograph; name: that, and of an object the id of its segment.
     """
 
     image: Photograph
     boxes: Boxes
-    patches: npt.NDArray[np.uint8]
+    patches: Sequence[Photograph]
     source: str
     name: str
 
@@ -92,6 +95,7 @@ class PatchPictures:
         progress: told while pictures are made.
         seed: of random patches.
         room: what is about objects is kept as well, so that squares of another place and scale can be drawn.
+        aspect: of patches, see `KeyPatchConfig`.
 
     Raises:
         InputError: there is no such class, or no bank to have one.
@@ -112,10 +116,11 @@ class PatchPictures:
         progress: Progress = silent,
         seed: int = 0,
         room: bool = False,
+        aspect: Aspect = "stretched",
     ) -> None:
         self.origin: Origin = BankOrigin(origin) if isinstance(origin, Reader) else origin
         self.names, self.resolution, self.objects, self.n = list(names), resolution, objects, n
-        self.random, self.seed = patches == "random", seed
+        self.random, self.seed, self.aspect = patches == "random", seed, aspect
         self.settings, self.side = PatchSettings(top=n), LARGER * resolution
         self.kept = round(WIDE * self.side) if room and objects is not None else self.side
         self.cache, self._progress = cache, progress
@@ -159,7 +164,7 @@ class PatchPictures:
             boxes = random_boxes(self.resolution, self.settings, random)
         large = squeezed(square.of(found.pixels[k]), self.side)
         return PatchPicture(
-            self._small(large), boxes, cut_out(large, boxes, self.resolution), wanted[0], wanted[1].name
+            self._small(large), boxes, cut_out(large, boxes, self.resolution, self.aspect), wanted[0], wanted[1].name
         )
 
     def image(self, k: int, random: np.random.Generator | None = None, *, spread: float = 0.0) -> Photograph:
@@ -330,17 +335,17 @@ def boxes_in(boxes: Sequence[Box], size: tuple[int, int], resolution: int) -> Bo
     return found
 
 
-def cut_out(large: Photograph, boxes: Boxes, resolution: int) -> npt.NDArray[np.uint8]:
-    """`(n, R, R, 3)`: patches of a square picture, cut out at its own size and stretched, bicubically.
+def cut_out(large: Photograph, boxes: Boxes, resolution: int, aspect: Aspect = "stretched") -> list[Photograph]:
+    """Patches of a square picture, cut out at its own size; `(R, R, 3)` each, stretched, unless they keep their shapes.
 
     Args:
         large: a square picture of any multiple of the resolution; boxes: in one of the resolution.
     """
-    times, side = len(large) // resolution, (resolution, resolution)
-    found = np.empty((len(boxes), resolution, resolution, 3), np.uint8)
-    for patch, (top, left, bottom, right) in zip(found, (boxes * times).tolist(), strict=True):
-        patch[:] = cv2.resize(large[top:bottom, left:right], side, interpolation=cv2.INTER_CUBIC)
-    return found
+    times = len(large) // resolution
+    found: list[Photograph] = [
+        np.ascontiguousarray(large[top:bottom, left:right]) for top, left, bottom, right in (boxes * times).tolist()
+    ]
+    return found if aspect == "kept" else list(in_squares(found, resolution, aspect))
 
 
 def random_boxes(resolution: int, settings: PatchSettings, random: np.random.Generator) -> Boxes:

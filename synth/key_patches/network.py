@@ -34,6 +34,7 @@ SMALLER = 0.625
 EVEN = 2
 """Finest layers of a decoder, which make no chequerboard whatever they learn; their weights are few."""
 Norm = Literal["group", "batch"]
+Aspect = Literal["stretched", "kept"]
 Form = Literal["assembler", "no-mask", "auto-encoder", "conditional-gan"]
 
 
@@ -47,6 +48,8 @@ class KeyPatchConfig:
         noise: numbers that pictures of the same patches differ by; embedding: numbers that patches are summed up in.
         norm: `group`, or the paper's `batch`.
         parts: the most patches of a picture it was trained with.
+        aspect: `stretched`: each patch fills its square, as the paper's do; `kept`: each has its own shape there, and
+            those of a picture are as large beside one another as they are in it. Nothing of the network depends on it.
         form: `assembler`, the paper's network; `no-mask`: the same without a mask decoder, so that the image decoder
             sees the encoder alone; `auto-encoder`: a decoder of the embedding, without noise or anything else of the
             encoder; `conditional-gan`: a decoder of the embedding and noise (DCGAN's generator).
@@ -59,11 +62,12 @@ class KeyPatchConfig:
     norm: Norm = "group"
     parts: int = 3
     form: Form = "assembler"
+    aspect: Aspect = "stretched"
 
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
             raise ValueError(f"resolution {self.resolution} instead of one of {', '.join(map(str, RESOLUTIONS))}")
-        for name, known in (("norm", get_args(Norm)), ("form", get_args(Form))):
+        for name, known in (("norm", get_args(Norm)), ("form", get_args(Form)), ("aspect", get_args(Aspect))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} {getattr(self, name)!r} instead of one of {', '.join(known)}")
         if min(self.noise, self.embedding, self.parts) < 1:
@@ -108,7 +112,7 @@ class KeyPatchNetwork(nn.Module):
         """A picture of each set of patches; neither their order nor what stands in place of absent ones matters.
 
         Args:
-            patches: `(B, N, 3, R, R)` in [-1, 1], each stretched to the resolution; N may differ from `parts`.
+            patches: `(B, N, 3, R, R)` in [-1, 1], squares as `config.aspect` says; N may differ from `parts`.
             present: `(B, N)` of 0 and 1: which of them there are.
             z: `(B, noise)` uniform in [-1, 1]; the auto-encoder does not look at it.
 

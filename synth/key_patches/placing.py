@@ -1,7 +1,8 @@
 """Where patches are in a picture that was made from them: windows that look like them and that the mask surrounds.
 
-The network predicts one mask for all patches together (Lee et al. 2018, section 3.3), not whose part is whose. Windows
-of a few sizes and shapes are compared with every patch; one window a patch is then chosen for all of them jointly.
+The network predicts one mask for all patches together (Lee et al. 2018, section 3.3), not whose part is whose; asked
+about each alone it says that too. Windows of a few sizes, and of a few shapes or that of the patch where it is known,
+are compared with every patch; one window a patch is then chosen for all of them jointly.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ AREAS = (0.05, 0.08, 0.125, 0.2)
 """Shares of the picture that windows cover: key patches have 5 to 25 % (section 4)."""
 SHAPES = (0.4, 0.63, 1.0, 1.6, 2.5)
 """Height by width of windows."""
+FINER_AREAS = (0.05, 0.065, 0.085, 0.11, 0.145, 0.19, 0.25)
+"""Areas of windows where the shape of a patch is known, so that there are fewer windows in all."""
+ELSEWHERE = -1e3
+"""Score of a window that has not the shape of a patch: less than the best of all others can make up for."""
 RING = 2
 """Pixels around a window that are compared with what is inside it."""
 LOOKED_AT = 400
@@ -36,6 +41,10 @@ FLAT = 1.0
 """Standard deviation, levels of 0..255, below which pixels have no pattern to compare."""
 
 Floats = npt.NDArray[np.float64]
+Shape = tuple[int, int]
+"""Height and width of a window, pixels."""
+Scores = dict[Shape, Floats]
+"""Of windows of each shape, `(rows, cols)` of their corners."""
 
 
 class PlacedPatch(NamedTuple):
@@ -52,28 +61,34 @@ class PlacedPatch(NamedTuple):
 
 
 def place_patches(
-    image: Photograph, mask: npt.NDArray[np.floating], patches: Sequence[Photograph]
+    image: Photograph,
+    mask: npt.NDArray[np.floating],
+    patches: Sequence[Photograph],
+    aspects: Sequence[float] | None = None,
 ) -> list[PlacedPatch]:
     """The place of each patch in a picture.
 
     Args:
         image: `(R, R, 3)` uint8 RGB, R at least 16.
-        mask: `(R, R)` in 0..1, where patches are; all of one value where nothing is known, which then says nothing.
+        mask: `(R, R)` in 0..1, where patches are, or `(n, R, R)`, where each is; all of one value where nothing is
+            known, which then says nothing.
         patches: `(h, w, 3)` uint8 RGB, of any size; they are stretched to each window.
+        aspects: height by width of each, in the picture, where that is known: windows have it then.
 
     Returns:
         one a patch, in their order. No two overlap by more than `OVERLAP`, as long as there are other windows.
     """
     if not len(patches):
         return []
-    shapes = _shapes(image.shape[0], image.shape[1])
-    contrasts = _contrasts(mask, shapes)
-    scored = [
-        [_likeness(image, patch, shape) + contrast for shape, contrast in zip(shapes, contrasts, strict=True)]
-        for patch in (_no_larger(each, LARGEST * image.shape[0], LARGEST * image.shape[1]) for each in patches)
-    ]
-    boxes = np.array(list(dict.fromkeys(box for each in scored for box in _best(each, shapes))), np.int64)
-    scores = np.array([[_at(each, shapes, box) for box in boxes.tolist()] for each in scored])
+    rows, cols = image.shape[:2]
+    shaped = [_shapes(rows, cols, None if aspects is None else aspects[k]) for k in range(len(patches))]
+    masks = mask if mask.ndim == 3 else np.broadcast_to(mask, (len(patches), rows, cols))
+    scored: list[Scores] = []
+    for patch, own, shapes in zip(patches, masks, shaped, strict=True):
+        small, contrasts = _no_larger(patch, LARGEST * rows, LARGEST * cols), _contrasts(own, shapes)
+        scored.append({at: _likeness(image, small, at) + each for at, each in zip(shapes, contrasts, strict=True)})
+    boxes = np.array(list(dict.fromkeys(box for each in scored for box in _best(each))), np.int64)
+    scores = np.array([[_at(each, box) for box in boxes.tolist()] for each in scored])
     chosen = _assigned(scores, boxes)
     return [PlacedPatch(_box(boxes[column]), float(scores[row, column])) for row, column in enumerate(chosen)]
 
@@ -88,11 +103,11 @@ def box_overlaps(boxes: npt.NDArray[np.integer], others: npt.NDArray[np.integer]
     return found
 
 
-def _shapes(rows: int, cols: int) -> list[tuple[int, int]]:
-    """Heights and widths of windows of a picture."""
+def _shapes(rows: int, cols: int, aspect: float | None = None) -> list[Shape]:
+    """Heights and widths of windows of a picture, all of one height by width where that is given."""
     found = []
-    for area in AREAS:
-        for shape in SHAPES:
+    for area in AREAS if aspect is None else FINER_AREAS:
+        for shape in SHAPES if aspect is None else (aspect,):
             height, width = round(rows * (area * shape) ** 0.5), round(cols * (area / shape) ** 0.5)
             found.append((min(max(height, 2), rows), min(max(width, 2), cols)))
     return list(dict.fromkeys(found))
@@ -107,7 +122,7 @@ def _no_larger(patch: Photograph, rows: int, cols: int) -> Photograph:
     return found
 
 
-def _likeness(image: Photograph, patch: Photograph, shape: tuple[int, int]) -> Floats:
+def _likeness(image: Photograph, patch: Photograph, shape: Shape) -> Floats:
     """Normalised correlation of a patch with every window of that shape, `(rows, cols)` of its corners, -1..1.
 
     Where patch or window has no pattern it is 0.
@@ -122,7 +137,7 @@ def _likeness(image: Photograph, patch: Photograph, shape: tuple[int, int]) -> F
     return found
 
 
-def _contrasts(mask: npt.NDArray[np.floating], shapes: Sequence[tuple[int, int]]) -> list[Floats]:
+def _contrasts(mask: npt.NDArray[np.floating], shapes: Sequence[Shape]) -> list[Floats]:
     """By the corner of every window of each shape, the mean of the mask inside less that of the ring around it."""
     if np.ptp(mask) == 0:
         return [np.zeros((mask.shape[0] - height + 1, mask.shape[1] - width + 1)) for height, width in shapes]
@@ -143,7 +158,7 @@ def _summed(values: Floats) -> Floats:
     return found
 
 
-def _windows(total: Floats, shape: tuple[int, int]) -> Floats:
+def _windows(total: Floats, shape: Shape) -> Floats:
     """The sum of every window of that shape, of what `_summed` gives."""
     height, width = shape
     below, above = total[height:], total[:-height]
@@ -151,11 +166,11 @@ def _windows(total: Floats, shape: tuple[int, int]) -> Floats:
     return found
 
 
-def _best(scored: Sequence[Floats], shapes: Sequence[tuple[int, int]]) -> list[Box]:
+def _best(scored: Scores) -> list[Box]:
     """The windows of highest score among those beside which none is better, none of which is nearly another."""
-    peaks = [np.nonzero(each == cv2.dilate(each, np.ones((3, 3), np.uint8))) for each in scored]
-    values = np.concatenate([each[peak] for each, peak in zip(scored, peaks, strict=True)])
-    boxes = np.concatenate([_boxes(peak[0], peak[1], shape) for peak, shape in zip(peaks, shapes, strict=True)])
+    peaks = [np.nonzero(each == cv2.dilate(each, np.ones((3, 3), np.uint8))) for each in scored.values()]
+    values = np.concatenate([each[peak] for each, peak in zip(scored.values(), peaks, strict=True)])
+    boxes = np.concatenate([_boxes(peak[0], peak[1], shape) for peak, shape in zip(peaks, scored, strict=True)])
     left = np.argsort(-values, kind="stable")[:LOOKED_AT]
     found: list[Box] = []
     while len(left) and len(found) < KEPT:
@@ -165,14 +180,15 @@ def _best(scored: Sequence[Floats], shapes: Sequence[tuple[int, int]]) -> list[B
     return found
 
 
-def _boxes(tops: npt.NDArray[np.int64], lefts: npt.NDArray[np.int64], shape: tuple[int, int]) -> npt.NDArray[np.int64]:
+def _boxes(tops: npt.NDArray[np.int64], lefts: npt.NDArray[np.int64], shape: Shape) -> npt.NDArray[np.int64]:
     """`(n, 4)` windows of that shape by their corners."""
     return np.stack([tops, lefts, tops + shape[0], lefts + shape[1]], axis=1)
 
 
-def _at(scored: Sequence[Floats], shapes: Sequence[tuple[int, int]], box: Sequence[int]) -> float:
+def _at(scored: Scores, box: Sequence[int]) -> float:
     top, left, bottom, right = box
-    return float(scored[shapes.index((bottom - top, right - left))][top, left])
+    own = scored.get((bottom - top, right - left))
+    return ELSEWHERE if own is None else float(own[top, left])
 
 
 def _assigned(scores: Floats, boxes: npt.NDArray[np.int64]) -> list[int]:

@@ -28,6 +28,9 @@ from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import load_checkpoint, save_checkpoint
 from zeuxis.synth.compiling.buckets import Bucket, Compiled, Verdict
 from zeuxis.synth.compiling.packages import Store
+from zeuxis.synth.encoding import to_image, to_tensor
+from zeuxis.synth.key_patches.placing import place_patches
+from zeuxis.synth.key_patches.views import viewed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = ["train/a", "train/b", "test/u", "test/v"]
@@ -273,6 +276,81 @@ def test_patches_of_larger_pictures_are_as_sharp_as_those_trained_on(tmp_path: P
 
 def sharpness(patch: np.ndarray) -> float:
     return float(cv2.Laplacian(patch.astype(np.float32), cv2.CV_32F).std())
+
+
+@pytest.fixture(scope="module")
+def keeping(folder: Path) -> Path:
+    """A folder with the same network, whose patches keep their shapes, and whose masks are of several views."""
+    card, tensors = load_checkpoint(folder / "models" / "key-patches.safetensors", "key-patches")
+    path = folder / "keeping" / "key-patches.safetensors"
+    path.parent.mkdir()
+    training = {**card.training, "views": True}
+    save_checkpoint(path, tensors, replace(card, config={**card.config, "aspect": "kept"}, training=training))
+    return path.parent
+
+
+def test_files_keep_their_shapes_and_their_sizes_where_these_are_alike(keeping: Path, folder: Path):
+    large, small = cv2.resize(patch(0), (200, 100)), cv2.resize(patch(1), (30, 60))
+    shown = {alike: assemble([large, small], 1, models=keeping, alike=alike)[0] for alike in (False, True)}
+    sides = {alike: [sides_shown(each) for each in made.patches] for alike, made in shown.items()}
+    assert sides[False] == [(SIDE // 2, SIDE), (SIDE, SIDE // 2)], "of unrelated sizes: each as large as any"
+    wide = SIDE * 60 / 200
+    assert sides[True] == [(SIDE // 2, SIDE), (round(wide), round(wide / 2))]
+    for made in shown.values():
+        for (top, left, bottom, right), aspect in zip([each.box for each in made.places], (0.5, 2.0), strict=True):
+            assert (bottom - top) / (right - left) == pytest.approx(aspect, rel=0.15)
+        assert [each.size for each in made.report.patches] == [(100, 200), (60, 30)]
+    (half,) = assemble([cv2.resize(large, (100, 50), interpolation=cv2.INTER_AREA), small], 1, models=keeping)
+    assert [sides_shown(each) for each in half.patches] == sides[False], "whatever the resolution of a file"
+    (stretching,) = assemble([large, small], 1, models=folder / "models", alike=True)
+    for found, wanted in zip(stretching.patches, (large, small), strict=True):
+        np.testing.assert_array_equal(found, stretched(wanted, SIDE))
+
+
+def sides_shown(square: np.ndarray) -> tuple[int, int]:
+    rows, cols = ((square != GREY).any(axis=(axis, 2)).nonzero()[0] for axis in (1, 0))
+    return int(rows[-1] - rows[0] + 1), int(cols[-1] - cols[0] + 1)
+
+
+def test_patches_of_the_bank_are_as_large_beside_one_another_as_in_their_picture(keeping: Path, reader: Reader):
+    (made,) = assemble(models=keeping, variants=1, reader=reader, from_bank=["class:car"])
+    boxes = [used.cut_from for used in made.report.patches]
+    longest = max(max(bottom - top, right - left) for top, left, bottom, right in boxes)
+    for square, (top, left, bottom, right) in zip(made.patches, boxes, strict=True):
+        wanted = SIDE * (bottom - top) / longest, SIDE * (right - left) / longest
+        assert sides_shown(square) == pytest.approx(wanted, abs=1)
+    (beside,) = assemble([patch(0)], 1, models=keeping, reader=reader, from_bank=["class:car"])
+    assert max(sides_shown(beside.patches[0])) == max(max(sides_shown(each)) for each in beside.patches[1:])
+
+
+def test_networks_of_before_are_asked_once_about_stretched_patches(folder: Path, tmp_path: Path):
+    card, tensors = load_checkpoint(folder / "models" / "key-patches.safetensors", "key-patches")
+    before = {name: value for name, value in card.config.items() if name != "aspect"}
+    (tmp_path / "models").mkdir()
+    save_checkpoint(tmp_path / "models" / "key-patches.safetensors", tensors, replace(card, config=before))
+    assembler, patches = Assembler(tmp_path / "models"), [patch(0), patch(1)]
+    assert (assembler.aspect, assembler.views) == ("stretched", False)
+    made = assembler.made(patches, 0)
+    squares = torch.stack([to_tensor(stretched(each, SIDE)) for each in patches])[None]
+    with torch.no_grad():
+        image, mask = assembler.network(squares, torch.ones(1, 2), torch.from_numpy(assembler.noise(0, 0))[None])
+    np.testing.assert_array_equal(made.image, to_image(image[0]))
+    np.testing.assert_array_equal(made.mask, mask[0, 0].numpy())
+    assert made.alone is None
+    assert assembler.places(made, patches) == place_patches(made.image, made.mask, patches)
+
+
+def test_places_and_masks_are_of_several_views(keeping: Path):
+    assembler, patches = Assembler(keeping), [patch(0), patch(1, (28, 20))]
+    made = assembler.made(patches, 0)
+    squares = torch.stack([to_tensor(each) for each in assembler.squares(patches)])[None]
+    wanted = viewed(assembler.network, squares, torch.ones(1, 2), torch.from_numpy(assembler.noise(0, 0))[None])
+    np.testing.assert_allclose(made.mask, wanted.mask[0, 0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(made.alone, wanted.alone[0].numpy(), atol=1e-5)
+    aspects = [20 / 28, 28 / 20]
+    assert assembler.places(made, patches) == place_patches(made.image, made.alone, patches, aspects)
+    several = assembler.many([patches, patches[:1]], [assembler.noise(0, 0)] * 2)
+    assert [len(each.alone) for each in several] == [2, 1]
 
 
 def test_noise_degrades_the_patches_alike_for_every_variant(folder: Path):

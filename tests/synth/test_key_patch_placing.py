@@ -76,6 +76,28 @@ def test_more_patches_than_places_all_get_one():
     assert place_patches(image, mask, []) == []
 
 
+def test_windows_have_the_shape_of_the_patch_where_it_is_known():
+    image, mask, patches = put_together(BOXES)
+    aspects = [(bottom - top) / (right - left) for top, left, bottom, right in BOXES]
+    found = place_patches(image, mask, patches, aspects)
+    assert all(box_iou(each.box, true) > 0.6 for each, true in zip(found, BOXES, strict=True))
+    slender = place_patches(image, mask, patches, [3.0, 1 / 3, 1.0])
+    for (top, left, bottom, right), wanted in zip([each.box for each in slender], (3.0, 1 / 3, 1.0), strict=True):
+        assert (bottom - top) / (right - left) == pytest.approx(wanted, rel=0.15)
+    assert place_patches(image, mask, patches[::-1], aspects[::-1]) == found[::-1]
+
+
+def test_patches_without_a_pattern_go_where_their_own_masks_are():
+    image, _, _ = put_together(BOXES)
+    flat = [np.full((20, 20, 3), 90, np.uint8)] * 3
+    masks = np.zeros((3, SIDE, SIDE), np.float32)
+    for mask, (top, left, bottom, right) in zip(masks, BOXES, strict=True):
+        mask[top:bottom, left:right] = 1
+    for order in ([0, 1, 2], [2, 0, 1]):
+        found = place_patches(image, masks[order], flat)
+        assert all(box_iou(each.box, BOXES[k]) > 0.6 for each, k in zip(found, order, strict=True))
+
+
 def test_contrast_is_the_mean_inside_less_that_around():
     mask = np.random.default_rng(0).random((20, 24))
     other, found = _contrasts(mask, [(4, 4), (5, 7)])

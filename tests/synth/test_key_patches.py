@@ -188,7 +188,7 @@ def test_the_discriminator_of_the_conditional_gan_is_told_of_the_patches():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [({"resolution": 96}, "resolution 96"), ({"norm": "layer"}, "norm 'layer'"), ({"form": "x"}, "form 'x'"),
-     ({"parts": 0}, "at least 1")],
+     ({"parts": 0}, "at least 1"), ({"aspect": "any"}, "aspect 'any'")],
 )  # fmt: skip
 def test_what_cannot_be_built_is_refused(wrong, said):
     with pytest.raises(ValueError, match=said):

@@ -77,6 +77,19 @@ def test_pictures_are_made_with_a_bank_and_without(folder: Path, monkeypatch: py
         zeuxis.assemble(from_bank=["class:car"], models=folder / "models")
 
 
+@pytest.mark.parametrize("alike", [False, True])
+def test_the_command_says_whether_patches_are_of_one_scale(run: Run, monkeypatch: pytest.MonkeyPatch, alike: bool):
+    seen = []
+
+    def told(*_: object, **given: object) -> None:
+        seen.append(given["alike"])
+        raise InputError("enough")
+
+    monkeypatch.setattr("zeuxis.pipelines.assemble.assemble", told)
+    code, _, errors = run("assemble", "a.png", "b.png", "--out", "made", *(["--alike"] if alike else []))
+    assert (code, errors, seen) == (2, ["zeuxis: enough"], [alike])
+
+
 def test_the_command_says_where_patches_went(run: Run, folder: Path):
     models = folder / "models"
     code, lines, errors = run("assemble", "a.png", "b.png", "--models", models, "--out", "made", "--variants", 2)

@@ -155,7 +155,7 @@ def test_the_order_of_patches_is_measured_over_all_orders(bench: Bench):
     assert order_difference(Swayed, [patches], 0) > 1
 
 
-def test_overlaps_and_hits():
+def test_overlaps_and_hits(bench: Bench):
     one, other = np.zeros((8, 8), bool), np.zeros((8, 8), bool)
     assert overlap(one, other) == 1
     one[:4], other[2:6] = True, True
@@ -165,7 +165,7 @@ def test_overlaps_and_hits():
     mask = np.zeros((SIDE, SIDE), np.float32)
     mask[10:32, 12:34] = 1
     patch = picture[10:32, 12:34].repeat(3, 0).repeat(3, 1)
-    assert hits(np.array(placed(Made(picture, mask), [patch])), np.array([[10, 12, 32, 34]])) == [1.0]
+    assert hits(np.array(placed(bench.first, Made(picture, mask), [patch])), np.array([[10, 12, 32, 34]])) == [1.0]
 
 
 def test_the_mean_mask_is_the_cut_that_fits_training_pictures_best(bench: Bench):
@@ -283,6 +283,7 @@ def test_exact_pixels_inside_the_mask_have_no_distance_whatever_is_outside(bench
         """Makes the photograph inside the mask, and noise outside."""
 
         name, has_mask, cut = "copying", True, 0.5
+        places = bench.first.places
 
     made = [Made(image, mask.astype(np.float32)) for image, mask in zip(exact, held.masks, strict=True)]
     bench.made, real = lambda network, sets: made, bench.made
@@ -337,6 +338,31 @@ def test_masks_are_cut_where_the_network_says(folder: Path, tmp_path: Path):
         found[cut] = str(wanted), samples(held, [figures]).tobytes()
     for each in zip(*found.values(), strict=True):
         assert len(set(each)) == 3, "outlines are those of the cut as well"
+
+
+def test_networks_that_see_patches_otherwise_are_left_out(folder: Path, tmp_path: Path):
+    reader, models = Reader(folder / "bank"), tmp_path / "models"
+    save_assemblers(models, folder / "bank", KIND, f"{KIND}-no-mask")
+    card, tensors = load_checkpoint(models / f"{KIND}.safetensors", KIND)
+    training = {**card.training, "views": True}
+    kept = replace(card, config={**card.config, "aspect": "kept"}, training=training)
+    save_checkpoint(models / f"{KIND}.safetensors", tensors, kept)
+    bench = Bench(reader, models, "test", 200, 0, Making(tmp_path / "out", reader, [models], {}))
+    assert [*bench.assemblers] == [KIND]
+    said = f"{KIND}-no-mask: left out, patches are stretched for it, and kept for {KIND}"
+    assert said in bench.left_out
+    held = bench.held()
+    for each in held.pictures:
+        assert [patch.shape[:2] for patch in each.patches] == [
+            (2 * (bottom - top), 2 * (right - left)) for top, left, bottom, right in each.boxes.tolist()
+        ]
+    made, again = (bench.made(bench.first, held.sets) for _ in range(2))  # the second as it was kept
+    for one, other, patches in zip(made, again, held.sets, strict=True):
+        assert one.alone.shape == (len(patches), SIDE, SIDE)
+        np.testing.assert_array_equal(one.alone, other.alone)
+        wanted = [place.box for place in bench.first.places(one, patches)]
+        assert placed(bench.first, other, patches) == wanted
+    assert samples(held, [bench.figures(bench.first, held)]).dtype == np.uint8
 
 
 @pytest.mark.parametrize(

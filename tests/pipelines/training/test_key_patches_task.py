@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -35,6 +36,7 @@ from zeuxis.storage.reader import Reader
 from zeuxis.synth.checkpoint import load_checkpoint
 from zeuxis.synth.encoding import to_image
 from zeuxis.synth.key_patches.losses import HINGE, decayed
+from zeuxis.synth.key_patches.views import viewed
 
 OPTIONS = TrainOptions(preset="tiny", size=(64, 64), lr=2e-3, batch=2, devices="cpu", steps=10)
 QUICK = {"preset": "tiny", "batch": 1, "devices": "cpu", "validate_every": 2, "log_every": 1}
@@ -72,10 +74,10 @@ def test_items_depend_on_seed_and_number_alone_and_are_mirrored_as_a_whole(bank,
         assert item["z"].abs().max() <= 1
         for number in range(2):
             for flip in (False, True):
-                wanted = as_item(pictures[number], n, 3, flip=flip)
+                wanted = as_item(pictures[number], n, 3, "kept", flip=flip)
                 if all(torch.equal(wanted[name], item[name]) for name in wanted):
                     mirrors += flip
-                    other = as_item(pictures[1 - number], 1, 1)["image"]
+                    other = as_item(pictures[1 - number], 1, 1, "kept")["image"]
                     assert torch.equal(item["other"], other), "never the picture itself"
                     break
             else:
@@ -86,13 +88,13 @@ def test_items_depend_on_seed_and_number_alone_and_are_mirrored_as_a_whole(bank,
     assert counts == {1, 2, 3}
     assert 3 < mirrors < 13
     held = task_of(bank, tmp_path).held_out
-    assert torch.equal(held[0]["image"], as_item(held.pictures[0], 3, 3)["image"])
+    assert torch.equal(held[0]["image"], as_item(held.pictures[0], 3, 3, "kept")["image"])
     assert len(held.pictures) == 1
 
 
 def test_a_mirrored_item_has_its_patches_where_they_are_then(bank, tmp_path):
     picture = task_of(bank, tmp_path).dataset().pictures[0]
-    plain, flipped = (as_item(picture, 3, 5, flip=flip) for flip in (False, True))
+    plain, flipped = (as_item(picture, 3, 5, "kept", flip=flip) for flip in (False, True))
     for name in ("image", "mask"):
         assert torch.equal(flipped[name], plain[name].flip(-1))
     assert torch.equal(flipped["patches"], plain["patches"].flip(-1))
@@ -101,7 +103,7 @@ def test_a_mirrored_item_has_its_patches_where_they_are_then(bank, tmp_path):
     assert plain["present"].sum() == len(picture.boxes)
     boxes = mirrored(picture.boxes, 64)
     assert np.array_equal(mask_of(boxes, 64), mask_of(picture.boxes, 64)[:, ::-1])
-    one = as_item(picture, 1, 3)
+    one = as_item(picture, 1, 3, "kept")
     assert np.array_equal(one["mask"][0].numpy() > 0, mask_of(picture.boxes[:1], 64)), "of the best one alone"
     assert {another(2, 4, np.random.default_rng(seed)) for seed in range(30)} == {0, 1, 3}
     assert another(0, 1, np.random.default_rng(0)) == 0
@@ -340,6 +342,11 @@ class Answering(nn.Linear):
         return tuple(each.expand(len(patches), -1, -1, -1) for each in self.answer(patches))
 
 
+def asked_once(net, *given):
+    """What `viewed` gives, of a network that does not look at what it is asked about."""
+    return (*net(*given), None)
+
+
 class Silent(nn.Linear):
     """A discriminator to which all pictures are the same."""
 
@@ -350,7 +357,8 @@ class Silent(nn.Linear):
         return images.new_zeros(len(images)) + 0 * self.weight.sum()
 
 
-def test_figures_say_what_a_network_does(bank, tmp_path):
+def test_figures_say_what_a_network_does(bank, tmp_path, monkeypatch):
+    monkeypatch.setattr(patch_figures, "viewed", asked_once)
     task = task_of(bank, tmp_path)
     task.dataset()
     item = task.held_out[0]
@@ -390,6 +398,7 @@ def test_the_cut_of_masks_is_fitted_to_squares_about_training_pictures(bank, tmp
         return found
 
     monkeypatch.setattr(patch_figures.PatchItems, "__getitem__", noted)
+    monkeypatch.setattr(patch_figures, "viewed", asked_once)
 
     def timid(patches):
         """Right everywhere, but never sure; around it a halo that is less sure."""
@@ -406,6 +415,43 @@ def test_the_cut_of_masks_is_fitted_to_squares_about_training_pictures(bank, tmp
     assert not squares & {task.samples[k]["patches"].numpy().tobytes() for k in range(patch_figures.N_CUT)}
     rival = task_of(bank, tmp_path, variant="no-mask")
     assert "mask_cut" not in rival.extra(None)
+
+
+def test_figures_are_of_masks_as_they_are_used(bank, tmp_path):
+    task = task_of(bank, tmp_path)
+    task.dataset()
+    net = task.modules()["net"].eval()
+    items = [task.held_out[0]]
+    batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
+    with torch.no_grad():
+        _, mask, _ = viewed(net, batch["patches"], batch["present"], batch["z"])
+        found = task.validate(net)
+    wanted = iou(mask > task._judging.cut, batch["mask"] > 0.5)
+    assert found["mask_iou"] == pytest.approx(float(wanted.mean()))
+    assert task.extra(None)["views"] is True
+    assert "views" not in task_of(bank, tmp_path, variant="no-mask").extra(None)
+
+
+def test_patches_keep_their_shapes_and_stretched_ones_are_another_training(bank, tmp_path):
+    task = task_of(bank, tmp_path)
+    stretching = KeyPatchTask(BankOrigin(Reader(bank)), tmp_path, OPTIONS, aspect="stretched")
+    assert (task.config()["aspect"], stretching.config()["aspect"]) == ("kept", "stretched")
+    kept, stretched = (each.held_out for each in (task, stretching))
+    heights, widths = (kept.pictures[0].boxes[:, side + 2] - kept.pictures[0].boxes[:, side] for side in (0, 1))
+    longest = max(heights.max(), widths.max())
+    for square, rows, cols in zip(kept[0]["patches"], heights, widths, strict=True):
+        shown = (square != square[:, :1, :1]).any(0) if max(rows, cols) < longest else square.new_ones(64, 64)
+        assert shown.any(1).sum() <= round(64 * rows / longest)
+        assert shown.any(0).sum() <= max(64 if rows == longest else 0, round(64 * cols / longest))
+    assert torch.equal(kept[0]["mask"], stretched[0]["mask"])
+    assert not torch.equal(kept[0]["patches"], stretched[0]["patches"])
+    wanted = [cv2.resize(each, (64, 64), interpolation=cv2.INTER_CUBIC) for each in kept.pictures[0].patches]
+    np.testing.assert_array_equal(np.stack([to_image(each) for each in stretched[0]["patches"]]), np.stack(wanted))
+    before, after = (settings_of(each, OPTIONS) for each in (stretching, task))
+    with pytest.raises(InputError, match="was trained otherwise"):
+        refuse_other_settings(tmp_path / "resume.safetensors", before, after)
+    with pytest.raises(InputError, match="was trained otherwise"):  # as it was before there was a choice
+        refuse_other_settings(tmp_path / "resume.safetensors", {**after, "revision": 2}, after)
 
 
 # ---- all of it

@@ -61,7 +61,7 @@ def test_a_photograph_is_squeezed_and_has_the_banks_own_patches(bank, monkeypatc
         top, left, bottom, right = 2 * box
         assert np.array_equal(patch, cv2.resize(large[top:bottom, left:right], (R, R), interpolation=cv2.INTER_CUBIC))
     assert found.boxes.dtype == np.int32
-    assert found.patches.dtype == np.uint8
+    assert all(patch.dtype == np.uint8 for patch in found.patches)
 
 
 def test_more_patches_than_the_bank_has_are_searched_for(bank):
