@@ -99,7 +99,7 @@ def _made(kind: str, sized: Preset, **settings: Any) -> nn.Module:
     config_of = getattr(module, home.config)
     size = _size(kind, sized)
     own = {"n_classes": CLASSES, "size": size, "resolution": size[0], "width": sized.width}
-    given = own | {"blend": BLEND, "passing": True, "copies": True, "tints": True} | settings
+    given = own | {"blend": BLEND, "passing": True, "copies": True, "tints": True, "textures": True} | settings
     known = {field.name for field in fields(config_of)}
     network: nn.Module = getattr(module, home.network)(config_of(**{k: v for k, v in given.items() if k in known}))
     return network
