@@ -28,7 +28,18 @@ from ..synth.compiling.packages import Store
 from ..synth.inpainting.fills import FILLS
 from ..synth.roi_gan.regions import Region
 from .inpainting.files import check_places, save
-from .inpainting.methods import BANK, METHODS, NETWORKS, VARYING, Draw, FromBank, FromNetwork, FromPicture, Method
+from .inpainting.methods import (
+    BANK,
+    METHODS,
+    NETWORKS,
+    VARYING,
+    Draw,
+    FromBank,
+    FromNetwork,
+    FromPicture,
+    Method,
+    filled_by,
+)
 from .inpainting.regions import SAME, RegionLike, closed, distance, region_of
 from .painted_files import check_variants
 
@@ -136,15 +147,10 @@ def inpaint(
         fix = f"ask for one, or use {_listed(VARYING)}"
         raise InputError(sentence("variants", f"{method} makes one picture alone", found=str(variants), fix=fix))
     draws = [Draw(seed, number, None if number and sliders is None else given) for number in range(variants)]
-    if isinstance(filler, FromNetwork):
-        filled, how = filler.variants(picture, inside, draws)
-        told = [how] * variants
-    else:
-        filled, told = map(list, zip(*(filler(picture, inside, draw) for draw in draws), strict=True))
     share = float(inside.mean())
     made = [
         Inpainted(each, inside, InpaintReport(method, how, seed, draw.variant, draw.sliders, share, filler.identity))
-        for each, how, draw in zip(filled, told, draws, strict=True)
+        for (each, how), draw in zip(filled_by(filler, picture, inside, draws), draws, strict=True)
     ]
     return made if out is None else [replace(each, files=tuple(save(each, out, stem))) for each in made]
 

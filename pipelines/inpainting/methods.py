@@ -253,6 +253,18 @@ class FromBank:
         return pasted(image, region, window), f"{chosen[place.number]} at {top},{left},{bottom},{right}"
 
 
+def filled_by(method: Method, image: Photograph, region: Region, draws: Sequence[Draw]) -> list[tuple[Photograph, str]]:
+    """What a method makes for each draw, as calls of it would return it; a network makes several in one pass.
+
+    Raises:
+        InputError: this method cannot fill this region of this picture.
+    """
+    if isinstance(method, FromNetwork):
+        made, how = method.variants(image, region, draws)
+        return [(each, how) for each in made]
+    return [method(image, region, draw) for draw in draws]
+
+
 def training_sources(reader: Reader, source: str | None) -> list[str]:
     """Names of the training photographs, ascending, without the group of a source and those that are like it."""
     table = reader.table("sources", None, ["source", "group", "split"]).to_pylist()

@@ -6,10 +6,10 @@
 Every upsample block sees the region, the style, and the encoder's features of its size (thesis, section 3.5).
 
 With `copies` the picture is not made from nothing: what the nearest known pixels say is copied into the region in eight
-ways, the decoder weighs these at every pixel and adds what they lack, which is nothing at first. With `tints` the
-continuous sliders add to the picture what `tints` describes. Those that do not, and choices, are seen by every block as
-they are beside the style: in the thesis they reach it through the dense layers alone, where ten of them are a fiftieth
-of what 146 numbers of noise are.
+ways, the decoder weighs these at every pixel and adds what they lack, which is nothing at first; with `textures` also
+details of what is around, which copies smooth away. With `tints` the continuous sliders add to the picture what `tints`
+describes. Those that do not, and choices, are seen by every block as they are beside the style: in the thesis they
+reach it through the dense layers alone, where ten of them are a fiftieth of what 146 numbers of noise are.
 """
 
 from __future__ import annotations
