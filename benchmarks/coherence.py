@@ -16,9 +16,8 @@ import numpy.typing as npt
 import zeuxis
 from benchmarks.banks import dataset_of, workers_of
 from zeuxis.index.borders import find_borders
-from zeuxis.index.coherence import REACH
 from zeuxis.pipelines.collage import class_order, piece_of
-from zeuxis.storage.layouts import context_box, sample_to_frame
+from zeuxis.storage.layouts import border_reach, context_box, sample_to_frame
 from zeuxis.synth.canvas import Canvas, compose
 
 WEIGHTS = (0.0, 0.25, 0.5, 1.0)
@@ -99,7 +98,7 @@ def _borders(bank: zeuxis.Bank, result: zeuxis.Retrieval, canvas: Canvas) -> Ite
         top, left, bottom, right = component.box
         labels[top:bottom, left:right][component.mask] = number
     colours, valid = _lab(canvas.image, bank.frame), sample_to_frame(canvas.valid, bank.frame)
-    near = max(round(REACH * rows), 2)
+    near = border_reach(rows)
     for a, b in find_borders(labels, len(components), near).pairs.tolist():
         distances = []
         for own, other in ((a, b), (b, a)):

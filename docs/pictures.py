@@ -302,7 +302,7 @@ CONTENTS = {
     "orderings.parquet, patches.parquet": "which of two is in front; the key patches",
     "rejects.parquet": "what could not be used, and why",
     "footprints.safetensors": "what search scans, mapped into memory",
-    "appearance.safetensors": "64 bytes a segment on colours and texture",
+    "appearance.safetensors": "colours and texture of segments, colours along their borders",
     "shard.json": "sizes and hashes of all the others; written last",
 }
 

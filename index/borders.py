@@ -23,8 +23,7 @@ def find_borders(labels: Labels, n: int, reach: int = 2) -> Borders:
     Args:
         labels: `(R, C)` uint32, 0 where there is none.
         n: how many components.
-        reach: two components are side by side where pixels of theirs are so far apart along a row or a column. Over 1,
-            because labellers leave thin gaps between things, and what a pole parts still meets the eye side by side.
+        reach: two components are side by side where pixels of theirs are so far apart along a row or a column.
 
     Returns:
         The lengths are numbers of such pixel pairs.

@@ -2,8 +2,9 @@
 
 The best segment of each component alone comes from photographs taken in unlike light. Sky and road never have one
 colour, so neighbours are not compared with each other, but with what the other's photograph shows: a road segment
-beside a sky from photograph S should have the colour of the roads in S, and that sky the colour of the skies in the
-road's photograph. A pair from one photograph agrees by definition.
+beside a sky from photograph S should have, along its border with sky, the colour of the road along that sky in S, and
+that sky the colour of the sky along the road in the road's photograph. Where a photograph shows no such border, the
+colours of whole segments and of classes stand in. A pair from one photograph agrees by definition.
 
     maximise  sum over components of score  +  weight * sum over borders of share * agreement
     agreement = 1 - min(distance / UNLIKE, 1), the distance in CIELAB, truncated as usual for such energies
@@ -25,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..storage.errors import sentence
+from ..storage.layouts import border_reach
 from .borders import find_borders
 from .lights import Lights, Numbers
 from .request import POOL
@@ -33,8 +35,6 @@ from .result import Component, Hit, Retrieval
 UNLIKE = 30.0
 """CIELAB distance from which on two colours count as nothing alike; photographs of one class are 16 (a town's streets)
 to 27 (rooms) apart in the median."""
-REACH = 0.02
-"""Of the frame's rows: how far apart components may be and still lie side by side."""
 STARTS = 64
 """Photographs that the search starts from, at most."""
 _SWEEPS = 100  # over all components, in one climb; about five are needed, none ever lowers the sum
@@ -115,10 +115,18 @@ def choice_of(
     photograph[there] = photographs.ravel()
     own = np.full((n, most, 3), np.nan)
     own[there] = lights.of_segments(shards[there], rows[there])
-    class_ids, of_class = np.unique([component.class_id for component in components], return_inverse=True)
+    of_class = np.array([component.class_id for component in components])
+    class_ids, slots = np.unique(of_class, return_inverse=True)
     seen = lights.of_classes(places[:, 0], places[:, 1], class_ids.astype(np.int64))
     pairs, shares = _borders(components, frame)
-    agreements, known = _agreements(pairs, photograph, own, seen, of_class)
+    sides = []
+    for a, b in (pairs.T, pairs.T[::-1]):
+        along = np.full((len(a), most, 2, 3), np.nan)
+        asked, classes = there[a], np.broadcast_to(of_class[b, None], (len(a), most))
+        along[asked] = lights.of_borders(shards[a][asked], rows[a][asked], classes[asked])
+        whole = np.stack([own[a], seen[photograph[a], slots[b, None]]], axis=2)
+        sides.append(Side(photograph[a], *np.moveaxis(np.where(np.isnan(along), whole, along), 2, 0)))
+    agreements, known = _agreements(*sides)
     return Choice(scores, photograph, pairs, shares, agreements, known)
 
 
@@ -145,31 +153,37 @@ def _borders(components: Sequence[Component], frame: tuple[int, int]) -> tuple[N
     labels = components[0]._framed.labels
     numbers = np.zeros(int(labels.max()) + 1, np.uint32)
     numbers[[component._number + 1 for component in components]] = np.arange(1, len(components) + 1)
-    pairs, lengths = find_borders(numbers[labels], len(components), max(round(REACH * frame[0]), 2))
+    pairs, lengths = find_borders(numbers[labels], len(components), border_reach(frame[0]))
     whole = np.bincount(pairs.ravel(), lengths.repeat(2), len(components))
     return pairs, (lengths[:, None] / whole[pairs]).mean(axis=1)
 
 
-def _agreements(
-    pairs: Numbers, photograph: Numbers, own: Floats, seen: Floats, of_class: npt.NDArray[np.intp]
-) -> tuple[Floats, bool]:
-    """`(e, K, K)` in 0..1, and whether anything could be compared.
+class Side(NamedTuple):
+    """The hits of one component of each of e pairs.
+
+    Attributes:
+        photographs: `(e, K)`, -1 where there is no hit.
+        own: `(e, K, 3)`, the colour of each hit, along its border with the other's class where it has one.
+        shown: `(e, K, 3)`, that of the other's class in the hit's photograph, along that border where there is one.
+    """
+
+    photographs: Numbers
+    own: Floats
+    shown: Floats
+
+
+def _agreements(a: Side, b: Side) -> tuple[Floats, bool]:
+    """`(e, K, K)` in 0..1 of each hit of the first component with each of the second; whether any could be compared.
 
     What cannot be, because neither photograph shows the other's class, counts as what else the pair has does on
     average.
-
-    Args:
-        pairs: `(e, 2)`; photograph: `(n, K)`; own: `(n, K, 3)` colours of the hits; seen: `(s, c, 3)` those of the
-            classes in the photographs; of_class: `(n,)`, which of the classes a component has.
     """
-    a, b = pairs.T
-    there = (photograph[a] >= 0)[:, :, None] & (photograph[b] >= 0)[:, None]
-    same = (photograph[a][:, :, None] == photograph[b][:, None]) & there
-    like_a, like_b = seen[photograph[b], of_class[a][:, None]], seen[photograph[a], of_class[b][:, None]]  # (e, K, 3)
+    there = (a.photographs >= 0)[:, :, None] & (b.photographs >= 0)[:, None]
+    same = (a.photographs[:, :, None] == b.photographs[:, None]) & there
     distances = np.stack(
         [
-            np.linalg.norm(own[a][:, :, None] - like_a[:, None], axis=-1),
-            np.linalg.norm(own[b][:, None] - like_b[:, :, None], axis=-1),
+            np.linalg.norm(a.own[:, :, None] - b.shown[:, None], axis=-1),
+            np.linalg.norm(b.own[:, None] - a.shown[:, :, None], axis=-1),
         ]
     )
     some = ~np.isnan(distances)

@@ -1,11 +1,12 @@
-"""How light falls on each class in each photograph: mean colours, from the descriptors that the bank stores."""
+"""How light falls on segments and classes in each photograph: mean colours, as the bank stores them."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..storage.appearance import Appearance, Rows
+from ..storage.appearance import Appearance, Borders, Rows
 from ..storage.classes import VOID
 from ..storage.reader import Reader
 from ..storage.shard import Shard
@@ -54,6 +55,18 @@ class Lights:
             found[shards == number] = self._shard(number).of_classes(sources[shards == number], class_ids)
         return found
 
+    def of_borders(self, shards: Numbers, rows: Numbers, class_ids: Numbers) -> Colours:
+        """Colours along the borders of segments with a class in their photographs, `(n, 2, 3)`: theirs, the class's.
+
+        Args:
+            shards, rows: of the segments; class_ids: what lies beside each, `(n,)` each. NaN where nothing of it does.
+        """
+        found = np.full((len(shards), 2, 3), np.nan)
+        for number in np.unique(shards).tolist():
+            own = shards == number
+            found[own] = self._shard(number).of_borders(rows[own], class_ids[own])
+        return found
+
     def _shard(self, number: int) -> _ShardLights:
         if number not in self._of_shard:  # two threads may both read it, and read the same
             self._of_shard[number] = _ShardLights(self._shards[number])
@@ -61,15 +74,18 @@ class Lights:
 
 
 class _ShardLights:
-    """`Lights` of one shard: 20 bytes for each class of each photograph."""
+    """`Lights` of one shard: 20 bytes for each class of each photograph, 8 for each class beside a segment."""
 
     def __init__(self, shard: Shard) -> None:
         columns, described = shard.footprints, _described(shard.appearance)
-        self._descriptors = described
+        self._descriptors = None if described is None else described.rows
+        borders = (described and described.borders) or Borders.none(0)
+        segments = np.repeat(np.arange(len(borders.neighbours)), borders.neighbours)
+        self._beside, self._along = _key(segments, borders.beside.astype(np.int64)), borders.colours
         if described is None:
             self._keys, self._means = np.zeros(0, np.int64), np.zeros((0, 3), np.float32)
             return
-        colours = mean_colours(described)
+        colours = mean_colours(described.rows)
         known = ~np.isnan(colours[:, 0])
         keys = _key(columns.source[known].astype(np.int64), columns.class_id[known].astype(np.int64))
         self._keys, place = np.unique(keys, return_inverse=True)
@@ -86,16 +102,36 @@ class _ShardLights:
     def of_classes(self, sources: Numbers, class_ids: Numbers) -> Colours:
         found = np.full((len(sources), len(class_ids), 3), np.nan)
         if len(self._keys):
-            keys = _key(sources[:, None], class_ids[None])
-            place = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
-            there = self._keys[place] == keys
+            place, there = _found(self._keys, _key(sources[:, None], class_ids[None]))
             found[there] = self._means[place[there]]
         return found
 
+    def of_borders(self, rows: Numbers, class_ids: Numbers) -> Colours:
+        found = np.full((len(rows), 2, 3), np.nan)
+        if len(self._beside):
+            place, there = _found(self._beside, _key(rows, class_ids))
+            if there.any():
+                found[there] = _lab(self._along[place[there]])
+        return found
 
-def _described(appearance: Appearance | None) -> Rows | None:
-    return appearance.rows if appearance is not None and appearance.descriptor.startswith(_FAMILY) else None
+
+def _lab(colours: npt.NDArray[np.uint8]) -> Colours:
+    """CIELAB of RGB, `(..., 3)` each."""
+    flat = np.float32(colours.reshape(1, -1, 3)) / 255
+    found: Colours = cv2.cvtColor(flat, cv2.COLOR_RGB2LAB).astype(np.float64).reshape(colours.shape)
+    return found
 
 
-def _key(sources: Numbers, class_ids: Numbers) -> Numbers:
-    return sources * (VOID + 1) + class_ids
+def _found(keys: Numbers, asked: Numbers) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """Where in ascending keys, at least one, those that are asked for are, and whether they are there."""
+    place = np.searchsorted(keys, asked).clip(max=len(keys) - 1)
+    return place, keys[place] == asked
+
+
+def _described(appearance: Appearance | None) -> Appearance | None:
+    return appearance if appearance is not None and appearance.descriptor.startswith(_FAMILY) else None
+
+
+def _key(rows: Numbers, class_ids: Numbers) -> Numbers:
+    """One number for a source, or a segment, and a class."""
+    return rows * (VOID + 1) + class_ids

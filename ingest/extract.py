@@ -27,13 +27,14 @@ from ..storage.records import (
 from ..storage.shard import blob_key
 from ..storage.shard_writer import SourceBundle, sealed_files
 from .appearance import DESCRIPTOR, describe_all
+from .borders import border_colours
 from .datasets.base import EncodedSource, Source, SourceRef, group_name
 from .depth import depth_model
 from .ordering import Measured, Rule, orderings
 from .patches import PatchSettings, key_patches
 from .segments import Segments, find_segments, void_share
 
-EXTRACTION = 4
+EXTRACTION = 5
 """Raised whenever the same input and settings would give other rows or payloads."""
 
 
@@ -113,13 +114,15 @@ def extract(ref: SourceRef, encoded: EncodedSource, source: Source, job: Extract
     for id, crop in zip(segments.columns.segment_id.tolist(), crops, strict=True):
         blobs[blob_key("segment", id)] = crop
     described = describe_all(source.image, runs, segments.stored, segments.crop_boxes, segments.pixels)
+    framed = segments.framed
+    borders = border_colours(source.image, framed.labels, framed.components.class_ids, segments.stored)
     return with_content(
         replace(
             bundle,
             orderings=_ordering_records(segments, source, job, common),
             patches=_patch_records(source, job.settings.patches, common),
             blobs=blobs,
-            appearance=Appearance(DESCRIPTOR, described),
+            appearance=Appearance(DESCRIPTOR, described, borders),
         )
     )
 

@@ -1,9 +1,9 @@
-"""Appearance descriptors of a shard's segments: one row of bytes each, compared by squared Euclidean distance."""
+"""What a shard's segments look like: descriptors compared by squared Euclidean distance, and colours along borders."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -15,36 +15,79 @@ Rows = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
+class Borders:
+    """Colours along the borders that segments have with other classes in their photographs.
+
+    Attributes:
+        neighbours: `(N,)` uint16, of how many classes each segment has some beside it; as many rows of the other two
+            are its own, those of the first segment first.
+        beside: `(m,)` uint16 class ids, ascending within a segment.
+        colours: `(m, 2, 3)` uint8, mean RGB of the segment's pixels there, and of the other class's.
+    """
+
+    neighbours: npt.NDArray[np.uint16]
+    beside: npt.NDArray[np.uint16]
+    colours: npt.NDArray[np.uint8]
+
+    @classmethod
+    def none(cls, count: int) -> Borders:
+        """Of so many segments of which no border is known."""
+        return cls(np.zeros(count, np.uint16), np.zeros(0, np.uint16), np.zeros((0, 2, 3), np.uint8))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Borders]) -> Borders:
+        """One behind the other."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+    def taken(self, rows: npt.NDArray[np.integer]) -> Borders:
+        """Of these segments, in this order."""
+        counts = self.neighbours[rows].astype(np.int64)
+        first = np.cumsum(self.neighbours, dtype=np.int64)[rows] - counts
+        places = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        return Borders(self.neighbours[rows], self.beside[places], self.colours[places])
+
+
+@dataclass(frozen=True)
 class Appearance:
-    """Descriptors of the segments of one source or of one shard.
+    """Of the segments of one source or of one shard.
 
     Attributes:
         descriptor: name of what the numbers are; those of different names cannot be compared.
         rows: `(N, D)` uint8; a row of zeros where a segment was not described.
+        borders: of the same segments; None where they were not looked at.
     """
 
     descriptor: str
     rows: Rows
+    borders: Borders | None = None
+
+    def taken(self, rows: npt.NDArray[np.integer]) -> Appearance:
+        """Of these segments, in this order."""
+        return Appearance(self.descriptor, self.rows[rows], None if self.borders is None else self.borders.taken(rows))
 
     def to_bytes(self) -> bytes:
         """A safetensors file whose metadata names the descriptor."""
         from safetensors.numpy import save
 
-        data: bytes = save({"appearance": np.ascontiguousarray(self.rows)}, {"descriptor": self.descriptor})
+        arrays = {"appearance": self.rows} | ({} if self.borders is None else vars(self.borders))
+        data: bytes = save(
+            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"descriptor": self.descriptor}
+        )
         return data
 
     @classmethod
     def map(cls, path: Path) -> Appearance:
-        """The descriptors of a file that `to_bytes` made, memory-mapped read-only; its bytes must have been checked."""
+        """What is in a file that `to_bytes` made, memory-mapped read-only; its bytes must have been checked."""
         from safetensors import safe_open
 
         with safe_open(path, "numpy") as file:
-            descriptor = file.metadata()["descriptor"]
-        return cls(descriptor, map_arrays(_Columns, path).appearance)
+            descriptor, held = file.metadata()["descriptor"], {*file.keys()}
+        borders = map_arrays(Borders, path) if {field.name for field in fields(Borders)} <= held else None
+        return cls(descriptor, map_arrays(_Columns, path).appearance, borders)
 
 
 def join_appearances(parts: Sequence[Appearance | None], counts: Sequence[int]) -> Appearance | None:
-    """The descriptors of several sources one behind the other, zeros for sources without; None where none has any.
+    """Of several sources one behind the other, zeros and no borders for those without; None where none has any.
 
     Args:
         parts: by source, `(count, D)` each, all of one descriptor.
@@ -59,7 +102,9 @@ def join_appearances(parts: Sequence[Appearance | None], counts: Sequence[int]) 
         np.zeros((count, size), np.uint8) if part is None else part.rows
         for part, count in zip(parts, counts, strict=True)
     ]
-    return Appearance(name, np.concatenate(rows))
+    borders = [part.borders if part is not None else None for part in parts]
+    known = [each or Borders.none(count) for each, count in zip(borders, counts, strict=True)]
+    return Appearance(name, np.concatenate(rows), Borders.joined(known) if any(borders) else None)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,9 @@ Labels = npt.NDArray[np.uint32]
 Runs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.uint32]]
 """The runs of such a map, `(first, starts, stops, labels)`, see `cutting`; void has none."""
 
+BORDER_REACH = 0.02
+"""Of the rows of a layout: how far apart components may be and still lie side by side."""
+
 
 def labels_to_layout(
     labels: npt.NDArray[np.integer],
@@ -105,6 +108,14 @@ def nearest_exact(size: int, target: int) -> npt.NDArray[np.intp]:
     ramp = np.arange(size, dtype=np.float64).reshape(-1, 1)
     sampled: npt.NDArray[np.float64] = cv2.resize(ramp, (1, target), interpolation=cv2.INTER_NEAREST_EXACT)
     return sampled.ravel().astype(np.intp)
+
+
+def border_reach(rows: int) -> int:
+    """How many pixels apart components of a layout of so many rows may be, and still lie side by side.
+
+    Over 1, because labellers leave thin gaps between things, and what a pole parts still meets the eye side by side.
+    """
+    return max(round(BORDER_REACH * rows), 2)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .appearance import Appearance
 from .codec import check_value
 from .errors import BankError, DamagedBankError, sentence
 from .footprints import rows_by_source, take_source
@@ -52,7 +51,7 @@ def bundles(shard: Shard, gone: Collection[str] = ()) -> Iterator[SourceBundle]:
             _blobs(shard, row["source_id"], columns.segment_id.tolist()),
             tiled,
             columns,
-            appearance and Appearance(appearance.descriptor, appearance.rows[rows]),
+            appearance and appearance.taken(rows),
         )
 
 

@@ -1,7 +1,7 @@
 """A shard: one batch of sources, written once by one writer, immutable afterwards.
 
 `blobs/` (LMDB: encoded sources and segment crops), one Parquet file a table, `footprints.safetensors` (search
-columns), `appearance.safetensors` (what segments look like, where sources were described) and, written last,
+columns), `appearance.safetensors` (what segments look like, by themselves and along their borders) and, written last,
 `shard.json`: sizes, hashes and counts of all the others.
 """
 

@@ -162,13 +162,13 @@ class ShardWriter:
         return hashlib.blake2b("\n".join([self.settings, *names]).encode(), digest_size=8).hexdigest()
 
     def _appearance(self) -> Appearance | None:
-        """Descriptors in the order of the search columns."""
+        """In the order of the search columns."""
         columns = [bundle.columns for bundle in self._bundles]
         joined = join_appearances([b.appearance for b in self._bundles], [len(c.segment_id) for c in columns])
         if joined is None:
             return None
         ids, class_ids = (np.concatenate([getattr(c, name) for c in columns]) for name in ("segment_id", "class_id"))
-        return replace(joined, rows=joined.rows[np.lexsort((ids, class_ids))])
+        return joined.taken(np.lexsort((ids, class_ids)))
 
     def _tables(self) -> dict[str, pa.Table]:
         bundles = self._bundles

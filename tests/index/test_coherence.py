@@ -12,12 +12,13 @@ from PIL import Image
 
 import zeuxis
 from zeuxis.index.borders import find_borders
-from zeuxis.index.coherence import UNLIKE, Choice, _agreements, choose
+from zeuxis.index.coherence import UNLIKE, Choice, Side, _agreements, choice_of, choose
 from zeuxis.index.lights import Lights, mean_colours
 from zeuxis.index.request import COHERENCE, RetrievalOptions
 from zeuxis.ingest.appearance import describe
 from zeuxis.options import _query
 from zeuxis.storage.errors import FilterError
+from zeuxis.storage.layouts import border_reach
 
 
 def problem(seed, components=6, hits=3, photographs=6):
@@ -90,30 +91,30 @@ def test_mean_colours_are_read_as_descriptors_store_them(colour):
     assert np.isnan(found[1]).all()
 
 
+def side(photographs, own, shown):
+    """A component's hits on one border: their photographs, and lightness of themselves and of the other's class."""
+    grey = [np.array(each, float)[None, :, None] * np.array([1, 0, 0]) for each in (own, shown)]
+    return Side(np.array([photographs]), *grey)
+
+
 def test_hits_agree_as_their_photographs_show_each_others_class():
-    photograph = np.array([[0, 1], [0, 2]])  # of two components' hits
-    own = np.array([[[50, 0, 0], [50, 0, 0]], [[30, 0, 0], [60, 0, 0]]], float)
-    seen = np.full((3, 2, 3), np.nan)
-    seen[1, 1] = 54, 0, 0  # the second's class in photograph 1
-    seen[2, 0] = 62, 0, 0  # the first's class in photograph 2
-    agreement, known = _agreements(np.array([[0, 1]]), photograph, own, seen, np.array([0, 1]))
-    one_way = 1 - 12 / UNLIKE  # photograph 0 shows nothing of the second's class
-    other_way = 1 - 24 / UNLIKE
-    both_ways = 1 - (12 + 6) / 2 / UNLIKE
+    nan = np.nan
+    one = side([0, 1], [50, 50], [nan, 54])  # photograph 0 shows nothing of the second's class
+    other = side([0, 2], [30, 60], [50, 62])
+    agreement, known = _agreements(one, other)
+    one_way = 1 - 12 / UNLIKE
+    other_way, both_ways = 1 - (24 + 0) / 2 / UNLIKE, 1 - (12 + 6) / 2 / UNLIKE
     assert known
     assert np.allclose(agreement[0], [[1, one_way], [other_way, both_ways]])
 
 
 def test_what_cannot_be_compared_counts_as_the_rest_of_its_border():
-    photograph, own = np.array([[0, 1], [2, 3]]), np.full((2, 2, 3), 50.0)
-    seen = np.full((4, 2, 3), np.nan)
-    seen[3, 0] = 50, 0, 15
-    own[:, :, 1:] = 0
-    agreement, known = _agreements(np.array([[0, 1]]), photograph, own, seen, np.array([0, 1]))
+    nan = np.nan
+    one, other = side([0, 1], [50, 50], [nan, nan]), side([2, 3], [50, 50], [nan, 65])
+    agreement, known = _agreements(one, other)
     assert known
     assert np.allclose(agreement, 1 - 15 / UNLIKE)
-    seen[:] = np.nan
-    agreement, known = _agreements(np.array([[0, 1]]), photograph, own, seen, np.array([0, 1]))
+    agreement, known = _agreements(one, one._replace(photographs=np.array([[2, 3]])))
     assert not known
     assert not agreement.any()
 
@@ -241,6 +242,54 @@ def test_class_colours_are_means_over_the_pixels_of_one_photograph(bank):
     seen = found.of_classes(np.array([0]), np.array([source]), np.array([int(columns.class_id[0]), 77]))
     assert np.allclose(seen[0, 0], np.average(own, axis=0, weights=columns.area[rows]), atol=1e-3)
     assert np.isnan(seen[0, 1]).all()
+
+
+def test_colours_along_a_border_are_those_of_the_photograph(bank):
+    reader = bank._reader
+    columns, lights = reader.shards[0].footprints, Lights(reader)
+    names, close = bank.sources(None, ["source"])["source"].to_pylist(), 0
+    sky = [row for row in range(len(columns)) if bank.classes[int(columns.class_id[row])].name == "0"]
+    ground = next(entry.id for entry in bank.classes if entry.name == "1")
+    for row in sky[:6]:
+        layout = bank.layout(source := names[int(columns.source[row])])
+        colours = cv2.cvtColor(np.float32(bank.photograph(source)) / 255, cv2.COLOR_RGB2LAB)
+        reach = border_reach(len(layout))
+        over, under = slice(None, -reach), slice(reach, None)
+        meet = (layout[over] == int(columns.class_id[row])) & (layout[under] == ground)
+        own, beside = lights.of_borders(np.zeros(1, int), np.array([row]), np.array([ground]))[0]
+        close += np.linalg.norm(own - colours[over][meet].mean(axis=0)) < 4
+        close += np.linalg.norm(beside - colours[under][meet].mean(axis=0)) < 4
+    assert close == 2 * len(sky[:6]) > 6
+    assert np.isnan(lights.of_borders(np.zeros(1, int), np.array([sky[0]]), np.array([77]))).all()
+
+
+def test_agreements_are_those_of_colours_along_borders_and_else_of_whole_segments(bank):
+    result = bank.retrieve(LAYOUTS[0], 10)
+    components, lights = [each for each in result if each.hits], Lights(bank._reader)
+    choice = choice_of(components, lights, bank.frame)
+
+    def seen(hit, other_class):
+        """Its colour, and that of the other class in its photograph, along their border where they have one."""
+        shard, row = np.array([hit._shard]), np.array([hit._row])
+        source = bank._reader.shards[hit._shard].footprints.source[row].astype(np.int64)
+        along = lights.of_borders(shard, row, np.array([other_class]))[0]
+        whole = lights.of_segments(shard, row)[0], lights.of_classes(shard, source, np.array([other_class]))[0, 0]
+        return [one if np.isnan(own).any() else own for own, one in zip(along, whole, strict=True)]
+
+    compared = bordering = 0
+    for (a, b), agreements in zip(choice.pairs.tolist(), choice.agreements, strict=True):
+        for (i, one), (j, other) in itertools.product(enumerate(components[a].hits), enumerate(components[b].hits)):
+            if one.source == other.source:
+                assert agreements[i, j] == 1
+                continue
+            (own_a, shown_a), (own_b, shown_b) = seen(one, components[b].class_id), seen(other, components[a].class_id)
+            distance = np.nanmean([np.linalg.norm(own_a - shown_b), np.linalg.norm(own_b - shown_a)])
+            assert agreements[i, j] == pytest.approx(1 - min(distance / UNLIKE, 1))
+            compared += 1
+            whole = lights.of_segments(np.array([one._shard]), np.array([one._row]))[0]
+            bordering += not np.allclose(own_a, whole, atol=0.1)
+    assert compared > 100
+    assert bordering > 50
 
 
 def test_the_option_is_a_weight_from_python_and_the_command_line():

@@ -19,6 +19,7 @@ import pytest
 from toybank import FRAME, make_bank, toy_bundle, toy_source, write_shard
 
 from zeuxis.storage import environments, files, shard_writer
+from zeuxis.storage.appearance import Borders
 from zeuxis.storage.codec import decode_mask, decode_pixels
 from zeuxis.storage.errors import BankError, DamagedBankError
 from zeuxis.storage.manifest import load_current, shard_folder
@@ -124,6 +125,51 @@ def test_descriptors_lie_in_the_order_of_the_search_columns(first):
         assert (row == expected[id]).all()
     with pytest.raises(ValueError, match="read-only"):
         first.appearance.rows[0] = 0
+
+
+def test_colours_along_borders_stay_with_their_segments(first):
+    expected = {}
+    for seed in range(3):
+        bundle = toy_bundle(seed)
+        expected |= dict(zip(bundle.columns.segment_id.tolist(), by_segment(bundle.appearance.borders), strict=True))
+    assert any(expected.values())
+    ids = first.footprints.segment_id.tolist()
+    assert dict(zip(ids, by_segment(first.appearance.borders), strict=True)) == expected
+
+
+def by_segment(borders):
+    """Of each segment the classes beside it and their colours."""
+    ends = np.cumsum(borders.neighbours.astype(int)).tolist()
+    ranges = [slice(*pair) for pair in zip([0, *ends], ends, strict=False)]
+    return [(borders.beside[own].tolist(), borders.colours[own].tolist()) for own in ranges]
+
+
+def test_borders_of_some_segments_in_another_order(first):
+    borders = first.appearance.borders
+    rows = np.random.default_rng(0).permutation(len(borders.neighbours))[:7]
+    held = by_segment(borders)
+    assert by_segment(borders.taken(rows)) == [held[row] for row in rows]
+    assert by_segment(Borders.joined([borders.taken(rows), Borders.none(2)])) == [
+        *(held[row] for row in rows), ([], []), ([], []),
+    ]  # fmt: skip
+
+
+def test_descriptors_without_borders_are_read_as_such(tmp_path):
+    bundle = toy_bundle(0)
+    before = replace(bundle, appearance=replace(bundle.appearance, borders=None))
+    with ShardWriter(tmp_path / "before", "s", FRAME) as writer:
+        writer.add(before)
+        entry = writer.publish()
+    old = Shard(tmp_path / "before" / entry.id, entry)
+    assert old.appearance.borders is None
+    assert len(old.appearance.rows) == len(bundle.segments)
+    with ShardWriter(tmp_path / "both", "s", FRAME) as writer:
+        writer.add(before)
+        writer.add(toy_bundle(1))
+        entry = writer.publish()
+    both = Shard(tmp_path / "both" / entry.id, entry)
+    assert not both.appearance.borders.neighbours[both.footprints.source == 0].any()
+    assert both.appearance.borders.neighbours[both.footprints.source == 1].any()
 
 
 def test_sources_that_were_not_described_have_rows_of_zeros_or_no_file_at_all(tmp_path):
