@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,22 @@ import pytest
 import torch
 
 from tests.conftest import Photos
+from tests.pipelines.tiny_key_patches import PARTS, save_assemblers
 from tests.pipelines.tiny_models import card_of, make_bank, network_of, save_models
 from tests.synth.test_compile import Fake
 from zeuxis import cli
 from zeuxis.index.retriever import Retriever
+from zeuxis.pipelines.assembling.network import Assembler
 from zeuxis.pipelines.compile import compile
 from zeuxis.pipelines.examples import Recorded
 from zeuxis.pipelines.paint import Painter
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
 from zeuxis.synth import compile as compiling
-from zeuxis.synth.checkpoint import load_card, save_checkpoint
+from zeuxis.synth.checkpoint import load_card, load_checkpoint, save_checkpoint
 from zeuxis.synth.compiling import onnx
 from zeuxis.synth.compiling.backends import BACKENDS
+from zeuxis.synth.compiling.packages import Store
 
 KINDS = ("synthesis", "transform", "ordering", "densify", "judge")
 ASKED = ("synthesis", "transform", "densify", "judge")
@@ -137,6 +141,28 @@ def test_painting_uses_compiled_networks_and_says_so(models: Path, folder: Path,
     assert compiler.seen
     assert found.report.warnings == plain.report.warnings
     assert np.abs(found.image.astype(int) - plain.image).max() <= 1
+
+
+def test_views_of_patches_are_asked_of_the_compiled_network(tmp_path: Path, folder: Path, compiler: Fake):
+    models = save_assemblers(tmp_path / "assemblers", folder / "bank", "key-patches", judge=False)
+    path = models / "key-patches.safetensors"
+    card, tensors = load_checkpoint(path, "key-patches")
+    save_checkpoint(path, tensors, replace(card, training={**card.training, "views": True}))
+    compile(models)
+    plain, compiled = Assembler(models), Assembler(models, compiled=Store(models / "compiled"))
+    assert compiled.views
+    assert compiled.packages
+    random = np.random.default_rng(0)
+    sets = [[random.integers(0, 256, (20, 30, 3), np.uint8) for _ in range(n)] for n in (1, PARTS, 2)]
+    noise = [plain.noise(0, variant) for variant in range(len(sets))]
+    compiler.seen.clear()
+    found, wanted = compiled.many(sets, noise), plain.many(sets, noise)
+    calls = 2 + PARTS  # all patches, all mirrored, each alone
+    assert sum(compiler.seen) == calls * len(sets)
+    for one, other in zip(found, wanted, strict=True):
+        assert np.abs(one.image.astype(int) - other.image).max() <= 1
+        np.testing.assert_allclose(one.mask, other.mask, atol=1e-5)
+        np.testing.assert_allclose(one.alone, other.alone, atol=1e-5)
 
 
 def test_a_network_without_a_package_paints_uncompiled_and_says_so(models: Path, folder: Path, compiler: Fake):
