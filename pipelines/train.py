@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -75,6 +76,9 @@ def trainings(
     if is_emulated(options) and tell is not None:
         tell(f"precision {options.precision}: this processor lacks it, 32-true is several times as fast")
     several = len(names) > 1
+    if several and options.coarse is not None:  # before others are trained for hours
+        with suppress(NothingToLearn):  # which is told when it is passed over
+            _made("densify", reader, folder, options, silent)
     return _trained(names, reader, folder, options, restart, progress, tell, several)
 
 
@@ -83,10 +87,8 @@ def _trained(
     tell: Tell | None, several: bool,
 ) -> Iterator[TrainReport]:  # fmt: skip
     for name in names:
-        own = resolved(options_of(options, name), name, reader.geometry.frame if reader else (1, 1))
         try:
-            module = import_module(f".training.{name.replace('-', '_')}", __package__)
-            task: Task = module.make_task(reader, models, own, progress)
+            own, task = _made(name, reader, models, options, progress)
         except NothingToLearn as error:
             if not several:
                 raise
@@ -104,11 +106,19 @@ def _trained(
             raise
 
 
+def _made(
+    name: str, reader: Reader | None, models: Path, options: TrainOptions, progress: Progress
+) -> tuple[TrainOptions, Task]:  # fmt: skip
+    """A network's resolved options and its task; writes nothing."""
+    own = resolved(options_of(options, name), name, reader.geometry.frame if reader else (1, 1))
+    module = import_module(f".training.{name.replace('-', '_')}", __package__)
+    return own, module.make_task(reader, models, own, progress)
+
+
 def options_of(options: TrainOptions, network: str) -> TrainOptions:
-    """The options as one of several networks has them: what the losses of painters compare is left out of others."""
-    if network in ONLY["features"]:
-        return options
-    return replace(options, features=None, variant=None, adversarial=None, canvas=None)
+    """The options as one of several networks has them: those that `all` may be given for others are left out."""
+    others: dict[str, Any] = {name: None for name, those in ONLY.items() if "all" in those and network not in those}
+    return replace(options, **others)
 
 
 def _networks(what: str, options: TrainOptions) -> list[str]:

@@ -142,6 +142,10 @@ def train(
     second: Annotated[
         str | None, typer.Option("--second", metavar="BANK", help="The second domain of domains.")
     ] = None,
+    coarse: Annotated[
+        str | None,
+        typer.Option("--coarse", metavar="BANK", help="Of densify: coarse layouts drawn of the same sources."),
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Forget what was trained before.")] = False,
 ) -> None:
     """Train networks on a bank.
@@ -160,7 +164,7 @@ def train(
         regions=regions, penalty=penalty, fourier=fourier, spectral=spectral, equalised=equalised, blend=blend,
         augment=augment, objects=objects, parts=_whole("--parts", parts, "-"), patches=patches, norm=norm,
         objective=objective, ratio=_both("--ratio", ratio), kind=kind, critic_steps=critic_steps, second=second,
-        size=size_of(size, "--size") if size else None,
+        coarse=coarse, size=size_of(size, "--size") if size else None,
     )  # fmt: skip
     named = bank or (None if dataset else os.environ.get("ZEUXIS_BANK"))
     if not named and not dataset:

@@ -128,6 +128,7 @@ class TrainOptions:
             discriminator and generator a batch, None for `(1, 1)` (the paper: `(1, 2)`).
         kind: of a generator; critic_steps: of WGAN-GP, for each of its generator.
         second: the bank of the second domain.
+        coarse: of densify: a bank of coarse layouts that were drawn of the same sources; None simulates all.
         canvas: of the synthesis network: `NAME=VALUE` each, of `canvas_settings.CanvasSettings`; None for the defaults.
         validate_every: steps between two validations; log_every: between two rows of the log.
     """
@@ -170,6 +171,7 @@ class TrainOptions:
     kind: str | None = None
     critic_steps: int | None = None
     second: str | None = None
+    coarse: str | None = None
     canvas: tuple[str, ...] | None = None
     validate_every: int | None = None
     log_every: int = 10

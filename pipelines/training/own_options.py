@@ -41,6 +41,7 @@ ONLY = {
     **dict.fromkeys(_OF_KEY_PATCHES, ("key-patches",)),
     **dict.fromkeys(("kind", "critic_steps"), ("generator",)),
     "second": ("domains",),
+    "coarse": ("densify", "all"),
     "canvas": ("synthesis", "all"),
 }
 """Options that not every network has, and what must be named for them to be given."""

@@ -88,6 +88,7 @@ class Task(Protocol):
             steps than before, so that a training which began with those does not go on with these.
         along: an attribute that a task need not have: names of modules of which means are kept as well, of the same
             steps as the network that is kept, in a file beside the resume state.
+        coarse_bank: an attribute that a task need not have: name and content of a second bank that it learns from.
     """
 
     @property

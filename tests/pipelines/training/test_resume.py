@@ -246,7 +246,7 @@ def test_a_network_of_which_a_bit_flipped_is_refused_and_made_anew(learn, toy, a
 def test_every_option_is_compared_or_known_not_to_matter():
     elsewhere = {
         "size", "features", "devices", "start", "variant", "images", "sliders", "categories", "fourier", "spectral",
-        "equalised", "blend", "norm", "kind", "dataset", "second", "canvas", "ema",
+        "equalised", "blend", "norm", "kind", "dataset", "second", "coarse", "canvas", "ema",
     }  # fmt: skip
     of_no_matter = {"steps", "workers", "checkpointing", "validate_every", "log_every"}
     compared = {*standing._OPTIONS, *standing._CHOICES}

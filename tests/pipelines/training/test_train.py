@@ -85,6 +85,13 @@ def test_features_given_are_not_trained_and_go_to_the_synthesis_network_alone(ba
     assert {name for name, features in given.items() if features} == {"synthesis"}
 
 
+def test_a_bank_of_coarse_layouts_goes_to_the_densification_network_alone(bank, toys, tmp_path):
+    zeuxis.train("all", bank, tmp_path / "models", **QUICK, coarse="drawn", adversarial=0.5)
+    assert {name for name, options in toys["order"] if options.coarse} == {"densify"}
+    assert [name for name, _ in toys["order"]][:2] == ["densify", "features"], "it is looked at before all others"
+    assert {name for name, options in toys["order"] if options.adversarial == 0.5} == {"synthesis"}
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -116,6 +123,7 @@ def test_features_given_are_not_trained_and_go_to_the_synthesis_network_alone(ba
             {"features": "vgg19"},
             "--features: expected with synthesis, crn, roi, key-patches, generator or all, found with features",
         ),
+        ({"coarse": "bank"}, "--coarse: expected with densify or all, found with features"),
         ({"adversarial": 0.5}, "--adversarial: expected with synthesis or all, found with features"),
         ({"adversarial": -1.0, "what": "synthesis"}, "adversarial: expected a number of at least 0, found -1.0"),
         ({"adversarial": math.nan, "what": "synthesis"}, "adversarial: expected a number of at least 0, found nan"),
