@@ -19,7 +19,7 @@ from ...synth.features import Features, load_features
 from ...synth.losses import hinge_discriminator, hinge_generator
 from ...synth.roi_gan.augment import augmented
 from ...synth.roi_gan.discriminator import Judged, RoiDiscriminator, SliderHead
-from ...synth.roi_gan.generator import PUBLISHED_CATEGORIES, RESOLUTIONS, RoiConfig, RoiGenerator, completed
+from ...synth.roi_gan.generator import GRAIN, PUBLISHED_CATEGORIES, RESOLUTIONS, RoiConfig, RoiGenerator, completed
 from ...synth.roi_gan.losses import (
     EVEN,
     LAYERS,
@@ -90,7 +90,7 @@ class RoiTask(CompletionTask):
             square_side(options, RESOLUTIONS), options.width, categories=categories, published=self.published,
             fourier=options.fourier, spectral=options.spectral, equalised=options.equalised,
             blend=0.0 if self.published else blend_of(options), copies=not self.published,
-            tints=not self.published, textures=not self.published, **own,
+            tints=not self.published, textures=not self.published, grain=0.0 if self.published else GRAIN, **own,
         )  # fmt: skip
         as_the_code = LossWeights(fooled=1.0, pixel=0.0, information=1.0)
         self.weights = weights or (as_the_code if self.published else LossWeights())

@@ -72,6 +72,7 @@ def settings_of(task: Task, options: TrainOptions) -> dict[str, Any]:
         "chosen on": "train" if subject.apart else None,
         "config": {name: value for name, value in task.config().items() if _LATER.get(name, ...) != value},
         "revision": getattr(task, "revision", None),
+        "coarse bank": getattr(task, "coarse_bank", None),
         "from": _beginning(options.start),
     }
     held: dict[str, Any] = json.loads(json.dumps(settings))
@@ -85,7 +86,7 @@ _CHOICES = (
 )  # fmt: skip
 """None where they were not made, as in trainings of before there were any."""
 
-_LATER = {"blend": 0.0, "copies": False, "tints": False}
+_LATER = {"blend": 0.0, "copies": False, "tints": False, "grain": 0.0}
 """Of a network's configuration, what it lacked once, and the value that means the same."""
 
 

@@ -28,7 +28,7 @@ from ..inpainting.directions import FILLS, Found, depth, fills, nearest_known, n
 from ..inpainting.membrane import check_blend, corrected
 from ..layers import LEAK, channels, in_precision
 from .blocks import HIDDEN, MULTIPLE, FourierBlock, GatedConvolution, UpsampleBlock, Wrap, wrap_of
-from .tints import Tints
+from .tints import FADE, Tints
 
 RESOLUTIONS = (64, 128, 256)
 ENCODER, WIDEST = 8, 128
@@ -43,6 +43,8 @@ GAIN = 8.0
 """Times the sliders where a block sees them, so that they begin with a share of the picture that can be read."""
 MIXED = 16
 """Channels behind the layer that sees decoder and copies, at least; twice the decoder's last ones at width 1."""
+GRAIN = 0.5
+"""Of networks trained from now on, see `grained`."""
 FIRST, FIRST_COPY = "nearest", 3.0
 """The copy that a training begins with, and the logit that it has more than the others at first."""
 PUBLISHED_CATEGORIES = (10,) * 10
@@ -68,6 +70,7 @@ class RoiConfig:
         copies: begin with what the nearest known pixels say, and learn to weigh it and what it lacks.
         textures: with copies, add mirrored details of what is around as well, see `directions.textures`.
         tints: sliders add light, colours and contrast to the region, see `Tints`.
+        grain: with textures, how much of each is added in evaluation mode whatever the decoder says, see `grained`.
     """
 
     resolution: int = 64
@@ -83,6 +86,7 @@ class RoiConfig:
     copies: bool = False
     tints: bool = False
     textures: bool = False
+    grain: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "categories", tuple(self.categories))
@@ -94,6 +98,8 @@ class RoiConfig:
             raise ValueError("the released code has neither copies nor tints")
         if self.textures and not self.copies:
             raise ValueError("textures are added to copies")
+        if not 0 <= self.grain <= 1 or (self.grain and not self.textures):
+            raise ValueError("grain of 0 to 1, and 0 without textures")
         check_blend(self.blend)
 
     @property
@@ -203,6 +209,8 @@ class RoiGenerator(nn.Module):
         if config.copies and found is not None:
             details = textures(image, region, found) if config.textures else []
             raw = self.to_image(x, region, copies, found, details)
+            if config.grain and not self.training:
+                raw = grained(raw, region, details, found, config.grain)
         else:
             raw = self.to_image(x)
             raw = (functional.instance_norm(raw) if config.published else raw).tanh()
@@ -275,6 +283,26 @@ class Copies(nn.Module):
             for number, detail in enumerate(details):
                 raw = raw + gains[:, number : number + 1] * detail
         return torch.where(region > 0.5, raw.clamp(-1, 1), copies[0])
+
+
+def grained(raw: Tensor, region: Tensor, details: Sequence[Tensor], found: Sequence[Found], grain: float) -> Tensor:
+    """The picture with the details that losses of nearness smooth away: so much of each, less towards the border.
+
+    Differences of pixels and features are least for the mean of what may be there, which has no details; mirrored ones
+    look right and are nearly as near. In training they are left out: the decoder would learn to take them off again.
+
+    Args:
+        raw: `(N, 3, H, W)` float32 in [-1, 1]; region: `(N, 1, H, W)` of 0 and 1.
+        details, found: what `textures` and `nearest_known` returned.
+
+    Returns:
+        the same, within [-1, 1]; outside the region it is `raw`.
+    """
+    share = grain * (depth(found) / FADE).clamp(max=1)
+    added = raw
+    for detail in details:
+        added = added + share * detail
+    return torch.where(region > 0.5, added.clamp(-1, 1), raw)
 
 
 def _normalised(features: int, by_batch: bool) -> nn.Module:

@@ -215,7 +215,7 @@ CASES = {
     "roi-corrected": replace(
         roi(0.8, blend=1 / 8), loss=lambda found, n, _: functional.l1_loss(found, images(n, SQUARE))
     ),
-    "roi-copies": roi(0.8, blend=1 / 8, copies=True, tints=True, textures=True),
+    "roi-copies": roi(0.8, blend=1 / 8, copies=True, tints=True, textures=True, grain=0.5),
     "roi-discriminator": Case(
         lambda _, width: RoiDiscriminator(RoiConfig(64, width)),
         lambda n, size: roi_inputs(n, size)[:2],

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from zeuxis.synth.checkpoint import Card, load_checkpoint, save_checkpoint
-from zeuxis.synth.inpainting.directions import FILLS, depth, fills, nearest_known
+from zeuxis.synth.inpainting.directions import FILLS, depth, fills, nearest_known, textures
 from zeuxis.synth.inpainting.membrane import corrected
 from zeuxis.synth.roi_gan.discriminator import RoiDiscriminator, SliderHead
 from zeuxis.synth.roi_gan.generator import RoiConfig, RoiGenerator
@@ -41,6 +41,30 @@ def test_the_first_picture_is_the_mean_of_the_copies_and_mostly_that_of_the_near
     weights = torch.tensor([3.0 * (name == "nearest") for name in FILLS]).softmax(0)
     torch.testing.assert_close(raw, sum(w * each for w, each in zip(weights, copies, strict=True)))
     assert weights[FILLS.index("nearest")] > 0.7
+
+
+def test_grain_adds_mirrored_details_in_evaluation_alone_and_less_towards_the_border():
+    generator, with_grain = (stirred(RoiGenerator(replace(COPIES, grain=each))).eval() for each in (0.0, 0.5))
+    with_grain.load_state_dict(generator.state_dict())
+    image, region, z, sliders = given(COPIES)
+    image = image / 2 + torch.rand_like(image) / 4  # so that nothing is clipped
+    with torch.no_grad():
+        plain, grained = (each(image, region, z, sliders) for each in (generator, with_grain))
+        learning = with_grain.train()(image, region, z, sliders)
+        torch.testing.assert_close(learning, generator.train()(image, region, z, sliders))
+    found = nearest_known(image, region)
+    share = 0.5 * (depth(found) / FADE).clamp(max=1) * region
+    wanted = plain + share * sum(textures(image, region, found))
+    torch.testing.assert_close(grained, wanted.clamp(-1, 1))
+    assert torch.equal(grained[(region == 0).expand_as(image)], plain[(region == 0).expand_as(image)])
+    beside = ((depth(found) == 1) & (region > 0)).expand_as(image)
+    assert (grained - plain)[beside].abs().mean() < (grained - plain)[(depth(found) > 3).expand_as(image)].abs().mean()
+
+
+@pytest.mark.parametrize(("grain", "textured"), [(-0.1, True), (1.1, True), (float("nan"), True), (0.5, False)])
+def test_other_grain_is_refused(grain: float, textured: bool):
+    with pytest.raises(ValueError, match="grain"):
+        replace(WHOLE, grain=grain, textures=textured)
 
 
 def test_outside_the_region_the_raw_picture_is_the_photograph_itself():

@@ -16,7 +16,16 @@ from zeuxis.synth.roi_gan.generator import RoiConfig, RoiGenerator
 
 SIDE, SLIDERS = 64, 3
 ROI = RoiConfig(
-    SIDE, 1 / 16, noise=4, sliders=SLIDERS, categories=(2,), blend=1 / 8, copies=True, tints=True, textures=True
+    SIDE,
+    1 / 16,
+    noise=4,
+    sliders=SLIDERS,
+    categories=(2,),
+    blend=1 / 8,
+    copies=True,
+    tints=True,
+    textures=True,
+    grain=0.5,
 )
 PUBLISHED = RoiConfig(SIDE, 1 / 16, noise=4, sliders=SLIDERS, published=True)
 
