@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..storage.appearance import Borders
-from ..storage.classes import VOID
 from ..storage.images import Photograph
 from ..storage.layouts import Labels, border_reach, nearest_exact
 
@@ -18,8 +17,9 @@ def border_colours(
     """The colours along the borders of a photograph's segments, by the class of what lies beside.
 
     A pixel of a segment lies along its border with a class where, `border_reach` of the frame's pixels further along
-    its row or its column, there is another component of that class; that pixel is the class's own. Of rows and columns
-    one in half that many is gone along. Photographs are sampled as their layouts are.
+    its row or its column, there is another component of that class; that pixel is the class's own. Only every
+    `border_reach // 2`-th row is gone along, and column, which may miss a border as short as that. Photographs are
+    sampled as their layouts are.
 
     Args:
         image: `(H, W, 3)` uint8 RGB.
@@ -27,9 +27,9 @@ def border_colours(
         class_ids: `(n,)`, of the components; stored: `(s,)`, those that are segments.
     """
     present, slots = np.unique(class_ids, return_inverse=True)
-    numbers, places = np.full(len(class_ids) + 1, -1), np.full(len(class_ids) + 1, -1)
+    numbers = np.full(len(class_ids) + 1, -1)
     numbers[stored + 1] = np.arange(len(stored))
-    places[1:] = np.where(class_ids == VOID, -1, slots)
+    places = np.append(-1, slots)
     rows, cols = (nearest_exact(*sides) for sides in zip(image.shape[:2], labels.shape, strict=True))
     sums, counts = _summed(
         image, labels, rows, cols, numbers, places, (len(stored), len(present)), border_reach(labels.shape[0])
@@ -37,7 +37,7 @@ def border_colours(
     own, beside = np.nonzero(counts)
     colours = np.rint(sums[own, beside] / counts[own, beside, None, None]).astype(np.uint8)
     neighbours = np.bincount(own, minlength=len(stored)).astype(np.uint16)
-    return Borders(neighbours, present[beside].astype(np.uint16), colours)
+    return Borders(neighbours, present[beside], colours)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -46,7 +46,7 @@ def _summed(image, labels, rows, cols, numbers, places, shape, reach):  # type: 
 
     Args:
         image: `(H, W, 3)` uint8; labels: `(R, C)`; rows: `(R,)` and cols: `(C,)`, the pixels that these are taken from.
-        numbers: by label, which segment it is; places: which class it has; -1 for none.
+        numbers: by label, which segment it is, -1 for none; places: which class it has.
         shape: `(s, c)`; reach: pixels.
     """
     sums, counts = np.zeros((*shape, 2, 3), np.int64), np.zeros(shape, np.int64)
@@ -59,12 +59,12 @@ def _summed(image, labels, rows, cols, numbers, places, shape, reach):  # type: 
                 if one == other or one == 0 or other == 0:
                     continue
                 near, far = image[rows[row], cols[col]], image[rows[row + down], cols[col + right]]
-                if numbers[one] >= 0 and places[other] >= 0:
+                if numbers[one] >= 0:
                     counts[numbers[one], places[other]] += 1
                     for channel in range(3):
                         sums[numbers[one], places[other], 0, channel] += near[channel]
                         sums[numbers[one], places[other], 1, channel] += far[channel]
-                if numbers[other] >= 0 and places[one] >= 0:
+                if numbers[other] >= 0:
                     counts[numbers[other], places[one]] += 1
                     for channel in range(3):
                         sums[numbers[other], places[one], 0, channel] += far[channel]

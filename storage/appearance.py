@@ -16,13 +16,13 @@ Rows = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Borders:
-    """Colours along the borders that segments have with other classes in their photographs.
+    """Colours along the borders that segments have with other components of their photographs, by class.
 
     Attributes:
-        neighbours: `(N,)` uint16, of how many classes each segment has some beside it; as many rows of the other two
-            are its own, those of the first segment first.
-        beside: `(m,)` uint16 class ids, ascending within a segment.
-        colours: `(m, 2, 3)` uint8, mean RGB of the segment's pixels there, and of the other class's.
+        neighbours: `(N,)` uint16, of how many classes each segment has components beside it; as many rows of the other
+            two are its own, those of the first segment first.
+        beside: `(m,)` uint16 class ids, ascending within a segment; its own is one of them where such lie beside it.
+        colours: `(m, 2, 3)` uint8, mean RGB of the segment's pixels there, and of what lies beside.
     """
 
     neighbours: npt.NDArray[np.uint16]

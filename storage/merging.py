@@ -23,7 +23,7 @@ from .shard_writer import ShardWriter, SourceBundle
 def bundles(shard: Shard, gone: Collection[str] = ()) -> Iterator[SourceBundle]:
     """The live sources of a shard as they were given to `ShardWriter.add`, in that order, one in memory at a time.
 
-    A source that was not described comes with descriptors of zeros where others of its shard were described.
+    A source that was not described comes with descriptors of zeros and no borders where others of its shard have some.
 
     Args:
         shard: a published one.

@@ -90,6 +90,10 @@ RIVALS = ("crn", "roi", "key-patches", "generator", "domains")
 """Those that `all` leaves out: the painter does not need them."""
 
 
+_PATHS = ("start", "second", "coarse")
+"""Options that users may give as paths."""
+
+
 @dataclass(frozen=True)
 class TrainOptions:
     """How a network is trained; None stands for what the preset says (`resolved`).
@@ -188,7 +192,8 @@ class TrainOptions:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the card."""
-        return {**asdict(self), "size": list(self.size) if self.size else None}
+        paths = {name: None if (path := getattr(self, name)) is None else str(path) for name in _PATHS}
+        return {**asdict(self), **paths, "size": list(self.size) if self.size else None}
 
 
 def resolved(options: TrainOptions, network: str, frame: tuple[int, int]) -> TrainOptions:

@@ -174,7 +174,7 @@ class RoiTask(CompletionTask):
         yield "discriminator", total, parts
 
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """As every completion; of the sliders how what the head reads follows what was set, on held-out pictures.
+        """As every completion, with grain; of the sliders how what the head reads follows what was set.
 
         `read`: the mean correlation; `recovered`: how many reach 0.8; `slider_1` and on: each one's; `spread`: mean
         absolute difference inside the region of two pictures of other noise and sliders, in [-1, 1]; `cost`: `masked`,

@@ -180,7 +180,7 @@ class RoiGenerator(nn.Module):
         self, image: Tensor, region: Tensor, z: Tensor, sliders: Tensor, *, styled: bool = False
     ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         """The raw picture, its region corrected where the configuration says so; `completed` puts the image's own
-        pixels around the region.
+        pixels around the region. In evaluation mode it has `grained` details on top.
 
         Args:
             image: `(N, 3, H, W)` in [-1, 1], at the configuration's resolution; nothing inside the region is seen.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -290,6 +291,19 @@ def test_agreements_are_those_of_colours_along_borders_and_else_of_whole_segment
             bordering += not np.allclose(own_a, whole, atol=0.1)
     assert compared > 100
     assert bordering > 50
+
+
+def test_a_bank_of_before_goes_by_whole_segments(bank):
+    reader = zeuxis.open(bank.path)._reader
+    for shard in reader.shards:
+        shard.__dict__["appearance"] = replace(shard.appearance, borders=None)
+    result = bank.retrieve(LAYOUTS[0], 10)
+    components = [each for each in result if each.hits]
+    before, now = (choice_of(components, Lights(each), bank.frame) for each in (reader, bank._reader))
+    assert np.isnan(Lights(reader).of_borders(np.array([0]), np.array([0]), np.array([1]))).all()
+    assert before.known
+    assert not np.allclose(before.agreements, now.agreements)
+    assert (before.agreements[:, 0, 0] <= 1).all()
 
 
 def test_the_option_is_a_weight_from_python_and_the_command_line():

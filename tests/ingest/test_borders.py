@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from zeuxis.ingest.borders import border_colours
-from zeuxis.storage.classes import VOID
 from zeuxis.storage.layouts import border_reach, sample_to_frame
 
 
@@ -35,7 +34,7 @@ def one_by_one(image, labels, class_ids, stored):
             if not (0 <= r < labels.shape[0] and 0 <= c < labels.shape[1]) or not one:
                 continue
             other = labels[r, c]
-            if other and other != one and one - 1 in stored and class_ids[other - 1] != VOID:
+            if other and other != one and one - 1 in stored:
                 key = stored.tolist().index(one - 1), int(class_ids[other - 1])
                 sums.setdefault(key, []).append([image[row, col], image[r, c]])
     return {key: np.rint(np.mean(each, axis=0)) for key, each in sums.items()}
@@ -47,8 +46,8 @@ def test_they_are_what_is_defined_at_any_resolution(seed):
     size = (120, 96) if seed % 2 else (60, 300)
     coarse = random.integers(0, 7, (6, 8), np.uint32)
     labels = cv2.resize(coarse.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(np.uint32)
-    class_ids = np.array([4, 9, 4, VOID, 2, 60_000], np.uint16)
-    stored = np.array([0, 1, 2, 4])  # component 5 is too small to be a segment, component 3 is void
+    class_ids = np.array([4, 9, 4, 7, 2, 60_000], np.uint16)
+    stored = np.array([0, 1, 2, 4])  # two are too small to be segments
     image = random.integers(0, 256, (250, 131, 3), np.uint8)
     found = border_colours(image, labels, class_ids, stored)
     wanted = one_by_one(sample_to_frame(image, labels.shape), labels, class_ids, stored)

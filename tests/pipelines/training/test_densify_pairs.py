@@ -15,6 +15,7 @@ from tests.ingest.datasets import published
 from tests.zeuxis.command import called
 from zeuxis.pipelines.rebuild import rebuild
 from zeuxis.pipelines.training import coarse_pairs, logs
+from zeuxis.pipelines.training.coarse_pairs import Partners
 from zeuxis.pipelines.training.densify import VALIDATION_SEED, make_task
 from zeuxis.pipelines.training.options import TrainOptions
 from zeuxis.storage.classes import VOID
@@ -75,7 +76,7 @@ def banks(tmp_path_factory) -> tuple[Path, Path]:
 
 
 def task_of(banks, models, *, coarse=True, **options):
-    given = {"lr": 3e-3, "coarse": str(banks[1]) if coarse else None}
+    given = {"lr": 3e-3, "coarse": banks[1] if coarse else None}  # a `Path`
     return make_task(Reader(banks[0]), models, TrainOptions(**QUICK | given | options))
 
 
@@ -156,9 +157,11 @@ def test_held_out_sources_have_partners_too(banks, tmp_path):
     task.grid(task.modules()["net"].eval())
 
 
-def test_items_are_the_same_in_another_process_and_from_the_cache(banks, tmp_path):
+def test_items_are_the_same_once_sent_to_a_process_and_from_the_cache(banks, tmp_path, monkeypatch):
     items = task_of(banks, tmp_path).dataset()
     sent = pickle.loads(pickle.dumps(items))
+    assert "_mapped" not in items.partners.__getstate__()
+    monkeypatch.setattr(Partners, "_decoded", lambda *_: pytest.fail("decoded a second time"))
     again = task_of(banks, tmp_path).dataset()
     for k in range(8):
         for other in (sent, again):
@@ -232,7 +235,7 @@ def test_banks_that_cannot_be_used_are_one_sentence_before_anything_is_written(b
     unlabelled = tmp_path / "unlabelled"
     rebuild(f"images:{tmp_path / 'bare/images'}", unlabelled, patches=False, workers=0, report=False)
     for coarse, said in (
-        (tmp_path / "none", "none"),
+        (tmp_path / "none", "none: expected a bank"),
         (bare, "bare/bank: keeps no sources; rebuild it without --no-keep-sources"),
         (unlabelled, "unlabelled: expected coarse layouts, found no labelled sources"),
         (
@@ -244,7 +247,7 @@ def test_banks_that_cannot_be_used_are_one_sentence_before_anything_is_written(b
     ):
         for what in ("densify", "all"):
             with pytest.raises(zeuxis.ZeuxisError, match=said) as caught:
-                zeuxis.train(what, banks[0], tmp_path / "models", **QUICK, coarse=str(coarse))
+                zeuxis.train(what, banks[0], tmp_path / "models", **QUICK, coarse=coarse)
             assert "\n" not in str(caught.value)
     assert not (tmp_path / "models").exists()
 
