@@ -88,7 +88,7 @@ def test_collages_show_mostly_the_right_class(table):
 
 def test_coherent_choices_cost_little_and_share_photographs(table):
     rows = {float(row["weight"]): row for row in table("coherence")}
-    assert float(rows[0.0]["score lost"]) == 0 < float(rows[0.5]["score lost"]) < 0.08
+    assert float(rows[0.0]["score lost"]) == 0 < float(rows[0.5]["score lost"]) < 0.1
     assert float(rows[0.5]["one source"]) > float(rows[0.0]["one source"])
     assert all(0 < float(row["border CIELAB"]) < 40 and float(row["ms a layout"]) > 0 for row in rows.values())
 
