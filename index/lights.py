@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..storage.appearance import Appearance, Borders, Rows
+from ..storage.appearance import Appearance, BorderColours, Rows
 from ..storage.classes import VOID
 from ..storage.reader import Reader
 from ..storage.shard import Shard
@@ -79,7 +79,7 @@ class _ShardLights:
     def __init__(self, shard: Shard) -> None:
         columns, described = shard.footprints, _described(shard.appearance)
         self._descriptors = None if described is None else described.rows
-        borders = (described and described.borders) or Borders.none(0)
+        borders = (described and described.borders) or BorderColours.none(0)
         segments = np.repeat(np.arange(len(borders.neighbours)), borders.neighbours)
         self._beside, self._along = _key(segments, borders.beside.astype(np.int64)), borders.colours
         if described is None:

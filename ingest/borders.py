@@ -6,14 +6,14 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from ..storage.appearance import Borders
+from ..storage.appearance import BorderColours
 from ..storage.images import Photograph
 from ..storage.layouts import Labels, border_reach, nearest_exact
 
 
 def border_colours(
     image: Photograph, labels: Labels, class_ids: npt.NDArray[np.uint16], stored: npt.NDArray[np.int64]
-) -> Borders:
+) -> BorderColours:
     """The colours along the borders of a photograph's segments, by the class of what lies beside.
 
     A pixel of a segment lies along its border with a class where, `border_reach` of the frame's pixels further along
@@ -37,7 +37,7 @@ def border_colours(
     own, beside = np.nonzero(counts)
     colours = np.rint(sums[own, beside] / counts[own, beside, None, None]).astype(np.uint8)
     neighbours = np.bincount(own, minlength=len(stored)).astype(np.uint16)
-    return Borders(neighbours, present[beside], colours)
+    return BorderColours(neighbours, present[beside], colours)
 
 
 @nb.njit(cache=True, nogil=True)

@@ -15,7 +15,7 @@ Rows = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Borders:
+class BorderColours:
     """Colours along the borders that segments have with other components of their photographs, by class.
 
     Attributes:
@@ -30,21 +30,21 @@ class Borders:
     colours: npt.NDArray[np.uint8]
 
     @classmethod
-    def none(cls, count: int) -> Borders:
+    def none(cls, count: int) -> BorderColours:
         """Of so many segments of which no border is known."""
         return cls(np.zeros(count, np.uint16), np.zeros(0, np.uint16), np.zeros((0, 2, 3), np.uint8))
 
     @classmethod
-    def joined(cls, parts: Sequence[Borders]) -> Borders:
+    def joined(cls, parts: Sequence[BorderColours]) -> BorderColours:
         """One behind the other."""
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
-    def taken(self, rows: npt.NDArray[np.integer]) -> Borders:
+    def taken(self, rows: npt.NDArray[np.integer]) -> BorderColours:
         """Of these segments, in this order."""
         counts = self.neighbours[rows].astype(np.int64)
         first = np.cumsum(self.neighbours, dtype=np.int64)[rows] - counts
         places = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-        return Borders(self.neighbours[rows], self.beside[places], self.colours[places])
+        return BorderColours(self.neighbours[rows], self.beside[places], self.colours[places])
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Appearance:
 
     descriptor: str
     rows: Rows
-    borders: Borders | None = None
+    borders: BorderColours | None = None
 
     def taken(self, rows: npt.NDArray[np.integer]) -> Appearance:
         """Of these segments, in this order."""
@@ -82,7 +82,7 @@ class Appearance:
 
         with safe_open(path, "numpy") as file:
             descriptor, held = file.metadata()["descriptor"], {*file.keys()}
-        borders = map_arrays(Borders, path) if {field.name for field in fields(Borders)} <= held else None
+        borders = map_arrays(BorderColours, path) if {field.name for field in fields(BorderColours)} <= held else None
         return cls(descriptor, map_arrays(_Columns, path).appearance, borders)
 
 
@@ -103,8 +103,8 @@ def join_appearances(parts: Sequence[Appearance | None], counts: Sequence[int]) 
         for part, count in zip(parts, counts, strict=True)
     ]
     borders = [part.borders if part is not None else None for part in parts]
-    known = [each or Borders.none(count) for each, count in zip(borders, counts, strict=True)]
-    return Appearance(name, np.concatenate(rows), Borders.joined(known) if any(borders) else None)
+    known = [each or BorderColours.none(count) for each, count in zip(borders, counts, strict=True)]
+    return Appearance(name, np.concatenate(rows), BorderColours.joined(known) if any(borders) else None)
 
 
 @dataclass(frozen=True)

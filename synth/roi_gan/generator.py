@@ -194,6 +194,7 @@ class RoiGenerator(nn.Module):
         config = self.config
         found = nearest_known(image, region) if config.copies or config.tints else None
         copies = fills(image, region, found) if config.copies and found is not None else []
+        inwards = None if found is None else depth(found)
         levels = self._encoded(image, region, copies)
         flat = levels[-1].flatten(1)
         mean, logvar = self.to_mean(flat), self.to_logvar(flat)
@@ -209,16 +210,16 @@ class RoiGenerator(nn.Module):
         if config.copies and found is not None:
             details = textures(image, region, found) if config.textures else []
             raw = self.to_image(x, region, copies, found, details)
-            if config.grain and not self.training:
-                raw = grained(raw, region, details, found, config.grain)
+            if config.grain and not self.training and inwards is not None:
+                raw = grained(raw, region, details, inwards, config.grain)
         else:
             raw = self.to_image(x)
             raw = (functional.instance_norm(raw) if config.published else raw).tanh()
         if config.blend:
             raw = corrected(image, region, raw, config.blend * config.resolution)
-        if self.tints is not None and found is not None:
+        if self.tints is not None and inwards is not None:
             continuous = sliders[:, : config.sliders] if config.categories else sliders
-            raw = self.tints(in_precision(raw, torch.float32), region, continuous, depth(found))
+            raw = self.tints(in_precision(raw, torch.float32), region, continuous, inwards)
         raw = in_precision(raw, image.dtype) if config.blend or config.copies or config.tints else raw
         return (raw, mean, logvar) if styled else raw
 
@@ -285,7 +286,7 @@ class Copies(nn.Module):
         return torch.where(region > 0.5, raw.clamp(-1, 1), copies[0])
 
 
-def grained(raw: Tensor, region: Tensor, details: Sequence[Tensor], found: Sequence[Found], grain: float) -> Tensor:
+def grained(raw: Tensor, region: Tensor, details: Sequence[Tensor], inwards: Tensor, grain: float) -> Tensor:
     """The picture with the details that losses of nearness smooth away: so much of each, less towards the border.
 
     Differences of pixels and features are least for the mean of what may be there, which has no details; mirrored ones
@@ -293,12 +294,12 @@ def grained(raw: Tensor, region: Tensor, details: Sequence[Tensor], found: Seque
 
     Args:
         raw: `(N, 3, H, W)` float32 in [-1, 1]; region: `(N, 1, H, W)` of 0 and 1.
-        details, found: what `textures` and `nearest_known` returned.
+        details: what `textures` returned; inwards: `(N, 1, H, W)` of `directions.depth`.
 
     Returns:
         the same, within [-1, 1]; outside the region it is `raw`.
     """
-    share = grain * (depth(found) / FADE).clamp(max=1)
+    share = grain * (inwards / FADE).clamp(max=1)
     added = raw
     for detail in details:
         added = added + share * detail

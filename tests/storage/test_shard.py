@@ -19,7 +19,7 @@ import pytest
 from toybank import FRAME, make_bank, toy_bundle, toy_source, write_shard
 
 from zeuxis.storage import environments, files, shard_writer
-from zeuxis.storage.appearance import Borders
+from zeuxis.storage.appearance import BorderColours
 from zeuxis.storage.codec import decode_mask, decode_pixels
 from zeuxis.storage.errors import BankError, DamagedBankError
 from zeuxis.storage.manifest import load_current, shard_folder
@@ -149,7 +149,7 @@ def test_borders_of_some_segments_in_another_order(first):
     rows = np.random.default_rng(0).permutation(len(borders.neighbours))[:7]
     held = by_segment(borders)
     assert by_segment(borders.taken(rows)) == [held[row] for row in rows]
-    assert by_segment(Borders.joined([borders.taken(rows), Borders.none(2)])) == [
+    assert by_segment(BorderColours.joined([borders.taken(rows), BorderColours.none(2)])) == [
         *(held[row] for row in rows), ([], []), ([], []),
     ]  # fmt: skip
 
