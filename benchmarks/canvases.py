@@ -43,7 +43,7 @@ def _measured(reader: Reader, cache: Path, quick: bool) -> dict[str, Any]:
     chosen = preset("tiny" if quick else "small")
     size = chosen.size(reader.geometry.frame)
     start = time.perf_counter()
-    samples = CanvasSamples(BankSources(reader, size, cache=cache))
+    samples = CanvasSamples(BankSources(reader, size, cache=cache), fill=True)
     samples.prepare()
     prepared = time.perf_counter() - start
     n = 8 if quick else 120

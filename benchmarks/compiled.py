@@ -37,6 +37,9 @@ QUICK = ("transform",)
 TOGETHER = {"roi": ("tiny", 16)}
 """Networks that are measured with more pictures at once as well, and of which preset."""
 
+TRAINED = ("passing", "filled", "fine", "copies", "tints", "textures")
+"""What networks have that are trained now, and those of before have not."""
+
 
 def run(quick: bool, data: Path | None) -> list[dict[str, Any]]:
     """One row a network and batch size, of the `small` preset; then their geometric mean."""
@@ -99,7 +102,7 @@ def _made(kind: str, sized: Preset, **settings: Any) -> nn.Module:
     config_of = getattr(module, home.config)
     size = _size(kind, sized)
     own = {"n_classes": CLASSES, "size": size, "resolution": size[0], "width": sized.width}
-    given = own | {"blend": BLEND, "passing": True, "copies": True, "tints": True, "textures": True} | settings
+    given = own | {"blend": BLEND} | dict.fromkeys(TRAINED, True) | settings
     known = {field.name for field in fields(config_of)}
     network: nn.Module = getattr(module, home.network)(config_of(**{k: v for k, v in given.items() if k in known}))
     return network

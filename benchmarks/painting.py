@@ -78,7 +78,8 @@ def untrained(reader: Reader, models: Path, name: str) -> None:
         size = SHARES[kind].size(chosen, reader.geometry.frame)
         module = import_module(f"zeuxis.synth.{home.module}")
         config_of = getattr(module, home.config)
-        given = {"n_classes": len(classes), "size": size, "width": chosen.width, "passing": True}  # as training does
+        trained = {"passing": True, "filled": True, "fine": True}
+        given = {"n_classes": len(classes), "size": size, "width": chosen.width} | trained
         config = config_of(**{key: value for key, value in given.items() if key in config_of.__dataclass_fields__})
         network = getattr(module, home.network)(config)
         card = Card(kind, asdict(config), classes, size, reader.path.name, reader.manifest.generation)

@@ -27,6 +27,7 @@ from ..storage.reader import Reader
 from ..synth.canvas import Canvas, contested
 from ..synth.elision import Elided
 from ..synth.encoding import resized
+from ..synth.filling import filled
 from . import painting_steps as steps
 from .device_memory import AtOnce
 from .drawn import Asked, Drawn
@@ -310,6 +311,8 @@ class Run:
             random = random_of(self.wish.seed, asked.digest, drawn.variant, Draw.ELISION)
             elided = steps.elided(canvas, self.reader, stages.elision_of(self.model), random)
             seen, unfilled = steps.without_holes(elided, self.filler, self.wish.seed, drawn.variant)
+            if self.model.card.config.get("filled"):
+                seen = filled(seen, asked.layout)
         report = self._report(asked, drawn.variant, canvas, elided, clock)
         if unfilled:
             report = replace(report, warnings=(*report.warnings, unfilled))

@@ -29,6 +29,8 @@ class SynthesisConfig:
         canvas: whether it sees the canvas; without it is the cascade of CRN, of the same width, on the layout alone.
         semantic_head: whether it also predicts the layout, which its loss then compares (SIMS' code).
         passing: whether the canvas's own pixels reach the picture, corrected; the paper's network paints all anew.
+        filled: whether its canvas has a colour everywhere (`filling.filled`), which all of the picture begins as;
+            otherwise what is not valid is black, or white where it was elided.
     """
 
     n_classes: int
@@ -37,6 +39,7 @@ class SynthesisConfig:
     canvas: bool = True
     semantic_head: bool = True
     passing: bool = False
+    filled: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(self.size))
@@ -50,7 +53,8 @@ class SynthesisNetwork(nn.Module):
 
     With `passing` it makes two pictures: what is painted anew, and a correction of the canvas's own pixels, which show
     wherever the canvas is valid all around (`passed`). A cascade has only its narrowest features at full size to copy
-    textures through, and takes very long to learn to; here it starts from them, and learns to agree with them.
+    textures through, and takes very long to learn to; here it starts from them, and learns to agree with them. Of a
+    canvas that is `filled` it makes one, what that lacks everywhere: nothing before it learns.
     """
 
     def __init__(self, config: SynthesisConfig) -> None:
@@ -66,8 +70,12 @@ class SynthesisNetwork(nn.Module):
             self.encoder = Trunk(seen, config.width, coded)
             encoded[self.fine + 1 :] = trunk_channels(config.width, coded)
         self.cascade = Cascade([seen + each for each in encoded], outputs)
-        self.passing = config.canvas and config.passing
+        self.begun = config.canvas and config.passing and config.filled
+        self.passing = config.canvas and config.passing and not config.filled
         self.to_image = nn.Conv2d(outputs[0], 6 if self.passing else 3, 1)
+        if self.begun:
+            for parameter in self.to_image.parameters():
+                nn.init.zeros_(parameter)
         self.to_logits = nn.Conv2d(outputs[0], config.n_classes, 1) if config.semantic_head else None
 
     def begin_from(self, config: SynthesisConfig, tensors: Mapping[str, Tensor]) -> None:
@@ -84,7 +92,8 @@ class SynthesisNetwork(nn.Module):
             ValueError: it is built otherwise, or for more rows.
         """
         own = self.config
-        if replace(config, size=own.size, semantic_head=own.semantic_head, passing=own.passing) != own:
+        free = {name: getattr(own, name) for name in ("size", "semantic_head", "passing", "filled")}
+        if replace(config, **free) != own:
             raise ValueError(f"{config.n_classes} classes, width {config.width:g}, canvas {config.canvas}")
         finer = self.levels - n_levels(config.size[0])
         if finer != self.fine - n_fine(config.size[0]) or finer < 0:
@@ -98,7 +107,7 @@ class SynthesisNetwork(nn.Module):
 
         Args:
             layout: `(N, C + 1, H, W)` one-hot, void last.
-            canvas: `(N, 3, H, W)` in [-1, 1], black (-1) where nothing is known, white (1) where it was elided.
+            canvas: `(N, 3, H, W)` in [-1, 1]; where it is not valid filled, or black (-1), and white (1) where elided.
             valid: `(N, 1, H, W)`, 1 where the canvas holds a pixel of the bank, else 0.
 
         Returns:
@@ -113,7 +122,9 @@ class SynthesisNetwork(nn.Module):
             inputs[at:] = [torch.cat(pair, 1) for pair in zip(inputs[at:], coded, strict=True)]
         features = self.cascade(inputs)
         image = self.to_image(features)
-        if self.passing:
+        if self.begun:
+            image = canvas + image
+        elif self.passing:
             share = passed(valid)
             image = (1 - share) * image[:, :3] + share * (canvas + image[:, 3:])
         return image, None if self.to_logits is None else self.to_logits(features)

@@ -11,6 +11,8 @@ import cv2
 from ...storage.errors import sentence
 from ...storage.images import Photograph
 from ...synth.checkpoint import load_card
+from ...synth.elision import Elided
+from ...synth.filling import filled
 from ..models import Models
 from ..painted import Painted
 from ..painting_steps import Stages
@@ -53,6 +55,11 @@ def inpainted(painted: Painted) -> Photograph:
     return filled
 
 
+def filled_by_class(painted: Painted) -> Photograph:
+    """The collage with its holes in the colours of their classes, as synthesis begins."""
+    return filled(Elided(painted.canvas.image, painted.canvas.valid), painted.layout).image
+
+
 def collage(painted: Painted) -> Photograph:
     """The composite of segments as it is, black where nothing covers."""
     return painted.canvas.image
@@ -79,6 +86,7 @@ def _crn(name: str, said: str, variant: str = "") -> System:
 SYSTEMS = (
     System("collage", "the best segment a region, fitted and composited", _COLLAGE, (), collage, covered),
     System("collage, inpainted", "its holes filled by Telea's method", _COLLAGE, (), inpainted, covered),
+    System("collage, filled", "its holes in the colours of their classes", _COLLAGE, (), filled_by_class, covered),
     System("collage, coherent", "segments chosen jointly, holes filled", _COHERENT, (), inpainted, covered),
     System("collage, filled by RoI-GAN", "its holes filled by RoI-GAN", _FILLED, _ROI, rival=True),
     System(

@@ -19,6 +19,7 @@ from ...storage.images import Photograph
 from ...storage.layouts import Box, areas_and_boxes
 from ...synth.colour import Pixels
 from ...synth.encoding import class_indices, to_tensor
+from ...synth.filling import filled
 from ...synth.simulation import Simulation, Stencil, simulate
 from ...synth.transform import Mask, Target, fit, warp_mask
 from ..progress import Progress, silent
@@ -38,7 +39,7 @@ class Simulated(NamedTuple):
 
     Attributes:
         image: `(H, W, 3)` uint8 RGB; layout: `(H, W)` uint16 class ids of the bank.
-        canvas: `(H, W, 3)` uint8 RGB, white or black where not `valid`, `(H, W)` bool.
+        canvas: `(H, W, 3)` uint8 RGB, filled, or white or black, where not `valid`, `(H, W)` bool.
     """
 
     image: Photograph
@@ -58,6 +59,7 @@ class CanvasSamples(Dataset[dict[str, Tensor]]):
         seed: of all chances, at least 0.
         k: for every segment, one of its k best hits is drawn each time.
         flip: half of the samples are mirrored as a whole.
+        fill: what canvases do not show is filled (`filling.filled`).
         progress: told while photographs are decoded and hits retrieved, at the first use or in `prepare`.
 
     Raises:
@@ -72,6 +74,7 @@ class CanvasSamples(Dataset[dict[str, Tensor]]):
         seed: int = 0,
         k: int = 5,
         flip: bool = False,
+        fill: bool = False,
         progress: Progress = silent,
     ) -> None:
         if not len(sources):
@@ -81,7 +84,7 @@ class CanvasSamples(Dataset[dict[str, Tensor]]):
         if not isinstance(k, int) or k < 1:
             raise InputError(sentence("k", expected="a whole number of at least 1", found=repr(k)))
         self.sources, self.settings = sources, settings or Simulation()
-        self.seed, self.k, self.flip, self._progress = seed, k, flip, progress
+        self.seed, self.k, self.flip, self.fill, self._progress = seed, k, flip, fill, progress
         self._stencils: _Recent[_Packed] = _Recent(STENCIL_BYTES)
         self._tones: _Recent[Pixels] = _Recent(COLOUR_BYTES)
         self._epoch: tuple[int, npt.NDArray[np.int64]] | None = None
@@ -131,8 +134,8 @@ class CanvasSamples(Dataset[dict[str, Tensor]]):
         stencils = self._placed(number, picture, chosen)
         colours = self._tones_of(number, segments.class_ids, random)
         things = np.append(False, self.sources.reader.classes.flags("thing")[segments.class_ids])
-        canvas, valid = simulate(picture.image, picture.regions, stencils, colours, things, self.settings, random)
-        made = Simulated(picture.image, picture.layout, canvas, valid)
+        canvas = simulate(picture.image, picture.regions, stencils, colours, things, self.settings, random)
+        made = Simulated(picture.image, picture.layout, *(filled(canvas, picture.layout) if self.fill else canvas))
         if self.flip and random.random() < 0.5:
             return Simulated(*(np.flip(array, 1).copy() for array in made))  # type: ignore[arg-type]
         return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,15 @@ class SynthesisTask:
         self._features, self.features = features, "" if features is None else features.name
         self.figure = "pixel" if features is None else "perceptual"
         self.subject = subject_of(reader, options.size)
+        canvas = options.variant != "no-canvas"
         self.net_config = SynthesisConfig(
             len(self.subject.classes),
             options.size,
             options.width,
-            canvas=options.variant != "no-canvas",
+            canvas=canvas,
             semantic_head=loss.parsing > 0,
-            passing=passing and options.variant != "no-canvas",
+            passing=passing and canvas,
+            filled=passing and canvas,
         )
         self._start = (
             None
@@ -115,8 +118,9 @@ class SynthesisTask:
             reader, options.size, most=N_VALIDATION, cache=models / "cache", progress=progress
         )
         check_leaving_out(reader)
-        self.samples = CanvasSamples(sources, settings, seed=options.seed, k=k, flip=flip, progress=progress)
-        self._held_out = CanvasSamples(held_out, settings, seed=VALIDATION_SEED, k=k, progress=progress)
+        drawn = partial(CanvasSamples, settings=settings, k=k, fill=self.net_config.filled, progress=progress)
+        self.samples = drawn(sources, seed=options.seed, flip=flip)
+        self._held_out = drawn(held_out, seed=VALIDATION_SEED)
         self._items: list[dict[str, Tensor]] = []
 
     def modules(self) -> nn.ModuleDict:

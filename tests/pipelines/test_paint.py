@@ -27,6 +27,7 @@ from zeuxis.storage.reader import Reader
 from zeuxis.synth.canvas import load_provenance
 from zeuxis.synth.checkpoint import load_checkpoint, save_checkpoint
 from zeuxis.synth.elision import Elided, Elision
+from zeuxis.synth.filling import filled
 from zeuxis.synth.fitting import AT_ONCE
 from zeuxis.synth.ordering import Order, Pair
 from zeuxis.synth.transform import Piece, Transform, fit, identity
@@ -516,6 +517,21 @@ def test_what_is_missing_of_a_canvas_is_filled_before_the_network_or_instead_of_
     assert filled.report.networks["inpaint"].get("file") == ("roi.safetensors" if method == "roi" else None)
     assert "inpaint" not in plain.report.networks
     assert same(filled, the(painter.paint(layout_of(1), stages=Stages(inpaint=method))))
+
+
+def test_a_network_that_learned_on_filled_canvases_sees_them(reader: Reader, bank: Path, tmp_path: Path):
+    plain, full = (
+        the(Painter(reader, Retriever(reader), folder).paint(layout_of(1), stages=replace(OFF, elision=None)))
+        for folder in (
+            save_models(tmp_path / "plain", bank, "synthesis", passing=True),
+            save_models(tmp_path / "full", bank, "synthesis", passing=True, filled=True),
+        )
+    )
+    assert not plain.valid.all()
+    assert np.array_equal(full.valid, plain.valid)
+    assert np.array_equal(full.elided, filled(Elided(plain.elided, plain.valid), plain.layout).image)
+    assert not np.array_equal(full.elided, plain.elided)
+    assert full.report.share == plain.report.share
 
 
 def test_a_network_sees_a_filled_canvas_as_all_there(painter: Painter, monkeypatch: pytest.MonkeyPatch):

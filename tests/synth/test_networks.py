@@ -92,7 +92,7 @@ def logits_loss(logits: object, n: int, size: tuple[int, int]) -> torch.Tensor:
 
 
 def synthesis(size: tuple[int, int], width: float, canvas: bool = True) -> nn.Module:
-    return SynthesisNetwork(SynthesisConfig(N_CLASSES, size, width, canvas=canvas, passing=canvas))
+    return SynthesisNetwork(SynthesisConfig(N_CLASSES, size, width, canvas=canvas, passing=canvas, filled=canvas))
 
 
 def synthesis_inputs(n: int, size: tuple[int, int]) -> tuple[torch.Tensor, ...]:
@@ -241,12 +241,15 @@ CASES = {
         lambda scores, n, _: hinge_discriminator(scores[:1], scores[1:]),
         left=0.7,
     ),
-    "judge": Case(
-        lambda size, width: JudgeNetwork(JudgeConfig(N_CLASSES, width)),
-        lambda n, size: (images(n, size),),
-        pixels,
-        logits_loss,
-    ),
+    **{
+        name: Case(
+            lambda size, width, fine=fine: JudgeNetwork(JudgeConfig(N_CLASSES, width, fine)),
+            lambda n, size: (images(n, size),),
+            pixels,
+            logits_loss,
+        )
+        for name, fine in (("judge", True), ("judge-coarse", False))
+    },
     "parsing": Case(
         lambda size, width: ParsingNetwork(ParsingConfig(N_CLASSES, width)),
         lambda n, size: (images(n, size),),
@@ -433,7 +436,7 @@ def test_without_a_canvas_nothing_of_it_reaches_the_picture():
     layout, canvas, valid = synthesis_inputs(1, SIZE)
     with torch.no_grad():
         assert torch.equal(network(layout, canvas, valid)[0], network(layout, -canvas, 1 - valid)[0])
-        other = made("synthesis")
+        other = awake(made("synthesis"))
         assert not torch.allclose(other(layout, canvas, valid)[0], other(layout, -canvas, valid)[0], atol=1e-3)
         assert not torch.allclose(other(layout, canvas, valid)[0], other(layout, canvas, 1 - valid)[0], atol=1e-3)
 
@@ -455,7 +458,7 @@ def test_a_passing_network_shows_the_canvas_itself_but_for_what_it_corrects():
     layout, canvas, _ = synthesis_inputs(1, SIZE)
     valid = torch.zeros(1, 1, *SIZE)
     valid[..., :24] = 1
-    network = made("synthesis")
+    network = SynthesisNetwork(SynthesisConfig(N_CLASSES, SIZE, WIDTH, passing=True))
     nn.init.zeros_(network.to_image.weight)
     with torch.no_grad():
         network.to_image.bias.copy_(torch.tensor([0.5, 0.5, 0.5, 0.25, 0.25, 0.25]))  # painted anew, and a correction
@@ -465,6 +468,17 @@ def test_a_passing_network_shows_the_canvas_itself_but_for_what_it_corrects():
     assert {0.0, 1.0} < set(share.unique().tolist())
     plain = SynthesisNetwork(SynthesisConfig(N_CLASSES, SIZE, WIDTH))
     assert plain.to_image.out_channels == 3, "as networks were before"
+
+
+def test_a_filled_canvas_is_the_picture_but_for_what_it_lacks():
+    layout, canvas, valid = synthesis_inputs(1, SIZE)
+    network = made("synthesis")
+    with torch.no_grad():
+        assert torch.equal(network(layout, canvas, valid)[0], canvas), "nothing, before it learns"
+        network.to_image.bias.fill_(0.25)
+        assert torch.allclose(network(layout, canvas, valid)[0], canvas + 0.25)
+        nn.init.normal_(network.to_image.weight)
+        assert not torch.allclose(network(layout, canvas, 1 - valid)[0], network(layout, canvas, valid)[0])
 
 
 def test_without_a_semantic_head_there_are_no_logits():
@@ -545,8 +559,9 @@ def test_the_place_in_the_picture_reaches_the_transformation():
         assert not torch.allclose(network(*inputs), network(*moved), atol=1e-3)
 
 
-def test_the_judge_tells_how_many_features_it_has():
-    judge = made("judge")
+@pytest.mark.parametrize("name", ["judge", "judge-coarse"])
+def test_the_judge_tells_how_many_features_it_has(name):
+    judge = made(name)
     with torch.no_grad():
         assert judge.features(images(2, SIZE)).shape == (2, judge.feature_size)
         logits, features = judge.judged(images(2, SIZE))
@@ -558,3 +573,15 @@ def test_the_judge_tells_how_many_features_it_has():
     assert judge.feature_size == 64
     with torch.device("meta"):
         assert JudgeNetwork(JudgeConfig(N_CLASSES, 1.0)).feature_size == 256
+
+
+def test_a_fine_judge_tells_neighbours_apart_that_a_coarse_one_reads_alike():
+    picture = torch.zeros(1, 3, *SIZE)
+    picture[..., 20:24] = 1  # a pole of four pixels
+    changes = []
+    for name in ("judge", "judge-coarse"):
+        with torch.no_grad():
+            logits = made(name)(picture)[0, :, 16]
+        steps = (logits[:, 1:] - logits[:, :-1]).abs().sum(0)
+        changes.append(float(steps.max() / steps.mean()))
+    assert changes[0] > 1.5 * changes[1]

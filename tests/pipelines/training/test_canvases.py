@@ -16,8 +16,9 @@ from zeuxis.pipelines.training.hits import NONE, SegmentPool, check_leaving_out
 from zeuxis.pipelines.training.sources import BankSources
 from zeuxis.storage.errors import InputError
 from zeuxis.storage.reader import Reader
-from zeuxis.synth.elision import NO_ELISION
+from zeuxis.synth.elision import NO_ELISION, Elided
 from zeuxis.synth.encoding import to_image
+from zeuxis.synth.filling import filled
 from zeuxis.synth.simulation import Simulation
 from zeuxis.synth.transform import fit, warp
 
@@ -63,6 +64,16 @@ def test_hits_are_never_of_the_own_group_or_held_out(reader, split):
             assert source[-1] in allowed[name[-1]]
             seen += 1
     assert seen > 5
+
+
+def test_what_canvases_do_not_show_is_filled_where_asked(reader):
+    plain, full = (samples_of(reader, fill=fill) for fill in (False, True))
+    for number in range(len(plain.sources)):
+        bare, made = (each.simulated(number, np.random.default_rng(7)) for each in (plain, full))
+        expected = filled(Elided(bare.canvas, bare.valid), bare.layout)
+        assert np.array_equal(made.canvas, expected.image)
+        assert np.array_equal(made.valid, bare.valid)
+        assert not np.array_equal(made.canvas, bare.canvas)
 
 
 def test_tones_are_of_other_training_groups_too(reader):
