@@ -1,7 +1,7 @@
 """The judge: a parser of photographs for evaluation alone, of another build than the features that the loss compares.
 
-Residual blocks of strided, then dilated convolutions, and context at several dilations as in DeepLab (Chen et al.
-2017).
+Residual blocks of strided, then dilated convolutions, context at several dilations as in DeepLab (Chen et al. 2017),
+and its cells of eight pixels joined with those of two and four, without which poles and signs are not seen (2018).
 """
 
 from __future__ import annotations
@@ -26,14 +26,20 @@ FEATURES = 64
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """How a judge is built: `n_classes` it tells apart, `width` of its channels."""
+    """How a judge is built.
+
+    Attributes:
+        n_classes: it tells apart; width: of its channels.
+        fine: whether it reads cells of two pixels; those of before read eight.
+    """
 
     n_classes: int
     width: float = 1.0
+    fine: bool = False
 
 
 class JudgeNetwork(nn.Module):
-    """Parses photographs at an eighth of their size, and enlarges the logits."""
+    """Parses photographs at an eighth of their size, or with `fine` at half of it, and enlarges the logits."""
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
@@ -50,6 +56,13 @@ class JudgeNetwork(nn.Module):
         self.whole = nn.Linear(before, before)
         self.feature_size = FEATURES * max(1, round(4 * config.width))
         self.join = _convolution(before * (len(CONTEXT) + 1), self.feature_size, 1)
+        if config.fine:
+            stem, early = channels(64, config.width), channels(STAGES[0][0], config.width)
+            self.near = _convolution(stem + early, stem + early, 1)
+            self.refine = nn.Sequential(
+                _convolution(self.feature_size + stem + early, self.feature_size, 3),
+                _convolution(self.feature_size, self.feature_size, 3),
+            )
         self.to_logits = nn.Conv2d(self.feature_size, config.n_classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -74,10 +87,19 @@ class JudgeNetwork(nn.Module):
         return found[::2]
 
     def _cells(self, images: Tensor) -> Tensor:
-        cells = self.stages(self.stem(images))
+        stem, early, *_, cells = self.layers(images)
         whole = functional.relu(self.whole(cells.mean((2, 3))))[..., None, None].expand_as(cells)
         joined: Tensor = self.join(torch.cat([*(each(cells) for each in self.context), whole], 1))
-        return joined
+        if not self.config.fine:
+            return joined
+        near = self.near(torch.cat([stem, _grown(early, stem)], 1))
+        refined: Tensor = self.refine(torch.cat([_grown(joined, stem), near], 1))
+        return refined
+
+
+def _grown(cells: Tensor, finer: Tensor) -> Tensor:
+    """Enlarged to the size of another one."""
+    return functional.interpolate(cells, finer.shape[-2:], mode="bilinear", align_corners=False)
 
 
 class _Residual(nn.Module):

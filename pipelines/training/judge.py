@@ -21,7 +21,7 @@ class JudgeTask(ParsingTask):
 
     def net(self) -> nn.Module:
         """As wide as the preset says."""
-        return JudgeNetwork(JudgeConfig(self.n_classes, self.options.width))
+        return JudgeNetwork(JudgeConfig(self.n_classes, self.options.width, fine=True))
 
 
 def make_task(reader: Reader, models: Path, options: TrainOptions, progress: Progress = silent) -> JudgeTask:
