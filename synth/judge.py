@@ -6,6 +6,7 @@ and its cells of eight pixels joined with those of two and four, without which p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,7 @@ CONTEXT = (1, 3, 6)
 GROUP = 8
 """Channels a group of the normalisation."""
 FEATURES = 64
-"""The features' number is a multiple of this, and this up to width 1/4: statistics of few need few images."""
+"""What logits are read from has a multiple of this many channels, and this many up to width 1/4."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class JudgeConfig:
 
     Attributes:
         n_classes: it tells apart; width: of its channels.
-        fine: whether it reads cells of two pixels; those of before read eight.
+        fine: whether it reads cells of two pixels, and its features are of every layer; those of before read eight,
+            and had means of the last layer, which hardly sees that a picture is blurred.
     """
 
     n_classes: int
@@ -54,16 +56,16 @@ class JudgeNetwork(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.context = nn.ModuleList(_convolution(before, before, 3, dilation=each) for each in CONTEXT)
         self.whole = nn.Linear(before, before)
-        self.feature_size = FEATURES * max(1, round(4 * config.width))
-        self.join = _convolution(before * (len(CONTEXT) + 1), self.feature_size, 1)
+        read = FEATURES * max(1, round(4 * config.width))
+        self.feature_size = read
+        self.join = _convolution(before * (len(CONTEXT) + 1), read, 1)
         if config.fine:
-            stem, early = channels(64, config.width), channels(STAGES[0][0], config.width)
-            self.near = _convolution(stem + early, stem + early, 1)
-            self.refine = nn.Sequential(
-                _convolution(self.feature_size + stem + early, self.feature_size, 3),
-                _convolution(self.feature_size, self.feature_size, 3),
-            )
-        self.to_logits = nn.Conv2d(self.feature_size, config.n_classes, 1)
+            layers = [channels(64, config.width), *(channels(full, config.width) for full, *_ in STAGES)]
+            near = sum(layers[:2])
+            self.near = _convolution(near, near, 1)
+            self.refine = nn.Sequential(_convolution(read + near, read, 3), _convolution(read, read, 3))
+            self.feature_size = 2 * (sum(layers) + read)
+        self.to_logits = nn.Conv2d(read, config.n_classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """`(N, 3, H, W)` in [-1, 1] to `(N, C, H, W)` logits."""
@@ -71,13 +73,22 @@ class JudgeNetwork(nn.Module):
 
     def judged(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What `forward` and `features` return, computed together."""
-        cells = self._cells(images)
+        layers = self.layers(images)
+        cells = self._cells(layers)
         logits = functional.interpolate(self.to_logits(cells), images.shape[-2:], mode="bilinear", align_corners=False)
-        return logits, cells.mean((2, 3))
+        if not self.config.fine:
+            return logits, cells.mean((2, 3))
+        seen = [*layers, cells]
+        means = [each.mean((2, 3)) for each in seen]
+        return logits, torch.cat([*means, *(each.std((2, 3), correction=0) for each in seen)], 1)
 
     def features(self, images: Tensor) -> Tensor:
-        """`(N, 3, H, W)` in [-1, 1] to `(N, feature_size)`: what the logits are read from, averaged over pixels."""
-        return self._cells(images).mean((2, 3))
+        """`(N, 3, H, W)` in [-1, 1] to `(N, feature_size)`: means over pixels, and deviations, of what it sees.
+
+        With `fine` of every layer: means of the last one alone say what a picture shows, hardly how sharply. Without,
+        means of what the logits are read from.
+        """
+        return self.judged(images)[1]
 
     def layers(self, images: Tensor) -> list[Tensor]:
         """`(N, 3, H, W)` in [-1, 1] to the activations behind the stem and behind each stage, finest first."""
@@ -86,8 +97,9 @@ class JudgeNetwork(nn.Module):
             found.append(block(found[-1]))
         return found[::2]
 
-    def _cells(self, images: Tensor) -> Tensor:
-        stem, early, *_, cells = self.layers(images)
+    def _cells(self, layers: Sequence[Tensor]) -> Tensor:
+        """What the logits are read from."""
+        stem, early, *_, cells = layers
         whole = functional.relu(self.whole(cells.mean((2, 3))))[..., None, None].expand_as(cells)
         joined: Tensor = self.join(torch.cat([*(each(cells) for each in self.context), whole], 1))
         if not self.config.fine:

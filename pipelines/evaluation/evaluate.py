@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -55,6 +56,8 @@ from .systems import CRN, WHOLE, System, available, misfit
 
 REAL = "real"
 """What photographs are called among the systems."""
+BLURRED, BLUR = "real, blurred", 1 / 64
+"""The same photographs, smoothed by a Gaussian of this share of their rows: what figures say of so little."""
 LAYOUTS = 200
 """Held-out layouts that are painted, at most."""
 FEWEST = 4
@@ -103,7 +106,7 @@ def evaluate(
     retriever = Retriever(reader)
     making = Making(out, reader, folders, {"split": held.split, "layouts": layouts, "seed": seed})
     steps = _Counted(progress, sum(len(fit) for _, fit in plan) * len(held))
-    judged = [_real(truth, judge)]
+    judged = [_real(truth, judge), _blurred(truth, judge)]
     readings: dict[str, list[Reading]] = {}
     for system, fit in plan:
         samples = [
@@ -205,7 +208,7 @@ def _compared(
     features = {name: [found for _, found in each] for name, each in readings.items()}
     return [
         each
-        if each.name in (REAL, WHOLE)
+        if each.name == WHOLE or each.name not in readings
         else replace(
             each,
             gap=Gap(
@@ -231,6 +234,25 @@ def _real(truth: Truth, judge: Judge) -> Judged:
     halves = "some groups of them to the others" if apart else "the first half of them to the second"
     said = f"the photographs the layouts came from; KID of {halves}"
     return Judged(REAL, said, [figures], truth.photographs, truth.spectrum)
+
+
+def _blurred(truth: Truth, judge: Judge) -> Judged:
+    """The photographs out of focus, beside themselves: a scale for the distances of what is painted."""
+    images = [cv2.GaussianBlur(image, (0, 0), BLUR * len(image)) for image in truth.photographs]
+    read, features = judge(images)
+    known = truth.indices < judge.n_classes
+    spectrum = log_power_spectrum(images)
+    by_inception = _by_inception(truth.seen, judge.seen(images))
+    figures = Figures(
+        *parsing(confusion(truth.indices, read, judge.n_classes)),
+        kid(truth.features, features),
+        fid(truth.features, features),
+        spectrum_distance(truth.spectrum, spectrum),
+        float(np.mean([masked_ssim(*each) for each in zip(images, truth.photographs, known, strict=True)])),
+        kid_inception=by_inception[0],
+        fid_inception=by_inception[1],
+    )
+    return Judged(BLURRED, "these out of focus, beside themselves", [figures], images, spectrum)
 
 
 def _held_out(reader: Reader, size: tuple[int, int], split: str | None, layouts: int) -> BankSources:

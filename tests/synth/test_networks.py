@@ -570,9 +570,21 @@ def test_the_judge_tells_how_many_features_it_has(name):
         layers = judge.layers(images(2, SIZE))
         assert torch.equal(layers[-1], judge.stages(judge.stem(images(2, SIZE))))
     assert [layer.shape[-1] for layer in layers] == [SIZE[1] // by for by in (2, 4, 8, 8, 8)]
-    assert judge.feature_size == 64
+    assert judge.to_logits.in_channels == 64
+    assert judge.feature_size == (64 if name == "judge-coarse" else 2 * (8 * 2 + 8 + 16 + 16 + 64))
     with torch.device("meta"):
         assert JudgeNetwork(JudgeConfig(N_CLASSES, 1.0)).feature_size == 256
+
+
+def test_features_of_a_fine_judge_are_means_and_deviations_of_every_layer():
+    judge = made("judge")
+    with torch.no_grad():
+        layers = judge.layers(images(2, SIZE))
+        found = judge.features(images(2, SIZE))
+        layers.append(judge._cells(layers))
+    means = torch.cat([each.flatten(2).mean(2) for each in layers], 1)
+    deviations = torch.cat([each.flatten(2).std(2, correction=0) for each in layers], 1)
+    torch.testing.assert_close(found, torch.cat([means, deviations], 1))
 
 
 def test_a_fine_judge_tells_neighbours_apart_that_a_coarse_one_reads_alike():

@@ -73,7 +73,7 @@ def test_every_system_paints_every_held_out_layout_once(found: Evaluation):
     measured = [each.name for each in found.systems]
     there = {name for system in SYSTEMS for name in system.needs} - {"synthesis-image-space"}
     there = {name for name in there if not name.startswith("crn-")}
-    assert measured == ["real", *(system.name for system in SYSTEMS if set(system.needs) <= there)]
+    assert measured == ["real", "real, blurred", *(system.name for system in SYSTEMS if set(system.needs) <= there)]
     assert "CRN" in measured
     assert found.left_out
     assert "image-space" in found.left_out[0]
@@ -98,6 +98,10 @@ def test_switches_switch(found: Evaluation):
 def test_real_pictures_are_as_near_as_can_be(found: Evaluation):
     real = found.system("real").figures[0]
     assert (real.spectrum, real.ssim) == (0, 1)
+    blurred = found.system("real, blurred").figures[0]
+    assert blurred.spectrum > 0.1
+    assert 0.5 < blurred.ssim < 1
+    assert blurred.kid.value > real.kid.value
     for each in found.systems[1:]:
         assert each.figures[0].spectrum > 0
         assert each.figures[0].ssim < 1
@@ -229,14 +233,14 @@ def test_tables_tell_every_system_and_ranges_of_seeds(found: Evaluation, bank: P
     other = Path(shutil.copytree(models, folder / "other seed"))
     save_models(other, bank, "synthesis", seed=1)
     two = evaluate(bank, [models, other], folder / "two", systems=["collage", "SIMS"])
-    assert [len(each.figures) for each in two.systems] == [1, 1, 2]
+    assert [len(each.figures) for each in two.systems] == [1, 1, 1, 2]
     accuracies = [figures.accuracy for figures in two.system("SIMS").figures]
     assert accuracies[0] == found.system("SIMS").figures[0].accuracy
     assert f"({min(accuracies):.3f} to {max(accuracies):.3f})" in table_of(two)
 
 
 def test_systems_are_compared_with_the_whole_pipeline_layout_by_layout(found: Evaluation, folder: Path):
-    assert {each.name for each in found.systems if each.gap is None} == {"real", WHOLE}
+    assert {each.name for each in found.systems if each.gap is None} == {"real", "real, blurred", WHOLE}
     plain, whole = found.system("collage"), found.system(WHOLE)
     assert plain.gap is not None
     expected = plain.figures[0].mean_iou - whole.figures[0].mean_iou
