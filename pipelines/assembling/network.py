@@ -94,6 +94,7 @@ class Assembler:
         self.views = self.card.training.get("views") is True
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         network = ready(built(KIND, self.card, tensors, path), KIND, self.device)
+        self.usual = cast(KeyPatchNetwork, network).usual
         self.warnings: tuple[str, ...] = ()
         if compiled is not None:
             network, self.warnings = with_compiled(network, path, compiled)
@@ -173,7 +174,7 @@ class Assembler:
         z = torch.from_numpy(np.stack(noise)).to(self.device)
         with in_turn(self.device):
             if self.views:
-                image, mask, alone = viewed(self.network, *self._batch(sets), z)
+                image, mask, alone = viewed(self.network, *self._batch(sets), z, self.usual)
                 return image.cpu(), mask.cpu(), alone.cpu()
             images, masks = self.network(*self._batch(sets), z)
         return images.float().cpu(), masks.float().cpu(), None

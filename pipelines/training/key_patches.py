@@ -46,7 +46,7 @@ from ...synth.key_patches.network import (
 from ..progress import Progress, silent
 from .object_windows import object_windows
 from .options import TrainOptions, devices_of, square_side
-from .patch_figures import FIGURE, Judging, drawn
+from .patch_figures import FIGURE, Judging, drawn, usual_places
 from .patch_items import PatchItems
 from .patch_pictures import PatchPictures
 from .photographs import BankOrigin, DatasetOrigin, Origin, trained_and_held_out
@@ -97,7 +97,7 @@ class KeyPatchTask:
         fewest, most = (options.parts,) * 2 if isinstance(options.parts, int) else options.parts or (PARTS, PARTS)
         self.net_config = KeyPatchConfig(
             square_side(options, RESOLUTIONS), options.width, norm=cast(Any, options.norm or "group"), parts=most,
-            form=FORMS.get(options.variant, "assembler"), aspect=aspect,
+            form=FORMS.get(options.variant, "assembler"), aspect=aspect, usual=options.variant not in FORMS,
         )  # fmt: skip
         patches = options.patches or "mixed"
         own = [patches] if patches != "mixed" else []
@@ -131,6 +131,8 @@ class KeyPatchTask:
     def modules(self) -> nn.ModuleDict:
         """The network, and its discriminator; the auto-encoder has none."""
         self._net = KeyPatchNetwork(self.net_config)
+        if self._net.usual is not None:
+            self._net.usual.copy_(usual_places(self.samples.pictures))
         modules: dict[str, nn.Module] = {"net": self._net}
         if self.variant != "auto-encoder":
             spectral = self.objective == "hinge"

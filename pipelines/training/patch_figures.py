@@ -19,7 +19,8 @@ from ...synth.key_patches.losses import appearance
 from ...synth.key_patches.network import KeyPatchNetwork
 from ...synth.key_patches.views import viewed
 from ...synth.metrics import kid
-from .patch_items import SETTLING, PatchItems
+from .patch_items import PatchItems
+from .patch_pictures import PatchPictures, mask_of
 from .task import Batch
 
 FIGURE = "shortfall"
@@ -33,9 +34,6 @@ UNTRAINED = 1 / 4
 """Width of the features where none are given."""
 THRESHOLDS = tuple(round(0.05 * number, 2) for number in range(1, 20))
 """Of soft masks, those that are tried."""
-N_CUT, SEED = 96, 1
-"""Squares about training pictures that the cut of a network's masks is fitted to, and what their seed is more than the
-training's: they are others than those that it saw."""
 MIDDLE = 0.5
 """The cut of masks where none was fitted."""
 
@@ -70,7 +68,7 @@ class Judging:
     def figures(self, net: KeyPatchNetwork) -> dict[str, float]:
         """On up to `N_VALIDATION` held-out pictures, the same each time.
 
-        `mask_iou`: mean intersection over union of the mask above `cut`, which is fitted first, and the true one;
+        `mask_iou`: mean intersection over union of the mask above `cut`, at which it is largest, and the true one;
         `mask_iou_mean`: that of the mean mask of the training pictures. `appearance`: mean absolute difference of the
         pictures inside the true mask, in [-1, 1]. `restored`: equation 3, over the area of the true mask instead of all
         pixels. `kernel`: KID.
@@ -93,7 +91,7 @@ class Judging:
         mean = ignorant.image.to(device).expand_as(y)
         shares = [found["appearance"] / max(float(_inside((mean - y).abs(), true).mean()), 1e-6)]
         if net.config.has_mask:
-            self.cut = self.fitted_cut(net)
+            self.cut = fitted_cut(mask, true > 0.5)
             found["mask_iou"] = float(iou(mask > self.cut, true > 0.5).mean())
             found["mask_iou_mean"] = float(iou(ignorant.mask.to(device).expand_as(true) > 0.5, true > 0.5).mean())
             shares.append((1 - found["mask_iou"]) / max(1 - found["mask_iou_mean"], 1e-6))
@@ -104,22 +102,6 @@ class Judging:
             found["kernel"] = kid(seen[0], seen[1], rounds=2).value
             shares.append(max(found["kernel"], 0.0) / max(kid(seen[0], seen[2], rounds=2).value, 1e-6))
         return {FIGURE: float(np.mean(shares)), **found}
-
-    def fitted_cut(self, net: KeyPatchNetwork) -> float:
-        """The threshold at which masks come closest to the true ones, on squares about the training pictures.
-
-        The mean mask is cut where it fits training pictures as well; held-out ones have no part in either. Among equal
-        thresholds it is the one next to 1/2.
-        """
-        samples = self.samples
-        before = round(N_CUT / SETTLING)  # so that none of them is like the pictures yet
-        squares = PatchItems(samples.pictures, samples.config, samples.seed + SEED, samples.config.parts, total=before)
-        masks, truth = [], []
-        for batch in _batched(squares, range(N_CUT), next(net.parameters()).device):
-            masks.append(seen_by(net, batch)[1])
-            truth.append(batch["mask"])
-        mask, true = torch.cat(masks), torch.cat(truth) > 0.5
-        return max(THRESHOLDS, key=lambda at: (float(iou(mask > at, true).mean()), -abs(at - MIDDLE)))
 
     def _batches(self, device: torch.device) -> Iterator[Batch]:
         n = len(self.held_out.pictures)
@@ -154,11 +136,28 @@ class Judging:
         return seen
 
 
+def fitted_cut(masks: Tensor, true: Tensor) -> float:
+    """The threshold at which masks come closest to the true ones; among equal ones that next to 1/2.
+
+    Args:
+        masks: `(N, 1, R, R)` in [0, 1]; true: the same, bool.
+    """
+    return max(THRESHOLDS, key=lambda at: (float(iou(masks > at, true).mean()), -abs(at - MIDDLE)))
+
+
+def usual_places(pictures: PatchPictures, most: int = N_MEAN) -> Tensor:
+    """`(1, R, R)`, the share of the patches of some pictures that lie on each pixel."""
+    spaced = np.linspace(0, len(pictures) - 1, min(len(pictures), most)).round().astype(int).tolist()
+    boxes = np.concatenate([pictures[k].boxes for k in sorted(set(spaced))])
+    shares = [mask_of(box[None], pictures.resolution) for box in boxes]
+    return torch.from_numpy(np.mean(shares, axis=0, dtype=np.float32))[None]
+
+
 def seen_by(net: KeyPatchNetwork, batch: Batch) -> tuple[Tensor, Tensor]:
     """Pictures and masks as the network is used, see `views`."""
     given = batch["patches"], batch["present"], batch["z"]
     if net.config.has_mask:
-        return viewed(net, *given)[:2]
+        return viewed(net, *given, net.usual)[:2]
     image, mask = net(*given)
     return image.float(), mask.float()
 

@@ -53,6 +53,7 @@ class KeyPatchConfig:
         form: `assembler`, the paper's network; `no-mask`: the same without a mask decoder, so that the image decoder
             sees the encoder alone; `auto-encoder`: a decoder of the embedding, without noise or anything else of the
             encoder; `conditional-gan`: a decoder of the embedding and noise (DCGAN's generator).
+        usual: whether it knows where a patch usually is, for `views`; of networks with a mask decoder.
     """
 
     resolution: int = 64
@@ -63,6 +64,7 @@ class KeyPatchConfig:
     parts: int = 3
     form: Form = "assembler"
     aspect: Aspect = "stretched"
+    usual: bool = False
 
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
@@ -86,7 +88,14 @@ class KeyPatchConfig:
 
 
 class KeyPatchNetwork(nn.Module):
-    """Makes a picture, and a mask of where the patches are in it."""
+    """Makes a picture, and a mask of where the patches are in it.
+
+    Attributes:
+        usual: `(1, R, R)`, the share of training patches that lie on each pixel, for `views`; None where that is not
+            known.
+    """
+
+    usual: Tensor | None
 
     def __init__(self, config: KeyPatchConfig) -> None:
         super().__init__()
@@ -105,6 +114,7 @@ class KeyPatchNetwork(nn.Module):
             skips = tuple(2 * each for each in levels)  # the mask decoder's own features and the encoder's
         elif config.form == "no-mask":
             skips = levels
+        self.register_buffer("usual", torch.zeros(1, *(config.resolution,) * 2) if config.usual else None)
         noise = 0 if config.form == "auto-encoder" else config.noise
         self.image_decoder = _Decoder(config, config.embedding + noise, skips, 3)
 

@@ -1,7 +1,8 @@
 """Masks of a network asked several times about the same patches: all of them, mirrored ones, and each alone.
 
 The paper's network is asked once (Lee et al. 2018, section 3.3). Asked about one patch, the same mask decoder says
-where that one belongs, which a mask of all of them cannot; and means of several answers are nearer to the truth.
+where that one belongs, which a mask of all of them cannot; and means of several answers are nearer to the truth. So is
+the mean with where patches usually are: of pictures unlike those that it learned from, a network is surer than right.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ class Viewed(NamedTuple):
     alone: Tensor
 
 
-def viewed(network: Network, patches: Tensor, present: Tensor, z: Tensor) -> Viewed:
+def viewed(network: Network, patches: Tensor, present: Tensor, z: Tensor, usual: Tensor | None = None) -> Viewed:
     """A picture as the network makes it, and masks of several views, float32.
 
     The mask of all patches is the mean of two: that of all of them, itself a mean of both ways round, and what is most
-    among those of each alone.
+    among those of each alone; and the mean of that and of where as many patches usually are, one somewhere whatever the
+    others are, where that is known.
 
     Args:
-        patches, present, z: as in `KeyPatchNetwork.forward`.
+        patches, present, z: as in `KeyPatchNetwork.forward`; usual: as `KeyPatchNetwork.usual`.
     """
     image, mask = (each.float() for each in network(patches, present, z))
     mirrored = network(patches.flip(-1), present, z)[1].float().flip(-1)
@@ -47,4 +49,8 @@ def viewed(network: Network, patches: Tensor, present: Tensor, z: Tensor) -> Vie
         only[:, number] = present[:, number]
         masks.append(network(patches, only, z)[1].float()[:, 0] * only[:, number, None, None])
     alone = torch.stack(masks, 1)
-    return Viewed(image, ((mask + mirrored) / 2 + alone.amax(1, keepdim=True)) / 2, alone)
+    found = ((mask + mirrored) / 2 + alone.amax(1, keepdim=True)) / 2
+    if usual is not None:
+        count = present.sum(1)[:, None, None, None]
+        found = (found + 1 - (1 - usual) ** count) / 2
+    return Viewed(image, found, alone)

@@ -30,6 +30,20 @@ def test_a_mask_is_the_mean_of_all_patches_both_ways_round_and_of_the_most_of_ea
 
 
 @torch.no_grad()
+def test_masks_are_half_where_as_many_patches_usually_are():
+    net, (patches, present, z) = network(), given()
+    present[1, 2] = 0
+    usual = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0)) / 2
+    plain, found = viewed(net, patches, present, z), viewed(net, patches, present, z, usual)
+    same((found.image, found.alone), (plain.image, plain.alone))
+    for row, count in enumerate((3, 2)):
+        nowhere = torch.ones_like(usual)
+        for _ in range(count):
+            nowhere = nowhere * (1 - usual)
+        same([found.mask[row]], [(plain.mask[row] + 1 - nowhere) / 2])
+
+
+@torch.no_grad()
 def test_neither_order_nor_absent_patches_matter_and_mirrored_patches_have_mirrored_masks():
     net, (patches, present, z) = network(), given()
     first = viewed(net, patches, present, z)
