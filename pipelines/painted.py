@@ -52,8 +52,8 @@ class Painted:
     Attributes:
         image: `(H, W, 3)` uint8 RGB at the size of the synthesis network.
         canvas: the segments it was made from, composited.
-        elided: the canvas as the synthesis network saw it, filled where that was asked for; valid: `(H, W)` bool, what
-            of that stems from the bank.
+        elided: the canvas as the synthesis network saw it, filled where it learned so or that was asked for.
+        valid: `(H, W)` bool, what of that stems from the bank.
         layout: `(H, W)` uint16 in the bank's ids, at the same size.
         retrieval: what was retrieved, the jointly chosen hits first.
         report: how it came about.
