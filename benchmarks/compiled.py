@@ -37,7 +37,7 @@ QUICK = ("transform",)
 TOGETHER = {"roi": ("tiny", 16)}
 """Networks that are measured with more pictures at once as well, and of which preset."""
 
-TRAINED = ("passing", "filled", "fine", "copies", "tints", "textures")
+TRAINED = ("passing", "filled", "fine", "copies", "tints", "textures", "usual")
 """What networks have that are trained now, and those of before have not."""
 
 

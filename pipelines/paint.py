@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Unpack, cast
@@ -20,14 +21,14 @@ import numpy as np
 
 from ..index.request import LayoutLike, Options
 from ..index.retriever import Retriever
-from ..storage.classes import VOID
+from ..storage.classes import VOID, Layout
 from ..storage.errors import InputError, ZeuxisError, sentence
 from ..storage.images import Photograph
 from ..storage.reader import Reader
 from ..synth.canvas import Canvas, contested
 from ..synth.elision import Elided
 from ..synth.encoding import resized
-from ..synth.filling import filled
+from ..synth.filling import Colours, filled
 from . import painting_steps as steps
 from .device_memory import AtOnce
 from .drawn import Asked, Drawn
@@ -311,12 +312,21 @@ class Run:
             random = random_of(self.wish.seed, asked.digest, drawn.variant, Draw.ELISION)
             elided = steps.elided(canvas, self.reader, stages.elision_of(self.model), random)
             seen, unfilled = steps.without_holes(elided, self.filler, self.wish.seed, drawn.variant)
-            if self.model.card.config.get("filled"):
-                seen = filled(seen, asked.layout)
+            seen = self.as_seen(seen, asked.layout)
         report = self._report(asked, drawn.variant, canvas, elided, clock)
         if unfilled:
             report = replace(report, warnings=(*report.warnings, unfilled))
         return Prepared(asked.layout, canvas, elided, seen, asked.together, report)
+
+    def as_seen(self, elided: Elided, layout: Layout) -> Elided:
+        """An elided canvas as the network sees it: filled, where it learned on filled ones."""
+        if not self.model.card.config.get("filled"):
+            return elided
+        return filled(elided, layout, None if elided.valid.any() else self._colours)
+
+    @cached_property
+    def _colours(self) -> dict[int, Colours]:
+        return steps.usual_colours(self.reader, self.model.size)
 
     def imagined(self, ready: Sequence[Prepared]) -> Iterator[Painted]:
         """The photographs of what is prepared.

@@ -85,7 +85,8 @@ class Painted:
 class Prepared:
     """All of one image but the image: what goes into the synthesis network, and what is told of it.
 
-    `elided` is what is left of the canvas, `seen` the same as the network sees it, filled where that was asked for.
+    `elided` is what is left of the canvas, `seen` the same as the network sees it, filled where it learned so or
+    that was asked for.
     """
 
     layout: Layout

@@ -27,12 +27,14 @@ from ..storage.reader import Reader
 from ..synth.canvas import Canvas, Placement, paint, place
 from ..synth.elision import NO_ELISION, Elided, Elision, elide
 from ..synth.encoding import one_hot, resized, to_image, to_tensor
+from ..synth.filling import Colours
 from ..synth.ordering import Order, back_to_front
 from ..synth.transform import Piece, Target, Transform, fit, identity
 from ..synth.turns import in_turn
 from .collage import class_order, piece_of
 from .inpainting.methods import FILLERS, Draw, Method
 from .models import Model
+from .training.sources import BankSources
 from .variants import Choice, Key
 
 Transforms = Literal["network", "analytic", "identity"]
@@ -41,6 +43,8 @@ Indices = npt.NDArray[np.int64]
 """`(H, W)` channel numbers of a network, void is the number of classes."""
 
 
+COLOURED = 32
+"""Training photographs that the usual colours of classes are of, at most."""
 NOTHING_TO_FILL = "a network that sees no canvas needs none filled"
 
 
@@ -298,7 +302,7 @@ def composed(placements: Sequence[Placement], size: tuple[int, int], order: Orde
 
 
 def elided(canvas: Canvas, reader: Reader, settings: Elision, random: np.random.Generator) -> Elided:
-    """A canvas as a synthesis network sees it, and saw simulated ones in training.
+    """A canvas as a synthesis network sees it, but for what is filled, and saw simulated ones in training.
 
     That is, without what spills over a segment's own component, and without pixels near the boundaries of segments.
     """
@@ -315,6 +319,17 @@ def _on_own_components(canvas: Canvas) -> npt.NDArray[np.uint16]:
         window = canvas.provenance[top:bottom, left:right] == number
         kept[top:bottom, left:right][window & placed.piece.target.mask] = number
     return kept
+
+
+def usual_colours(reader: Reader, size: tuple[int, int]) -> dict[int, Colours]:
+    """By class id its mean colour, `(3,)` levels, in a few training photographs at `(rows, cols)`."""
+    sums: dict[int, Colours] = {}
+    sources = BankSources(reader, size, most=COLOURED)
+    for picture in (sources[number] for number in range(len(sources))):
+        for class_id in np.unique(picture.layout).tolist():
+            own = picture.image[picture.layout == class_id].astype(np.float32)
+            sums[class_id] = sums.get(class_id, np.zeros(4, np.float32)) + np.append(own.sum(0), np.float32(len(own)))
+    return {class_id: found[:3] / found[3] for class_id, found in sums.items() if class_id != VOID}
 
 
 def without_holes(canvas: Elided, filler: Method | None, seed: int, variant: int) -> tuple[Elided, str]:

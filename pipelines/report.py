@@ -129,7 +129,8 @@ def _synthesised(examples: Sequence[Example]) -> list[Html]:
     rows, cols = network["size"]
     said = (
         f"Segments are aligned, ordered and composited at the size of the synthesis network, {rows} × {cols}; "
-        f"boundaries are elided; the network, trained for {network['step']:,} steps, makes one picture of all."
+        "boundaries are elided, and what is missing has the colours of its class; "
+        f"the network, trained for {network['step']:,} steps, makes one picture of all."
     )
     return [tag("h2", "Synthesised"), tag("p", said, cls="note"), *(_painted_row(*each) for each in shown)]
 

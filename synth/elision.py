@@ -22,7 +22,7 @@ from ..storage.images import Photograph
 from .transform import Mask
 
 WHITE, BLACK = 255, 0
-"""What elided pixels show: inside a segment white, outside a thing black, as is what is missing."""
+"""What elided pixels show until they are filled: inside a segment white, outside a thing black, as what is missing."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ tones of what is there. Filled, every pixel has a likely colour, and classes mee
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import cv2
 import numba as nb
 import numpy as np
@@ -20,26 +22,34 @@ MARGIN = 2
 HIDDEN = 0.1
 """What a valid pixel that is not shown counts in means, beside one that is: few at a segment's edge fit their place."""
 
+GREY = 128
+
 Colours = npt.NDArray[np.float32]
 
 
-def filled(canvas: Elided, layout: Layout) -> Elided:
+def filled(canvas: Elided, layout: Layout, usual: Mapping[int, Colours] | None = None) -> Elided:
     """A canvas on which every pixel has a colour.
 
     Pixels that are valid well around show; towards the others they fade into means of valid pixels of their class, the
     nearest counting most, and those that show: pull and push (Gortler et al. 1996, The Lumigraph, section 3.4). Where
-    nothing of a class is valid they are means of all classes. A canvas without a valid pixel stays.
+    nothing of a class is valid they are means of all classes.
 
     Args:
         canvas: what it shows where it is not valid is not looked at.
         layout: `(H, W)` class ids.
+        usual: by class id, `(3,)` the colour of a canvas without a valid pixel; other classes are mid-grey then.
 
     Returns:
         the picture, with `valid` as it was.
     """
     image, valid = canvas
-    if valid.all() or not valid.any():
+    if valid.all():
         return canvas
+    if not valid.any():
+        bare = np.full_like(image, GREY)
+        for class_id, colour in (usual or {}).items():
+            bare[layout == class_id] = colour.round()
+        return Elided(bare, valid)
     share = shown(valid)
     colours, counts = image.astype(np.float32), np.maximum(share, np.float32(HIDDEN)) * valid
     fills: dict[int, Colours] = {}

@@ -75,12 +75,7 @@ class JudgeNetwork(nn.Module):
         """What `forward` and `features` return, computed together."""
         layers = self.layers(images)
         cells = self._cells(layers)
-        logits = functional.interpolate(self.to_logits(cells), images.shape[-2:], mode="bilinear", align_corners=False)
-        if not self.config.fine:
-            return logits, cells.mean((2, 3))
-        seen = [*layers, cells]
-        means = [each.mean((2, 3)) for each in seen]
-        return logits, torch.cat([*means, *(each.std((2, 3), correction=0) for each in seen)], 1)
+        return _grown(self.to_logits(cells), images), self._described(layers, cells)
 
     def features(self, images: Tensor) -> Tensor:
         """`(N, 3, H, W)` in [-1, 1] to `(N, feature_size)`: means over pixels, and deviations, of what it sees.
@@ -88,7 +83,8 @@ class JudgeNetwork(nn.Module):
         With `fine` of every layer: means of the last one alone say what a picture shows, hardly how sharply. Without,
         means of what the logits are read from.
         """
-        return self.judged(images)[1]
+        layers = self.layers(images)
+        return self._described(layers, self._cells(layers))
 
     def layers(self, images: Tensor) -> list[Tensor]:
         """`(N, 3, H, W)` in [-1, 1] to the activations behind the stem and behind each stage, finest first."""
@@ -96,6 +92,13 @@ class JudgeNetwork(nn.Module):
         for block in self.stages:
             found.append(block(found[-1]))
         return found[::2]
+
+    def _described(self, layers: Sequence[Tensor], cells: Tensor) -> Tensor:
+        if not self.config.fine:
+            return cells.mean((2, 3))
+        seen = [*layers, cells]
+        deviations = [each.std((2, 3), correction=0) for each in seen]
+        return torch.cat([*(each.mean((2, 3)) for each in seen), *deviations], 1)
 
     def _cells(self, layers: Sequence[Tensor]) -> Tensor:
         """What the logits are read from."""

@@ -43,6 +43,8 @@ class SynthesisConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(self.size))
+        if self.filled and not self.passing:
+            raise ValueError("a filled canvas whose pixels do not pass")
 
 
 class SynthesisNetwork(nn.Module):
@@ -70,7 +72,7 @@ class SynthesisNetwork(nn.Module):
             self.encoder = Trunk(seen, config.width, coded)
             encoded[self.fine + 1 :] = trunk_channels(config.width, coded)
         self.cascade = Cascade([seen + each for each in encoded], outputs)
-        self.begun = config.canvas and config.passing and config.filled
+        self.begun = config.canvas and config.filled
         self.passing = config.canvas and config.passing and not config.filled
         self.to_image = nn.Conv2d(outputs[0], 6 if self.passing else 3, 1)
         if self.begun:
@@ -93,6 +95,8 @@ class SynthesisNetwork(nn.Module):
         """
         own = self.config
         free = {name: getattr(own, name) for name in ("size", "semantic_head", "passing", "filled")}
+        if (config.passing, config.filled) != (own.passing, own.filled):  # what they project to is not the same
+            tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("to_image.")}
         if replace(config, **free) != own:
             raise ValueError(f"{config.n_classes} classes, width {config.width:g}, canvas {config.canvas}")
         finer = self.levels - n_levels(config.size[0])

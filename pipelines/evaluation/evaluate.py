@@ -85,7 +85,7 @@ def evaluate(
         out: folder for `report.html`, `evaluation.json`, `spectra.png` and `pictures/`.
         split: whose layouts; default `test`, else `val`.
         layouts: how many, at most, evenly spaced; seed: of all draws.
-        systems: names of those to measure; default all. needed: those that must be among them, `real` too.
+        systems: names of those to measure, beside photographs; default all. needed: those that must be among them.
         inception: weights of the Inception network that published KID and FID are measured in; default the file that
             `ZEUXIS_INCEPTION` names. Without any there are no such figures.
         progress: told of every layout.
@@ -288,7 +288,7 @@ def _plan(
     """
     held = [(folder, Models(folder, reader)) for folder in folders]
     first, left_out = available(held[0][1], size)
-    wanted, names = [*wanted, *needed] if wanted else [], [REAL, *(system.name for system in first)]
+    wanted, names = [*wanted, *needed] if wanted else [], [REAL, BLURRED, *(system.name for system in first)]
     if strange := sorted({*wanted, *needed} - set(names)):
         said = sentence(
             "systems", expected=f"some of {', '.join(map(repr, names))}", found=", ".join(map(repr, strange))

@@ -67,7 +67,7 @@ class Measure:
         return list(self._features(images, LAYERS).values())
 
     def vectors(self, images: Sequence[Photograph]) -> Features:
-        """`(n, d)` of equally large pictures: what the judge reads from, or its deepest layer, averaged over pixels."""
+        """`(n, d)` of equally large pictures: the judge's features, or without it the deepest layer's means."""
         found = []
         with torch.inference_mode():
             for start in range(0, len(images), AT_ONCE):

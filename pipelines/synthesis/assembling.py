@@ -103,7 +103,7 @@ class Assembling:
         """A canvas with assembled objects where its layout has new ones of the class.
 
         Args:
-            canvas, elided: as they were painted, and as the synthesis network would have seen them.
+            canvas, elided: as they were painted, and what is left of them for the synthesis network.
             instances: `(H, W)` of the canvas; added: numbers of those that were put in.
             seed: of the image; object k of it draws from `(*seed, k)`.
             apart: group and source of which nothing is taken.

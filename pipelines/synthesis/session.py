@@ -190,10 +190,10 @@ class Session:
         """What the network is shown, with assembled objects where some are to be; what they are of, and the edits."""
         told = [asdict(edit) for edit in edits]
         if self._assembling is None or not (added := added_by(told)):
-            return each.elided, [], told
+            return each.seen, [], told
         seed = [self.options.seed, *np.frombuffer(digest_of(each.layout), "<u4").tolist(), item.variant, _ASSEMBLE]
         _, seen, done = self._assembling.put(each.canvas, each.elided, instances, added, seed, self._apart_from(entry))
-        return seen, self._assembling.used(done), with_assembled(told, done)
+        return self.run.as_seen(seen, each.layout), self._assembling.used(done), with_assembled(told, done)
 
     def _prepared(self, layout: Layout, variants: Sequence[int], entry: Entry) -> list[Prepared]:
         """The canvases of a layout of segments that it may have."""

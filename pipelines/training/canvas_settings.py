@@ -26,7 +26,7 @@ class CanvasSettings:
         k: of every segment one of its k best hits is the stencil.
         flip: half of the samples are mirrored.
         parsing: weight of the semantic head, 0 for none; see `SynthesisLoss`.
-        passing: pixels of the canvas pass through; the paper's network paints every one anew.
+        passing: the picture begins as the canvas, filled; the paper's network sees white and black, and paints anew.
     """
 
     interior: float = _ELISION.interior

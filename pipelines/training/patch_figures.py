@@ -148,9 +148,11 @@ def fitted_cut(masks: Tensor, true: Tensor) -> float:
 def usual_places(pictures: PatchPictures, most: int = N_MEAN) -> Tensor:
     """`(1, R, R)`, the share of the patches of some pictures that lie on each pixel."""
     spaced = np.linspace(0, len(pictures) - 1, min(len(pictures), most)).round().astype(int).tolist()
-    boxes = np.concatenate([pictures[k].boxes for k in sorted(set(spaced))])
-    shares = [mask_of(box[None], pictures.resolution) for box in boxes]
-    return torch.from_numpy(np.mean(shares, axis=0, dtype=np.float32))[None]
+    total, count = np.zeros((pictures.resolution,) * 2, np.float32), 0
+    for box in (box for k in sorted(set(spaced)) for box in pictures[k].boxes):
+        total += mask_of(box[None], pictures.resolution)
+        count += 1
+    return torch.from_numpy(total / max(count, 1))[None]
 
 
 def seen_by(net: KeyPatchNetwork, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -353,6 +353,17 @@ def test_places_and_masks_are_of_several_views(keeping: Path):
     assert [len(each.alone) for each in several] == [2, 1]
 
 
+def test_masks_are_half_where_patches_usually_are(keeping: Path, tmp_path: Path):
+    card, tensors = load_checkpoint(keeping / "key-patches.safetensors", "key-patches")
+    usual = torch.rand(1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) / 2
+    knowing = replace(card, config={**card.config, "usual": True})
+    save_checkpoint(tmp_path / "key-patches.safetensors", {**tensors, "usual": usual}, knowing)
+    patches = [patch(0), patch(1)]
+    plain, made = (Assembler(models).made(patches, 0) for models in (keeping, tmp_path))
+    np.testing.assert_allclose(made.mask, (plain.mask + 1 - (1 - usual[0].numpy()) ** 2) / 2, atol=1e-5)
+    np.testing.assert_array_equal(made.image, plain.image)
+
+
 def test_noise_degrades_the_patches_alike_for_every_variant(folder: Path):
     models = folder / "models"
     clean, noisy = (assemble([patch(0)], 2, models=models, noise=noise) for noise in (0, 30))

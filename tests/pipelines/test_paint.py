@@ -20,7 +20,7 @@ from zeuxis.index.retriever import Retriever
 from zeuxis.pipelines.models import Models
 from zeuxis.pipelines.paint import Painter
 from zeuxis.pipelines.painted import Painted
-from zeuxis.pipelines.painting_steps import Stages, composed, elided, placed, synthesised
+from zeuxis.pipelines.painting_steps import Stages, composed, elided, placed, synthesised, usual_colours
 from zeuxis.storage.classes import VOID, SemanticClass
 from zeuxis.storage.errors import InputError, LayoutError
 from zeuxis.storage.reader import Reader
@@ -362,6 +362,21 @@ def test_a_layout_of_specks_alone_is_painted(painter: Painter):
     assert (image.elided == 0).all()
     assert image.image.shape == (*SIZE, 3)
     assert image.report.from_layout == ("sky", "car")
+
+
+def test_a_layout_of_specks_begins_with_the_usual_colours_where_canvases_are_filled(
+    reader: Reader, bank: Path, tmp_path: Path
+):
+    layout = np.full((48, 64), 255, np.uint8)
+    layout[3:5, 3:5], layout[30:33, 40:43] = 0, 2
+    models = save_models(tmp_path, bank, "synthesis", passing=True, filled=True)
+    image = the(Painter(reader, Retriever(reader), models).paint(layout))
+    assert not image.valid.any()
+    usual = usual_colours(reader, SIZE)
+    for class_id in (0, 2):
+        assert (image.elided[image.layout == class_id] == usual[class_id].round()).all()
+    assert (image.elided[image.layout == VOID] == 128).all()
+    assert len({tuple(colour.round()) for colour in usual.values()}) == len(usual), "classes differ"
 
 
 def test_the_layout_of_a_source_keeps_its_photograph_out(painter: Painter):

@@ -103,8 +103,16 @@ def test_classes_without_a_valid_pixel_take_the_colours_around():
     assert (np.abs(found[8:12, 40:44] - sky) < np.abs(np.array(COLOURS[TREE]) - sky) / 2).all()
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_a_canvas_that_is_all_there_or_not_at_all_stays(there):
+def test_a_canvas_that_is_all_there_stays():
     image, _, layout = scene(0)
-    canvas = Elided(image, np.full(SIZE, there))
+    canvas = Elided(image, np.ones(SIZE, bool))
     assert filled(canvas, layout) is canvas
+
+
+def test_a_canvas_of_which_nothing_is_there_has_the_usual_colours():
+    image, _, layout = scene(0)
+    usual = {SKY: np.array([200.4, 210, 220], np.float32), TREE: np.array([1, 2, 3], np.float32)}
+    found, valid = filled(Elided(image, np.zeros(SIZE, bool)), layout, usual)
+    assert not valid.any()
+    for class_id, colour in ((SKY, (200, 210, 220)), (TREE, (1, 2, 3)), (POLE, (128, 128, 128))):
+        assert (found[layout == class_id] == colour).all()

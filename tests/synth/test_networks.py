@@ -481,6 +481,22 @@ def test_a_filled_canvas_is_the_picture_but_for_what_it_lacks():
         assert not torch.allclose(network(layout, canvas, 1 - valid)[0], network(layout, canvas, valid)[0])
 
 
+def test_a_network_begins_from_another_without_what_that_projects_to_otherwise():
+    plain, passing, begun = (
+        SynthesisNetwork(SynthesisConfig(N_CLASSES, SIZE, WIDTH, **settings))
+        for settings in ({}, {"passing": True}, {"passing": True, "filled": True})
+    )
+    for other in (plain, passing):
+        taken = begun.taken_from(other.config, other.state_dict())
+        assert any(name.startswith("encoder.") for name in taken)
+        assert not any(name.startswith("to_image.") for name in taken)
+        begun.begin_from(other.config, other.state_dict())
+        assert not begun.to_image.weight.any(), "it begins with its canvas still"
+    assert any(name.startswith("to_image.") for name in plain.taken_from(plain.config, plain.state_dict()))
+    with pytest.raises(ValueError, match="do not pass"):
+        SynthesisConfig(N_CLASSES, SIZE, WIDTH, filled=True)
+
+
 def test_without_a_semantic_head_there_are_no_logits():
     config = SynthesisConfig(N_CLASSES, SIZE, WIDTH, semantic_head=False)
     assert SynthesisNetwork(config)(*synthesis_inputs(1, SIZE))[1] is None

@@ -50,6 +50,31 @@ def told(out: Path) -> list[dict[str, Any]]:
     return [image for record in records for image in record["images"]]
 
 
+def test_a_network_that_learned_on_filled_canvases_sees_objects_in_one(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import shutil
+
+    from zeuxis.pipelines import painting_steps
+
+    models = save_models(tmp_path / "models", home / "bank", "synthesis", passing=True, filled=True)
+    shutil.copy(home / "models" / "key-patches.safetensors", models)
+    bare: list[float] = []
+
+    def synthesised(_model: Any, _layouts: Any, canvases: Any, _batch: int) -> list[Any]:
+        for image, valid in canvases:
+            missing = image[~valid]
+            bare.append(float((missing.min(1) == 255).mean() + (missing.max(1) == 0).mean()))
+        return [each.image for each in canvases]
+
+    monkeypatch.setattr(painting_steps, "synthesised", synthesised)
+    settings = {"recompose": True, "boost": {"sign": 4.0}, "variants": 2, "limit": 6, "assemble": True} | QUICK
+    synthesize(home / "bank", models, tmp_path / "out", **settings)
+    assert any(edit.get("assembled") for image in told(tmp_path / "out") for edit in image["edits"])
+    assert len(bare) >= 6
+    assert max(bare) < 0.5
+
+
 def test_new_objects_are_made_of_parts_and_labels_stay(home: Path, tmp_path: Path):
     plain, assembled = (make(home, tmp_path / str(on), assemble=on) for on in (False, True))
     assert plain.images == assembled.images == 6

@@ -27,6 +27,7 @@ from zeuxis.ingest.datasets import open_dataset
 from zeuxis.pipelines import painting_steps, recomposition
 from zeuxis.pipelines.inpainting.regions import grown
 from zeuxis.pipelines.paint import Painter
+from zeuxis.pipelines.painting_steps import Stages
 from zeuxis.pipelines.synthesis import plan, samples
 from zeuxis.pipelines.synthesis.guard import Guard, Used
 from zeuxis.pipelines.synthesis.layouts import Layouts
@@ -97,6 +98,25 @@ def test_images_are_those_that_paint_makes(make: Make, home: Path, tmp_path: Pat
     torch.set_num_threads(1)
     painted = [each for images in painter.paint_many(paths, 2, 4, guard=True) for each in images]
     torch.set_num_threads(threads)
+    assert all(map(np.array_equal, shown(tmp_path / "out", "images").values(), (each.image for each in painted)))
+
+
+def test_canvases_are_filled_for_a_network_that_learned_so(home: Path, tmp_path: Path):
+    from zeuxis.index.retriever import Retriever
+
+    models = save_models(tmp_path / "models", home / "bank", "synthesis", passing=True, filled=True)
+    synthesize(
+        home / "bank", models, tmp_path / "out", home / "layouts", transform="analytic", order="classes", workers=1
+    )
+    reader = Reader(home / "bank")
+    painter = Painter(reader, Retriever(reader), models)
+    stages = Stages("analytic", "classes")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    paths = sorted((home / "layouts").iterdir())
+    painted = [each for images in painter.paint_many(paths, guard=True, stages=stages) for each in images]
+    torch.set_num_threads(threads)
+    assert not all(each.valid.all() for each in painted)
     assert all(map(np.array_equal, shown(tmp_path / "out", "images").values(), (each.image for each in painted)))
 
 
