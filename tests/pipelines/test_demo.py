@@ -111,9 +111,9 @@ def test_every_layout_becomes_a_photograph(made: Path) -> None:
         kept = valid > 0
         assert 0.1 < kept.mean() < 0.9
         assert np.abs(image - seen)[kept].mean() < 25, "what the bank gave is there again"
-        elided = (seen[~kept] == 255).all(axis=1) | (seen[~kept] == 0).all(axis=1)
-        assert elided.all()
-        assert np.abs(image - seen)[~kept].mean() > 60, "what was elided is painted"
+        bare = (seen[~kept] == 255).all(axis=1) | (seen[~kept] == 0).all(axis=1)
+        assert bare.mean() < 0.05, "what was elided is filled"
+        assert np.abs(image - seen)[~kept].mean() > 5, "and painted"
     text = "".join(Page((made / "report.html").read_text(encoding="utf-8")).text)
     assert text.count("As the network sees it") == len(chosen)
 

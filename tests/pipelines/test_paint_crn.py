@@ -115,7 +115,7 @@ def test_it_is_evaluated_as_a_system(folder: Path, tmp_path: Path):
     path = models / "crn-pix2pix.safetensors"
     save_checkpoint(path, small.state_dict(), card)
     found = evaluate(folder / "bank", models, tmp_path / "out")
-    assert [each.name for each in found.systems] == ["real", "CRN"]
+    assert [each.name for each in found.systems] == ["real", "real, blurred", "CRN"]
     figures = found.system("CRN").figures[0]
     assert figures.bank_share == 0
     assert figures.score is None
