@@ -294,9 +294,7 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(
     with pytest.raises(InputError, match="no such file"):
         evaluate(bank, save_models(tmp_path / "no judge", bank, "synthesis"), out)
     for wrong in ({"systems": ["SIMS", "PIX"]}, {"needed": ["SIMS", "PIX"]}, {"systems": ["SIMS"], "needed": ["PIX"]}):
-        with pytest.raises(
-            InputError, match=r"systems: expected some of 'real', 'real, blurred'.*found 'PIX'"
-        ):
+        with pytest.raises(InputError, match=r"systems: expected some of 'real', 'real, blurred'.*found 'PIX'"):
             evaluate(bank, models, out, **wrong)
     with pytest.raises(InputError, match="at least 4"):
         evaluate(bank, models, out, layouts=3)
