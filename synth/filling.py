@@ -21,8 +21,8 @@ MARGIN = 2
 """Pixels from what is not valid within which a canvas's pixel is not shown, and over which it fades in."""
 HIDDEN = 0.1
 """What a valid pixel that is not shown counts in means, beside one that is: few at a segment's edge fit their place."""
-
 GREY = 128
+"""Level of all colours of a class of which none is known."""
 
 Colours = npt.NDArray[np.float32]
 
@@ -52,8 +52,8 @@ def filled(canvas: Elided, layout: Layout, usual: Mapping[int, Colours] | None =
         return Elided(bare, valid)
     share = shown(valid)
     colours, counts = image.astype(np.float32), np.maximum(share, np.float32(HIDDEN)) * valid
-    fills: dict[int, Colours] = {}
     around = np.empty_like(colours)
+    of_all: Colours | None = None
     for class_id in np.unique(layout[share < 1]).tolist():
         own = layout == class_id
         counted = counts * own
@@ -61,7 +61,8 @@ def filled(canvas: Elided, layout: Layout, usual: Mapping[int, Colours] | None =
             box = _box(own)
             around[box][own[box]] = _spread_in(colours[box], counted[box])[own[box]]
         else:
-            around[own] = fills.setdefault(0, _spread_in(colours, counts))[own]
+            of_all = _spread_in(colours, counts) if of_all is None else of_all
+            around[own] = of_all[own]
     mixed = np.where(share[..., None] < 1, around + share[..., None] * (colours - around), colours)
     return Elided(mixed.round().astype(np.uint8), valid)
 

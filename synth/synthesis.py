@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .filling import MARGIN
 from .refinement import Cascade, begun, n_fine, n_levels, pyramid, refinement_channels
 from .trunk import Trunk, trunk_channels
 
 CANVAS_CHANNELS = 4
 """Red, green, blue and the validity mask."""
-MARGIN = 2
-"""Pixels from what is not valid within which a canvas's pixel is painted anew, and over which it fades in."""
 
 
 @dataclass(frozen=True)

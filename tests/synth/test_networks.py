@@ -23,6 +23,7 @@ from zeuxis.synth.densification import DensificationConfig, DensificationNetwork
 from zeuxis.synth.discriminator import DiscriminatorConfig, PatchDiscriminator
 from zeuxis.synth.encoding import one_hot
 from zeuxis.synth.features import LAYERS, Features, FeaturesConfig, ParsingConfig, ParsingNetwork
+from zeuxis.synth.filling import MARGIN
 from zeuxis.synth.fitting import Window, as_affine, moved_by
 from zeuxis.synth.glcic import GlcicConfig, GlcicNetwork
 from zeuxis.synth.judge import JudgeConfig, JudgeNetwork
@@ -33,7 +34,7 @@ from zeuxis.synth.ordering_network import OrderingConfig, OrderingNetwork
 from zeuxis.synth.refinement import halved, n_fine, n_levels, pyramid, refinement_channels
 from zeuxis.synth.roi_gan.discriminator import RoiDiscriminator
 from zeuxis.synth.roi_gan.generator import RoiConfig, RoiGenerator
-from zeuxis.synth.synthesis import MARGIN, SynthesisConfig, SynthesisNetwork, passed
+from zeuxis.synth.synthesis import SynthesisConfig, SynthesisNetwork, passed
 from zeuxis.synth.transform import Origin, Piece, Target, Transform, warp
 from zeuxis.synth.transformation import (
     TransformationConfig,
