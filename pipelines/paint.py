@@ -322,10 +322,10 @@ class Run:
         """An elided canvas as the network sees it: filled, where it learned on filled ones."""
         if not self.model.card.config.get("filled"):
             return elided
-        return filled(elided, layout, None if elided.valid.any() else self._colours)
+        return filled(elided, layout, None if elided.valid.any() else self._usual)
 
     @cached_property
-    def _colours(self) -> dict[int, Colours]:
+    def _usual(self) -> dict[int, Colours]:
         return steps.usual_colours(self.reader, self.model.size)
 
     def imagined(self, ready: Sequence[Prepared]) -> Iterator[Painted]:

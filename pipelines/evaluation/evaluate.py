@@ -25,6 +25,7 @@ from PIL import Image
 from ...index.retriever import Retriever
 from ...storage.errors import InputError, sentence
 from ...storage.files import make_folder
+from ...storage.images import Photograph
 from ...storage.outputs import check_output, write_outputs
 from ...storage.reader import Reader
 from ...synth.checkpoint import SUFFIX, load_card
@@ -166,24 +167,32 @@ def _size(models: Models) -> tuple[int, int]:
 def _figures(
     samples: Sequence[Sample], read: npt.NDArray[np.int64], features: Features, truth: Truth, judge: Judge
 ) -> Figures:
-    images = [each.image for each in samples]
-    found = parsing(confusion(truth.indices, read, judge.n_classes))
-    known = truth.indices < judge.n_classes
-    likeness = [masked_ssim(*each) for each in zip(images, truth.photographs, known, strict=True)]
     scores = [each.score for each in samples if each.score is not None]
     spread = [judge(each.variants)[1] for each in samples if each.variants]
+    return replace(
+        _figures_of([each.image for each in samples], read, features, truth, judge),
+        bank_share=float(np.mean([each.share for each in samples])),
+        score=float(np.mean(scores)) if scores else None,
+        diversity=diversity(spread) if spread else None,
+        seconds=float(np.median([each.seconds for each in samples])),
+        transforms=dict(sum((Counter(each.transforms) for each in samples), Counter())),
+    )
+
+
+def _figures_of(
+    images: Sequence[Photograph], read: npt.NDArray[np.int64], features: Features, truth: Truth, judge: Judge
+) -> Figures:
+    """What pictures alone tell, one a layout, however they were made."""
+    known = truth.indices < judge.n_classes
+    by_inception = _by_inception(truth.seen, judge.seen(images))
     return Figures(
-        *found,
+        *parsing(confusion(truth.indices, read, judge.n_classes)),
         kid(truth.features, features),
         fid(truth.features, features),
         spectrum_distance(truth.spectrum, log_power_spectrum(images)),
-        float(np.mean(likeness)),
-        float(np.mean([each.share for each in samples])),
-        float(np.mean(scores)) if scores else None,
-        diversity(spread) if spread else None,
-        float(np.median([each.seconds for each in samples])),
-        dict(sum((Counter(each.transforms) for each in samples), Counter())),
-        *_by_inception(truth.seen, judge.seen(images)),
+        float(np.mean([masked_ssim(*each) for each in zip(images, truth.photographs, known, strict=True)])),
+        kid_inception=by_inception[0],
+        fid_inception=by_inception[1],
     )
 
 
@@ -239,20 +248,8 @@ def _real(truth: Truth, judge: Judge) -> Judged:
 def _blurred(truth: Truth, judge: Judge) -> Judged:
     """The photographs out of focus, beside themselves: a scale for the distances of what is painted."""
     images = [cv2.GaussianBlur(image, (0, 0), BLUR * len(image)) for image in truth.photographs]
-    read, features = judge(images)
-    known = truth.indices < judge.n_classes
-    spectrum = log_power_spectrum(images)
-    by_inception = _by_inception(truth.seen, judge.seen(images))
-    figures = Figures(
-        *parsing(confusion(truth.indices, read, judge.n_classes)),
-        kid(truth.features, features),
-        fid(truth.features, features),
-        spectrum_distance(truth.spectrum, spectrum),
-        float(np.mean([masked_ssim(*each) for each in zip(images, truth.photographs, known, strict=True)])),
-        kid_inception=by_inception[0],
-        fid_inception=by_inception[1],
-    )
-    return Judged(BLURRED, "these out of focus, beside themselves", [figures], images, spectrum)
+    figures = _figures_of(images, *judge(images), truth, judge)
+    return Judged(BLURRED, "these out of focus, beside themselves", [figures], images, log_power_spectrum(images))
 
 
 def _held_out(reader: Reader, size: tuple[int, int], split: str | None, layouts: int) -> BankSources:
